@@ -1,0 +1,70 @@
+"""Rules, compiled: which predicates a tenant's definitions hold, and when an experiment's rule is met. Pure.
+
+A *clause* is what a rule is built of: a predicate, or a point with `nth`. What a visit met so far is a bit mask of clauses,
+so a rule is a test of a mask: `all` and `any` of bits.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import msgspec
+
+from monitor.definitions import All, AnyOf, PointMet, Predicate, Rule, Tenant
+
+RuleTest: TypeAlias = Callable[[int], bool]
+"""Whether the rule is met, given the mask of the clauses met so far."""
+
+
+class Clauses:
+    """The predicates and rules of a tenant; bit i of a mask stands for `predicates[i]`, further bits for points with `nth`."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        rules = [experiment.qualified_when for experiment in tenant.experiments]
+        everything = [point.predicate for point in tenant.points]
+        everything += [predicate for rule in rules for predicate in _predicates(rule)]
+        self.predicates: list[Predicate] = list({_identity(predicate): predicate for predicate in everything}.values())
+        self._numbers = {_identity(predicate): i for i, predicate in enumerate(self.predicates)}
+        self._points = {point.name: point for point in tenant.points}
+        self._point_bits = [1 << self._numbers[_identity(point.predicate)] for point in tenant.points]
+        self._nth_names = [point.name for point in tenant.points if point.nth is not None]
+        self.in_rules = 0
+        """Mask of the clauses that a rule asks for."""
+        self.rules: list[RuleTest] = [self._compile(rule) for rule in rules]
+        """One per experiment, in order."""
+
+    def points(self, met: int) -> int:
+        """Mask of the points whose predicate is met, from the mask of the predicates met."""
+        return sum(1 << i for i, bit in enumerate(self._point_bits) if met & bit)
+
+    def nth_bit(self, name: str) -> int:
+        """The bit of a point with `nth`."""
+        return 1 << len(self.predicates) + self._nth_names.index(name)
+
+    def _compile(self, rule: Rule) -> RuleTest:
+        match rule:
+            case All(rules):
+                parts = [self._compile(part) for part in rules]
+                return lambda seen: all(part(seen) for part in parts)
+            case AnyOf(rules):
+                parts = [self._compile(part) for part in rules]
+                return lambda seen: any(part(seen) for part in parts)
+            case PointMet(name):
+                point = self._points[name]
+                bit = self.nth_bit(name) if point.nth is not None else 1 << self._numbers[_identity(point.predicate)]
+            case Predicate():
+                bit = 1 << self._numbers[_identity(rule)]
+        self.in_rules |= bit
+        return lambda seen: bool(seen & bit)
+
+
+def _identity(predicate: Predicate) -> bytes:
+    """Tells predicates apart as JSON does; Python's == would take 1 for true."""
+    return msgspec.json.encode(predicate)
+
+
+def _predicates(rule: Rule) -> Iterator[Predicate]:
+    if isinstance(rule, Predicate):
+        yield rule
+    elif isinstance(rule, All | AnyOf):
+        for part in rule.rules:
+            yield from _predicates(part)

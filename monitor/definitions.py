@@ -1,0 +1,106 @@
+"""What is measured: tenants, tags, measurement points, experiments and their rules, as plain immutable values.
+
+The configuration (config.py) checks and builds them, the core (matching.py, visits.py) compiles them. Nothing here does anything.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+Scalar: TypeAlias = str | int | float | bool
+"""What an attribute may be; a value of any other JSON type counts as absent."""
+
+
+class Condition(Struct, frozen=True):
+    """What one attribute has to be; every part that is given must hold.
+
+    `any_of`: equal to one of these; `none_of`: present and equal to none of these; `exists`: present or not;
+    `minimum` and `maximum`: a number within, inclusive. Types agree as in JSON, except that 1 equals 1.0.
+    """
+
+    any_of: tuple[Scalar, ...] | None = None
+    none_of: tuple[Scalar, ...] | None = None
+    exists: bool | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Predicate(Struct, frozen=True, tag=True):
+    """Which events are meant: by name (None: any) and by attributes (all conditions must hold)."""
+
+    events: tuple[str, ...] | None = None
+    where: tuple[tuple[str, Condition], ...] = ()
+
+
+class Value(Struct, frozen=True):
+    """A measured number: x = round(attribute * scale), clipped to [-maximum, maximum]."""
+
+    attribute: str
+    scale: float
+    maximum: int
+
+
+class Point(Struct, frozen=True):
+    """A measurement point; with `nth` only the n-th matching event of the visit counts."""
+
+    name: str
+    predicate: Predicate
+    nth: int | None = None
+    value: Value | None = None
+
+
+class PointMet(Struct, frozen=True, tag=True):
+    """A rule: met by the first event that counts for the point."""
+
+    point: str
+
+
+class All(Struct, frozen=True, tag=True):
+    """A rule: met when the last of its parts is met."""
+
+    rules: tuple["Rule", ...]
+
+
+class AnyOf(Struct, frozen=True, tag=True):
+    """A rule: met when the first of its parts is met."""
+
+    rules: tuple["Rule", ...]
+
+
+Rule: TypeAlias = Predicate | PointMet | All | AnyOf
+
+
+class Tag(Struct, frozen=True):
+    """A tag of every point of a tenant, read from an attribute; values that are not listed become `other`."""
+
+    name: str
+    attribute: str
+    values: tuple[str, ...]
+
+
+class Experiment(Struct, frozen=True):
+    """An experiment: its variations with their weights, and from when a visit counts as qualified."""
+
+    name: str
+    control: str
+    variations: tuple[tuple[str, float], ...]
+    qualified_when: Rule
+
+
+class Tenant(Struct, frozen=True):
+    """All that is measured for one tenant."""
+
+    name: str
+    tags: tuple[Tag, ...]
+    points: tuple[Point, ...]
+    experiments: tuple[Experiment, ...]
+
+
+class Limits(Struct, frozen=True):
+    """The bounds of what is accepted, in bytes, events and milliseconds."""
+
+    message_bytes: int = 1_048_576
+    events_per_visit: int = 5_000
+    session_gap_ms: int = 1_800_000
+    lateness_ms: int = 600_000
+    future_ms: int = 60_000

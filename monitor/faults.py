@@ -1,0 +1,80 @@
+"""Faults of a configuration: each with its place, the rule, and what came."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+SHOWN_MAX = 60
+"""Longer values are shortened in messages."""
+
+
+class Fault(NamedTuple):
+    """One fault: the setting it is about (dotted; empty for the whole) and the rule with what came."""
+
+    place: str
+    message: str
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `faults` has every reason."""
+
+    def __init__(self, source: str, faults: Iterable[Fault]) -> None:
+        self.source = source
+        self.faults = list(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        lines = [f"  {fault.place}: {fault.message}" if fault.place else f"  {fault.message}" for fault in self.faults]
+        super().__init__("\n".join([f"{source}: {count} in the configuration", *lines]))
+
+
+def broken(rule: str) -> PydanticCustomError:
+    """The error for a rule that a model's own check finds broken."""
+    return PydanticCustomError("rule", "{rule}", {"rule": rule})
+
+
+def fault(error: ErrorDetails, data: Mapping[str, Any], known: Sequence[str]) -> Fault:
+    """A pydantic error in our words; `known`: the names that would have been right at its place."""
+    place = ".".join(str(step) for step in path_in(data, error["loc"]))
+    value, context = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "rule":
+            return Fault(place, context["rule"])
+        case "missing":
+            return Fault(".".join(filter(None, (place, str(error["loc"][-1])))), "is required")
+        case "extra_forbidden":
+            close = get_close_matches(str(error["loc"][-1]), known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {names(known)}" if known else ""
+            return Fault(place, f"is not a setting{'; ' + hint if hint else ''}")
+        case "string_pattern_mismatch":
+            return Fault(place, f"must match {context['pattern']}; got {shown(value)}")
+        case "too_short":
+            return Fault(place, "must not be empty")
+        case _:
+            message = error["msg"].removeprefix("Input should be ").removeprefix("Value should have ")
+            return Fault(place, f"must be {message}; got {shown(value)}")
+
+
+def path_in(data: Any, location: Sequence[int | str]) -> list[int | str]:
+    """The steps of an error's location that are in the data; pydantic puts names of union cases between them."""
+    path: list[int | str] = []
+    for step in location:
+        if isinstance(data, Mapping) and step in data:
+            data = data[str(step)]
+        elif isinstance(data, Sequence) and not isinstance(data, str) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            continue
+        path.append(step)
+    return path
+
+
+def names(of: Iterable[str]) -> str:
+    """Names for a message."""
+    return ", ".join(of) or "none"
+
+
+def shown(value: object) -> str:
+    """A value for a message."""
+    text = "true" if value is True else "false" if value is False else repr(value)
+    return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 3] + "..."

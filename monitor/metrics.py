@@ -1,0 +1,165 @@
+"""Metrics: names, series, and the totals per (series, minute) that become points. Pure.
+
+A *series* is written `name|tag=value|...`, for example `uswm.visit.fm.red.item_page.beta|experiment=button_color|device=mobile`;
+neither `|` nor `=` can occur in a part. The tag `dc` is the same for all and added last, by the sink.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+from zlib import crc32
+
+from monitor.sessions import Measured, Tally
+from monitor.visits import Stem, minute_and_tags
+from monitor.watermark import NEVER, smallest
+
+MINUTE_MS = 60_000
+
+Series: TypeAlias = str
+Deltas: TypeAlias = dict[int, dict[Series, int]]
+"""Minute (since the epoch) -> series -> change of its total."""
+
+
+class Point(NamedTuple):
+    """One value of one series: what the sink writes."""
+
+    series: Series
+    timestamp_ms: int
+    value: int
+
+
+def metric_name(tenant: str, stem: Stem) -> str:
+    """The name of what a stem counts: `T.visit.SCOPE.V[.P][.part]`."""
+    parts = (tenant, "visit", stem.scope, stem.variation, stem.point, stem.part)
+    return ".".join(part for part in parts if part is not None)
+
+
+def metric_names(tenant: str, variations: Iterable[str], points: Iterable[tuple[str, bool]]) -> list[str]:
+    """All metric names that a tenant's experiment with these variations and points (name, has a value) can have."""
+    points = list(points)
+    names = []
+    for variation in variations:
+        names.append(f"{tenant}.visit.crossed.{variation}.beta")
+        for scope in ("assigned", "fm"):
+            stem = f"{tenant}.visit.{scope}.{variation}"
+            names.append(f"{stem}.beta")
+            for point, has_value in points:
+                names += [f"{stem}.{point}", f"{stem}.{point}.beta"]
+                names += [f"{stem}.{point}.sum", f"{stem}.{point}.sumsq"] if has_value else []
+    return names
+
+
+def health_series(name: str, **tags: str) -> Series:
+    """A series of the job's own health: `monitor.NAME` with these tags besides dc."""
+    return "|".join([f"monitor.{name}", *(f"{tag}={value}" for tag, value in tags.items())])
+
+
+def counts_of(tenant: str, tally: Tally) -> dict[Series, int]:
+    """The counters of a tally as health series."""
+    counts = {health_series("rejected", tenant=tenant, reason=reason): n for reason, n in tally.rejected.items()}
+    counts |= {health_series("noted", tenant=tenant, reason=note): n for note, n in tally.noted.items()}
+    if tally.accepted:
+        counts[health_series("events", tenant=tenant)] = tally.accepted
+        counts[health_series("delay_ms.sum", tenant=tenant)] = tally.delay_sum_ms
+        counts[health_series("delay_ms.count", tenant=tenant)] = tally.accepted
+    if tally.corrections:
+        counts[health_series("corrections", tenant=tenant)] = tally.corrections
+    return counts
+
+
+class SeriesTable:
+    """The series of a tenant's stems and tag combinations, each with its metric key group; written once."""
+
+    def __init__(self, tenant: Measured, groups: int) -> None:
+        self._tenant = tenant
+        self._groups = groups
+        self._known: dict[tuple[int, int], tuple[Series, int]] = {}
+
+    def series(self, stem: int, tags: int) -> tuple[Series, int]:
+        """The series and its key group: the same in every process, for ever."""
+        known = self._known.get((stem, tags))
+        if known is None:
+            what = self._tenant.program.stems[stem]
+            name = metric_name(self._tenant.name, what)
+            series = f"{name}|experiment={what.experiment}{self._tenant.matcher.tag_sets.text(tags)}"
+            known = self._known[stem, tags] = series, crc32(series.encode()) % self._groups
+        return known
+
+
+def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
+    """The changes that a tenant's tallies make, summed, by metric key group; changes of 0 are left out."""
+    cells: dict[int, list[int]] = {}
+    lost: dict[int, list[int]] = {}
+    for tally in tallies:
+        _gather(cells, tally.plus.ones)
+        _gather(lost, tally.minus.ones)
+    groups: dict[int, Deltas] = {}
+    for cell in cells.keys() | lost.keys():
+        stems = Counter(cells.get(cell, ()))
+        stems.subtract(lost.get(cell, ()))
+        _spread(groups, cell, stems, table)
+    amounts: dict[int, Counter[int]] = {}
+    for tally in tallies:
+        for cell, stem, amount in tally.plus.amounts:
+            amounts.setdefault(cell, Counter())[stem] += amount
+    for cell, stems in amounts.items():
+        _spread(groups, cell, stems, table)
+    return groups
+
+
+def _gather(into: dict[int, list[int]], ones: Mapping[int, list[int]]) -> None:
+    for cell, stems in ones.items():
+        into.setdefault(cell, []).extend(stems)
+
+
+def _spread(groups: dict[int, Deltas], cell: int, stems: Mapping[int, int], table: SeriesTable) -> None:
+    minute, tags = minute_and_tags(cell)
+    for stem, change in stems.items():
+        if change:
+            series, group = table.series(stem, tags)
+            of_minute = groups.setdefault(group, {}).setdefault(minute, {})
+            of_minute[series] = of_minute.get(series, 0) + change
+
+
+def add(into: Deltas, deltas: Mapping[int, Mapping[Series, int]]) -> None:
+    """Adds changes to changes."""
+    for minute, changes in deltas.items():
+        known = into.setdefault(minute, {})
+        for series, change in changes.items():
+            known[series] = known.get(series, 0) + change
+
+
+class Ledger:
+    """The totals of one metric key group: what the store holds for every (series, minute) that can still change."""
+
+    def __init__(self, totals: Deltas | None = None, watermarks: Mapping[int, int] | None = None) -> None:
+        self.totals: Deltas = totals or {}
+        self.watermarks = dict(watermarks or {})
+        """Session key group -> its watermark."""
+
+    def apply(self, deltas: Mapping[int, Mapping[Series, int]]) -> list[Point]:
+        """Adds changes; the new totals of what has changed."""
+        points = []
+        for minute, changes in deltas.items():
+            totals = self.totals.setdefault(minute, {})
+            for series, change in changes.items():
+                if change:
+                    total = totals[series] = totals.get(series, 0) + change
+                    points.append(Point(series, minute * MINUTE_MS, total))
+        return points
+
+    def seal(self, watermarks: Mapping[int, int], groups: int) -> int:
+        """Takes in how far the session key groups are, and forgets the minutes that all have passed.
+
+        Returns the watermark that all of the `groups` have passed: minutes that end by then are sealed.
+        """
+        for group, watermark_ms in watermarks.items():
+            self.watermarks[group] = max(self.watermarks.get(group, NEVER), watermark_ms)
+        passed_ms = smallest(self.watermarks, range(groups))
+        for minute in [minute for minute in self.totals if (minute + 1) * MINUTE_MS <= passed_ms]:
+            del self.totals[minute]
+        return passed_ms
+
+    def size(self) -> int:
+        """How many totals are held."""
+        return sum(len(totals) for totals in self.totals.values())

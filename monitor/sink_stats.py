@@ -1,0 +1,40 @@
+"""What the writing to KairosDB counts about itself."""
+
+from threading import Lock
+
+_NS_PER_MS = 1_000_000
+
+
+class SinkStats:
+    """Counters of all lanes of a process; thread-safe. They become `monitor.points_written`, `.write_ms` and so on."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._points_written = 0
+        self._write_ns = 0
+        self._retries = 0
+        self._dead_letters = 0
+
+    def add(self, *, points_written: int = 0, write_ns: int = 0, retries: int = 0, dead_letters: int = 0) -> None:
+        """Adds to the counters; `write_ns` is time spent in requests, in nanoseconds."""
+        with self._lock:
+            self._points_written += points_written
+            self._write_ns += write_ns
+            self._retries += retries
+            self._dead_letters += dead_letters
+
+    def take(self) -> dict[str, int]:
+        """What was counted since the last call: points_written, write_ms, retries, dead_letters.
+
+        The rest of a millisecond is left for the next call, so nothing is lost to rounding.
+        """
+        with self._lock:
+            write_ms, self._write_ns = divmod(self._write_ns, _NS_PER_MS)
+            taken = {
+                "points_written": self._points_written,
+                "write_ms": write_ms,
+                "retries": self._retries,
+                "dead_letters": self._dead_letters,
+            }
+            self._points_written = self._retries = self._dead_letters = 0
+        return taken

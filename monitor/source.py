@@ -1,0 +1,335 @@
+"""The Kafka source: hands on a chunk of raw messages per batch, with how far its partition has been read.
+
+Each partition is read by a consumer of its own, without a consumer group: the offset is part of the job's snapshots and nowhere else.
+What the broker says of the ends of the partitions is asked for once a second, in the background, for all of a process together:
+it tells the lag, and that nothing lies beyond the position read (`Quiet`), without which a silent partition would hold
+the watermark back for ever.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeAlias
+
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+
+from monitor import lifecycle
+from monitor.clock import CLOCK
+from monitor.config import KafkaTable
+from monitor.lifecycle import JobError
+from monitor.sessions import Message
+from monitor.telemetry import TELEMETRY
+from monitor.watermark import NEVER, Progress
+
+BATCH_MESSAGES = 10_000
+POLL_IDLE = timedelta(milliseconds=20)
+"""How soon a partition that had nothing is looked at again."""
+ANNOUNCE_S = 1.0
+"""How often a partition's progress is told to every key group."""
+START_TIMEOUT_S = 10.0
+"""How long the brokers may take to answer at start."""
+STATE_VERSION = 1
+LOG_APPEND_TIME = 2
+"""The message timestamp type whose time is the broker's own."""
+
+_FATAL = {
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+}
+_DEFAULTS: dict[str, str | int | float | bool] = {
+    "group.id": "monitor-without-group",
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",  # the default jumps to the end, silently, when an offset is gone
+    "fetch.queue.backoff.ms": 50,  # at its default of 1000 the fetcher sleeps whenever the local queue is full
+    "queued.max.messages.kbytes": 16_384,  # per partition
+    "queued.min.messages": 50_000,
+}
+
+log = structlog.get_logger(__name__)
+
+State: TypeAlias = tuple[int, int, int]
+"""Version, next offset, largest message timestamp or confirmed bound."""
+
+
+class Chunk(NamedTuple):
+    """What a partition hands on: messages in their order, and its progress after them; `announce`: to every key group."""
+
+    messages: list[Message]
+    progress: Progress
+    announce: bool
+
+
+class End(NamedTuple):
+    """A broker's answer: at `asked_ms` or later, nothing was beyond `offset`."""
+
+    asked_ms: int
+    offset: int
+
+
+class Ends:
+    """The present ends of partitions, asked for in the background."""
+
+    def __init__(self, admin: AdminClient) -> None:
+        self._admin = admin
+        self._partitions: list[TopicPartition] = []
+        self._answers: dict[tuple[str, int], End] = {}
+        self._waiting: Mapping[TopicPartition, Future[Any]] = {}
+        self._asked_ms = 0
+        self._lock = threading.Lock()
+
+    def watch(self, topic: str, partition: int) -> None:
+        """Asks for this partition too."""
+        self._partitions.append(TopicPartition(topic, partition))
+
+    def of(self, topic: str, partition: int) -> End | None:
+        """The newest answer for a partition."""
+        return self._answers.get((topic, partition))
+
+    def poll(self) -> None:
+        """Takes in answers that have come, and asks anew once a second; never waits."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._poll()
+            finally:
+                self._lock.release()
+
+    def _poll(self) -> None:
+        if all(future.done() for future in self._waiting.values()):
+            for partition, future in self._waiting.items():
+                if future.exception() is None:  # else the answer stays as old as it is
+                    self._answers[partition.topic, partition.partition] = End(self._asked_ms, future.result().offset)
+            self._waiting = {}
+        now_ms = CLOCK.now_ms()
+        if not self._waiting and now_ms - self._asked_ms >= ANNOUNCE_S * 1_000:
+            self._asked_ms = now_ms
+            wanted = {partition: OffsetSpec.latest() for partition in self._partitions}
+            self._waiting = self._admin.list_offsets(wanted, request_timeout=START_TIMEOUT_S)
+
+
+class Quiet:
+    """What can be said of a partition that has been read to its end. All times are when the broker was asked.
+
+    With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can follow.
+    With the producers': after `idle_after_ms` of answers that nothing lies beyond the position, the partition is idle.
+    """
+
+    def __init__(self, idle_after_ms: int) -> None:
+        self._idle_after_ms = idle_after_ms
+        self._since_ms: int | None = None
+        self._until_ms = 0
+
+    def confirm(self, position: int, end: End | None) -> int:
+        """Takes in the newest answer; the bound below which no message can be appended any more, NEVER if unknown."""
+        if end is None or position < end.offset:
+            self._since_ms = None
+            return NEVER
+        if self._since_ms is None:
+            self._since_ms = end.asked_ms
+        self._until_ms = end.asked_ms
+        return end.asked_ms - self._idle_after_ms
+
+    def broken(self) -> None:
+        """A message was read."""
+        self._since_ms = None
+
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether the partition was quiet for long enough, by answers of which the newest is not old itself."""
+        confirmed = self._since_ms is not None and self._until_ms - self._since_ms >= self._idle_after_ms
+        return confirmed and now_ms - self._until_ms < self._idle_after_ms
+
+
+class KafkaPartition(StatefulSourcePartition[Chunk, State]):
+    """One partition: reads batches, keeps its position and its largest timestamp."""
+
+    def __init__(
+        self, consumer: Consumer, ends: Ends, progress: Progress, offset: int, stop_at: int | None, broker_time: bool, idle_after_ms: int
+    ) -> None:
+        topic, _, number = progress.partition.rpartition("/")
+        self._topic, self._number = topic, int(number)
+        self._consumer = consumer
+        self._ends = ends
+        self._progress = progress
+        self._position = offset
+        self._stop_at = stop_at
+        self._broker_time = broker_time
+        self._quiet = Quiet(idle_after_ms)
+        self._announced_s = float("-inf")
+        self._had_nothing = False
+        consumer.assign([TopicPartition(self._topic, self._number, offset)])
+        ends.watch(self._topic, self._number)
+
+    def next_batch(self) -> list[Chunk]:
+        """Whatever is there, at once; progress alone when it is due. Raises StopIteration at the end or when asked to stop."""
+        if lifecycle.stopping.is_set() or (self._stop_at is not None and self._position >= self._stop_at):
+            raise StopIteration
+        messages = self._read()
+        self._ends.poll()
+        self._look_around()
+        now_s = time.monotonic()
+        announce = now_s - self._announced_s >= ANNOUNCE_S
+        self._had_nothing = not messages
+        if not messages and not announce:
+            return []
+        if announce:
+            self._announced_s = now_s
+        return [Chunk(messages, self._progress, announce)]
+
+    def next_awake(self) -> datetime | None:
+        """Soon, if there was nothing."""
+        return datetime.now(UTC) + POLL_IDLE if self._had_nothing else None
+
+    def snapshot(self) -> State:
+        """Where to go on."""
+        return STATE_VERSION, self._position, self._progress.high_ms
+
+    def close(self) -> None:
+        """Leaves the consumer."""
+        self._consumer.close()
+
+    def _read(self) -> list[Message]:
+        received = self._consumer.consume(BATCH_MESSAGES, 0)
+        messages: list[Message] = []
+        high_ms = self._progress.high_ms
+        for message in received:
+            if (error := message.error()) is not None:
+                self._heed(message, error)
+                continue
+            if self._stop_at is not None and message.offset() >= self._stop_at:
+                self._position = self._stop_at
+                break
+            kind, timestamp_ms = message.timestamp()
+            messages.append((message.key(), message.value(), timestamp_ms))
+            if timestamp_ms > high_ms:
+                high_ms = timestamp_ms
+            self._broker_time = kind == LOG_APPEND_TIME
+            self._position = message.offset() + 1
+        if messages:
+            self._quiet.broken()
+            self._progress = self._progress._replace(high_ms=high_ms)
+        return messages
+
+    def _heed(self, message: KafkaMessage, error: KafkaError) -> None:
+        """What a consumer reports beside messages: the end of the partition, trouble that passes, and what does not."""
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._position = max(self._position, message.offset() or 0)  # behind markers of transactions, which are not delivered
+        elif error.fatal() or error.code() in _FATAL:
+            raise _lost(self._progress.partition, self._position, error)
+        else:
+            log.warning("waiting for Kafka", partition=self._progress.partition, position=self._position, error=error.str())
+
+    def _look_around(self) -> None:
+        """Takes in what the broker says of the partition's end."""
+        end = self._ends.of(self._topic, self._number)
+        bound_ms = self._quiet.confirm(self._position, end)
+        idle = not self._broker_time and self._quiet.is_idle(CLOCK.now_ms())
+        high_ms = max(self._progress.high_ms, bound_ms) if self._broker_time else self._progress.high_ms
+        if high_ms != self._progress.high_ms or idle is not self._progress.idle:
+            self._progress = self._progress._replace(high_ms=high_ms, idle=idle)
+        if end is not None:
+            TELEMETRY.gauge("lag", max(0, end.offset - self._position), topic=self._topic, partition=str(self._number))
+
+
+class KafkaSource(FixedPartitionedSource[Chunk, State]):
+    """The configured topics; a partition's key is `topic/number`."""
+
+    def __init__(self, kafka: KafkaTable, idle_after_ms: int) -> None:
+        self._kafka = kafka
+        self._idle_after_ms = idle_after_ms
+        self._partitions: tuple[str, ...] = ()
+        self._broker_time: dict[str, bool] = {}
+        self._ends: Ends | None = None
+
+    def list_parts(self) -> list[str]:
+        """All partitions of the topics; raises JobError if the brokers or a topic are not there."""
+        admin = self._admin()
+        partitions: list[str] = []
+        for topic in self._kafka.topics:
+            try:
+                found = admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
+            except KafkaException as error:
+                raise _unreachable(self._kafka.brokers, error) from None
+            if found.error is not None or not found.partitions:
+                reason = found.error.str() if found.error is not None else "it has no partitions"
+                msg = f"the topic '{topic}' cannot be read at {self._kafka.brokers}: {reason}; create it or change kafka.topics"
+                raise JobError(msg)
+            self._broker_time[topic] = _has_broker_time(admin, topic)
+            partitions += [f"{topic}/{number}" for number in sorted(found.partitions)]
+        self._partitions = tuple(partitions)
+        return partitions
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> KafkaPartition:
+        """The partition, from where it was left; raises JobError if the messages there are gone."""
+        topic, _, text = for_part.rpartition("/")
+        number = int(text)
+        admin = self._admin()
+        first, end = (_offset(admin, topic, number, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        if resume_state is None:
+            offset, high_ms = end if self._kafka.start == "end" else first, NEVER
+        else:
+            _, offset, high_ms = resume_state
+        if not first <= offset <= end:
+            raise _gone(for_part, offset, first, end)
+        if self._ends is None:
+            self._ends = Ends(admin)
+        progress = Progress(self._partitions, for_part, high_ms, idle=False)
+        stop_at = None if self._kafka.tail else end
+        options = {**_DEFAULTS, "bootstrap.servers": self._kafka.brokers, **self._kafka.options}
+        return KafkaPartition(
+            Consumer(options, logger=None), self._ends, progress, offset, stop_at, self._broker_time[topic], self._idle_after_ms
+        )
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)})
+
+
+def _for_admin(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that concern the connection; an AdminClient warns of a consumer's own."""
+    connection = ("security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "enable.ssl.", "reconnect.", "debug")
+    return {name: value for name, value in options.items() if name.startswith(connection)}
+
+
+def _offset(admin: AdminClient, topic: str, number: int, spec: OffsetSpec) -> int:
+    partition = TopicPartition(topic, number)
+    try:
+        future = admin.list_offsets({partition: spec}, request_timeout=START_TIMEOUT_S)[partition]
+        return int(future.result(START_TIMEOUT_S).offset)
+    except (KafkaException, TimeoutError) as error:
+        msg = f"the offsets of {topic}/{number} cannot be read: {error}; is the partition's leader up?"
+        raise JobError(msg) from None
+
+
+def _has_broker_time(admin: AdminClient, topic: str) -> bool:
+    """Whether the topic's timestamps are the broker's; False where that may not be asked: its messages will tell."""
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    try:
+        config = admin.describe_configs([resource], request_timeout=START_TIMEOUT_S)[resource].result(START_TIMEOUT_S)
+    except (KafkaException, TimeoutError) as error:
+        log.warning("the topic's timestamp type is not known before its first message", topic=topic, error=str(error))
+        return False
+    return bool(config["message.timestamp.type"].value == "LogAppendTime")
+
+
+def _unreachable(brokers: str, error: KafkaException) -> JobError:
+    return JobError(f"no Kafka broker answers at {brokers}: {error.args[0].str()}; check kafka.brokers and that Kafka is up")
+
+
+def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
+    return JobError(
+        f"offset {offset} of {partition}, where the job has to go on, is not there any more: the topic holds {first} to {end}. "
+        "What fell out of retention is lost to this job, or the topic was made anew: "
+        "start with a new recovery directory, and give the topic a longer retention"
+    )
+
+
+def _lost(partition: str, position: int, error: KafkaError) -> JobError:
+    return JobError(f"{partition} cannot be read on from offset {position}: {error.str()}; check the topic, its retention and its rights")

@@ -1,0 +1,71 @@
+"""State as it goes into snapshots: plain dicts, tuples, texts and bytes with a version number, never our own classes.
+
+Whatever reads state checks the version first: state of another format is refused with a clear message.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from monitor.definitions import Tenant
+from monitor.lifecycle import JobError
+from monitor.metrics import Ledger
+from monitor.sessions import Measures, SessionGroup
+from monitor.watermark import Watermark
+
+VERSION = 1
+
+Plain: TypeAlias = dict[str, Any]
+
+
+def group_state(group: SessionGroup, definitions: Mapping[str, bytes]) -> Plain:
+    """A session group for a snapshot; each tenant's sessions together with the definitions that they refer to."""
+    return {
+        "version": VERSION,
+        "watermark_ms": group.watermark.value_ms,
+        "highs": group.watermark.highs(),
+        "tenants": {name: (definitions[name], sessions) for name, sessions in group.pack().items()},
+    }
+
+
+def restored_group(state: Plain | None, measures: Measures) -> SessionGroup:
+    """The session group that a snapshot is of; an empty one without a snapshot."""
+    lateness_ms = measures.limits.lateness_ms
+    if state is None:
+        return SessionGroup(measures, Watermark(lateness_ms))
+    _check(state)
+    group = SessionGroup(measures, Watermark(lateness_ms, state["watermark_ms"], state["highs"]))
+    for name, (definitions, sessions) in state["tenants"].items():
+        if name in measures.tenants:
+            group.restore(name, sessions)
+    return group
+
+
+def ledger_state(ledger: Ledger) -> Plain:
+    """A ledger for a snapshot."""
+    totals = {minute: dict(totals) for minute, totals in ledger.totals.items()}
+    return {"version": VERSION, "totals": totals, "watermarks": dict(ledger.watermarks)}
+
+
+def restored_ledger(state: Plain | None) -> Ledger:
+    """The ledger that a snapshot is of; an empty one without a snapshot."""
+    if state is None:
+        return Ledger()
+    _check(state)
+    return Ledger(state["totals"], state["watermarks"])
+
+
+def packed_definitions(tenant: Tenant) -> bytes:
+    """A tenant's definitions as bytes."""
+    return zlib.compress(msgspec.json.encode(tenant))
+
+
+def _check(state: Plain) -> None:
+    if state["version"] != VERSION:
+        msg = (
+            f"the recovery store was written by another version of the monitor (state format {state['version']}, this one reads "
+            f"{VERSION}): start the version that wrote it, or start with a new recovery directory"
+        )
+        raise JobError(msg)

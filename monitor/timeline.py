@@ -1,0 +1,175 @@
+"""A session's visits: runs of events in time, and what changes when one more event comes. Pure.
+
+A *session* is all that is held of one (tenant, sessionId): the visit of its latest events, and earlier visits that a late event
+can still reach. A *visit* is a run of events with gaps of at most `session_gap`; a late event may join two.
+
+* An event that is later than all before it goes the short way: one step from the visit's present state. Any other event is put
+  into its place and the steps from there on are done again; what they contributed before is taken back.
+* Nothing is accepted behind the watermark, so events behind it have their final place: only the state after them is kept.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from monitor.visits import Contributions, Entry, Program, State
+
+ID_BYTES = 8
+TAIL_SETTLE = 32
+"""Whenever a visit's tail has grown by this many events, those behind the watermark are forgotten."""
+
+
+class Visit(Struct, gc=False, eq=False):
+    """A run of events.
+
+    `ids`: 8-byte hashes of all event ids; `state`: after all events; `tail`: the events that a late one could precede, in order;
+    `before`: the state before each of the tail (None: to be computed from the one before it); `arms`: those applied last;
+    `earlier`: the session's visit before this one, while an event can still reach it.
+    """
+
+    first_ms: int
+    last_ms: int
+    ids: bytes
+    state: State
+    tail: list[Entry]
+    before: list[State | None]
+    arms: tuple[int, ...] | None = None
+    earlier: "Visit | None" = None
+
+    def settle(self, watermark_ms: int, program: Program) -> None:
+        """Forgets the events behind the watermark, which nothing can precede any more; the state before the others stays."""
+        settled = bisect_left(self.tail, watermark_ms, key=_time)
+        if 0 < settled < len(self.tail):
+            self.before[settled] = self.state_before(settled, program)
+        del self.tail[:settled], self.before[:settled]
+
+    def state_before(self, index: int, program: Program) -> State:
+        """The state before the tail's event at `index`, the first of its time."""
+        known = index
+        while (state := self.before[known]) is None:
+            known -= 1
+        return replay(program, state, self.tail[known:index], Contributions(), [])
+
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether an accepted event has this id."""
+        at = self.ids.find(digest)
+        while at >= 0 and at % ID_BYTES:  # found across the border of two ids
+            at = self.ids.find(digest, at + 1)
+        return at >= 0
+
+    def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
+        """Takes in an event that is later than all of the visit."""
+        state = self.state
+        self.tail.append(entry)
+        self.before.append(state)
+        self.state = program.step_one(state, entry, out, arms_are_new=entry.arms is not self.arms)
+        self.arms = entry.arms or self.arms
+        self.ids += digest
+        self.last_ms = entry.time
+        if len(self.tail) % TAIL_SETTLE == 0:
+            self.settle(watermark_ms, program)
+
+
+def start(program: Program, entry: Entry, digest: bytes, earlier: Visit | None, out: Contributions) -> Visit:
+    """A new visit of one event."""
+    state = program.step_one(program.start, entry, out, arms_are_new=True)
+    return Visit(entry.time, entry.time, digest, state, [entry], [program.start], entry.arms or None, earlier)
+
+
+def runs(session: Visit | None) -> Iterator[Visit]:
+    """The visits of a session, latest first."""
+    while session is not None:
+        yield session
+        session = session.earlier
+
+
+def touching(session: Visit | None, time_ms: int, gap_ms: int) -> list[Visit]:
+    """The visits that an event of this time belongs to, latest first: none, one, or two that it joins."""
+    return [visit for visit in runs(session) if visit.first_ms - gap_ms <= time_ms <= visit.last_ms + gap_ms]
+
+
+def chained(visits: Sequence[Visit]) -> Visit:
+    """A session of these visits, given latest first."""
+    for visit, earlier in zip(visits, [*visits[1:], None], strict=True):
+        visit.earlier = earlier
+    return visits[0]
+
+
+class Correction:
+    """The difference between what events contribute now and what they contributed before: gains and losses per key."""
+
+    def __init__(self) -> None:
+        self.old = Contributions()
+        self.new = Contributions()
+
+    def apply(self, plus: Contributions, minus: Contributions) -> int:
+        """Adds the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
+        losses = 0
+        for cell in self.old.ones.keys() | self.new.ones.keys():
+            old, new = Counter(self.old.ones.get(cell, ())), Counter(self.new.ones.get(cell, ()))
+            lost = old - new
+            plus.ones.setdefault(cell, []).extend((new - old).elements())
+            if lost:
+                minus.ones.setdefault(cell, []).extend(lost.elements())
+                losses += len(lost)
+        changed: Counter[tuple[int, int]] = Counter()
+        for cell, stem, amount in self.new.amounts:
+            changed[cell, stem] += amount
+        for cell, stem, amount in self.old.amounts:
+            changed[cell, stem] -= amount
+        plus.amounts += [(cell, stem, amount) for (cell, stem), amount in changed.items() if amount]
+        return losses + sum(amount < 0 for amount in changed.values())
+
+
+def insert(program: Program, visit: Visit, joined: Visit | None, entry: Entry, digest: bytes, correction: Correction) -> None:
+    """Puts an event into its place in `visit`, and with it the later visit that it joins to it, if there is one."""
+    from_here = bisect_left(visit.tail, entry.time, key=_time)
+    state = visit.state_before(from_here, program) if from_here < len(visit.tail) else visit.state
+    tail = visit.tail[from_here:]
+    replay(program, state, tail, correction.old, [])
+    tail.insert(bisect_left(tail, _order(entry), key=_order), entry)
+    visit.ids += digest
+    if joined is not None:
+        assert len(joined.ids) == len(joined.tail) * ID_BYTES, "a visit after an accepted event cannot have settled"
+        replay(program, program.start, joined.tail, correction.old, [])
+        tail += joined.tail
+        visit.ids += joined.ids
+    before: list[State | None] = []
+    visit.state = replay(program, state, tail, correction.new, before)
+    visit.tail[from_here:], visit.before[from_here:] = tail, before
+    visit.first_ms = min(visit.first_ms, entry.time)
+    visit.last_ms = visit.tail[-1].time
+    visit.arms = None
+
+
+def replay(program: Program, state: State, entries: Sequence[Entry], out: Contributions, before: list[State | None]) -> State:
+    """The state after events in order, from the state before them.
+
+    `before` gets the state before each event that is the first of its time, None for the others.
+    """
+    at, arms = 0, None
+    while at < len(entries):
+        end = at + 1
+        while end < len(entries) and entries[end].time == entries[at].time:
+            end += 1
+        before.append(state)
+        if end == at + 1:
+            entry = entries[at]
+            state = program.step_one(state, entry, out, arms_are_new=entry.arms is not arms)
+            arms = entry.arms
+        else:
+            before += [None] * (end - at - 1)
+            state, arms = program.step(state, entries[at:end], out), None
+        at = end
+    return state
+
+
+def _time(entry: Entry) -> int:
+    return entry.time
+
+
+def _order(entry: Entry) -> tuple[int, str]:
+    return entry.time, entry.event_id

@@ -1,0 +1,302 @@
+"""What a visit contributes, as a function of its events in order. Pure.
+
+The rules, for each experiment that a visit is assigned to:
+
+* it is assigned from the first event that carries a known variation, and qualified from when the rule is met, but not before that;
+* each event from then on counts for its points, once per scope (`assigned`, `fm`), and the first ones also as `.beta`;
+* the first event that carries another variation counts as crossed.
+
+"From then on" compares times, so events of equal time form one step: assignments and rules first, then they count in order.
+
+A visit's *state* is an immutable value, `State`; `Program.step` maps (state, events of one time) to the next state and what they
+contribute. Keeping the state before each recent event is what makes corrections cheap: a late event is put into its place, the
+steps from there on are done again, and the difference to what they contributed before is what has to be corrected.
+
+Per experiment the state is one integer, a *code*: the arm (a variation of an experiment), which points were already counted
+in each scope, and flags. Moves (kind of event, code) -> (next code, contributions) are computed once and remembered.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+from monitor.clauses import Clauses
+from monitor.definitions import Point, Tenant
+
+QUALIFIED, CROSSING, CROSSED, COUNTED, COUNTED_FM = 1, 2, 4, 8, 16
+FLAG_BITS = 5
+MOVES_MAX = 65_536
+"""Remembered moves per kind of event; at the bound they are forgotten and computed anew."""
+TAGS_BITS = 40
+
+
+class Stem(NamedTuple):
+    """What is counted, apart from minute and tags: becomes the metric `tenant.visit.scope.variation[.point][.part]`."""
+
+    experiment: str
+    scope: str
+    variation: str
+    point: str | None
+    part: str | None
+
+
+class State(Struct, frozen=True, gc=False, eq=False):
+    """All that later contributions of a visit depend on.
+
+    `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n);
+    `codes`: one per assigned experiment; `sums`: sums so far per (experiment, scope, value point), never changed in place.
+    """
+
+    seen: int
+    counts: tuple[int, ...]
+    codes: tuple[int, ...]
+    sums: dict[int, int]
+
+
+class Entry(Struct, frozen=True, gc=False, eq=False):
+    """An accepted event as its visit keeps it; visits order them by (time, event_id).
+
+    `arms`: the known variations that it carries; `values`: x of each value point that its kind matches.
+    """
+
+    time: int
+    event_id: str
+    kind: "Kind"
+    tags: int
+    arms: tuple[int, ...]
+    values: tuple[int, ...]
+
+
+Gain: TypeAlias = tuple[int, int, int, int]
+"""Slot of the sum, position in `Entry.values`, stem of `.sum`, stem of `.sumsq`."""
+Move: TypeAlias = tuple[int, tuple[int, ...], tuple[Gain, ...]]
+"""Next code, stems that get +1, sums that grow."""
+
+
+class Kind:
+    """A kind of event: the points it counts for and the rule clauses it meets (masks)."""
+
+    __slots__ = ("clauses", "has_nth", "moves", "points", "refined", "value_points")
+
+    def __init__(self, points: int, clauses: int, value_points: tuple[int, ...], *, has_nth: bool) -> None:
+        self.points = points
+        self.clauses = clauses
+        self.value_points = value_points
+        self.has_nth = has_nth
+        self.moves: dict[int, Move] = {}
+        self.refined: dict[tuple[int, int], Kind] = {}
+
+
+class Contributions:
+    """What events contribute: +1 per stem, grouped by *cell* (minute and tag combination), and amounts for the sums."""
+
+    __slots__ = ("amounts", "ones")
+
+    def __init__(self) -> None:
+        self.ones: dict[int, list[int]] = {}
+        """cell -> stems, one occurrence per +1"""
+        self.amounts: list[tuple[int, int, int]] = []
+        """(cell, stem, amount)"""
+
+
+def minute_and_tags(cell: int) -> tuple[int, int]:
+    """The minute (since the epoch) and the tag combination of a cell."""
+    return cell >> TAGS_BITS, cell & (1 << TAGS_BITS) - 1
+
+
+class Program:
+    """A tenant's definitions, compiled."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.tenant = tenant
+        self.clauses = Clauses(tenant)
+        self._points = tenant.points
+        self._width = len(tenant.points)
+        self._arm_shift = FLAG_BITS + 2 * self._width
+        self._nth = [(i, point.nth) for i, point in enumerate(tenant.points) if point.nth is not None]
+        self._nth_mask = sum(1 << i for i, _ in self._nth)
+        self._arms = [(e.name, variation) for e in tenant.experiments for variation, _ in e.variations]
+        self.arm_numbers = {arm: number for number, arm in enumerate(self._arms)}
+        """(experiment, variation) -> arm"""
+        self.bits = max(self._arm_shift + len(self._arms).bit_length(), len(self.clauses.predicates) + len(self._nth))
+        """How many bits the masks and codes of a visit need."""
+        self._experiment_of = [i for i, e in enumerate(tenant.experiments) for _ in e.variations]
+        self._kinds: dict[tuple[int, int], Kind] = {}
+        self.stems: list[Stem] = []
+        """Stem by number; numbers hold for this object only."""
+        self._stem_numbers: dict[Stem, int] = {}
+        self.start = State(0, (0,) * len(self._nth), (), {})
+
+    def kind(self, met: int) -> Kind:
+        """The kind of an event, from the mask of the predicates that it meets."""
+        return self.kind_of(self.clauses.points(met), met & self.clauses.in_rules)
+
+    def kind_of(self, points: int, clauses: int) -> Kind:
+        """The one kind with these masks, as an event is before `nth` is applied."""
+        kind = self._kinds.get((points, clauses))
+        if kind is None:
+            values = tuple(p for p in _bits(points) if self._points[p].value is not None)
+            kind = self._kinds[points, clauses] = Kind(points, clauses, values, has_nth=bool(points & self._nth_mask))
+        return kind
+
+    def step(self, state: State, entries: Sequence[Entry], out: Contributions) -> State:
+        """The state after all events of one time, given in order; adds what they contribute to `out`."""
+        seen, counts, sums = state.seen, state.counts, state.sums
+        kinds = []
+        for entry in entries:
+            kind = entry.kind
+            if kind.has_nth:
+                counts, kind = self._refine(kind, counts)
+            kinds.append(kind)
+            seen |= kind.clauses
+        codes = list(state.codes)
+        for entry in entries:
+            self._assign(codes, entry.arms)
+        self._qualify(codes, seen)
+        for entry, kind in zip(entries, kinds, strict=True):
+            self._cross(codes, entry.arms)
+            sums = self._count(kind, codes, entry, sums, out)
+        return State(seen, counts, tuple(codes), sums)
+
+    def step_one(self, state: State, entry: Entry, out: Contributions, *, arms_are_new: bool) -> State:
+        """`step` for one event, what happens to nearly all; `arms_are_new`: the event before it did not carry the same."""
+        seen, counts, kind = state.seen, state.counts, entry.kind
+        codes = list(state.codes)
+        if kind.has_nth:
+            counts, kind = self._refine(kind, counts)
+        if arms_are_new:
+            self._assign(codes, entry.arms)
+            self._cross(codes, entry.arms)
+        if arms_are_new or kind.clauses & ~seen:
+            seen |= kind.clauses
+            self._qualify(codes, seen)
+        sums = self._count(kind, codes, entry, state.sums, out)
+        return State(seen, counts, tuple(codes), sums)
+
+    def _count(self, kind: Kind, codes: list[int], entry: Entry, sums: dict[int, int], out: Contributions) -> dict[int, int]:
+        """Lets one event count in every assigned experiment: changes `codes`, returns the sums after it."""
+        moves = kind.moves
+        cell = entry.time // 60_000 << TAGS_BITS | entry.tags
+        ones = out.ones.get(cell)
+        if ones is None:
+            ones = out.ones[cell] = []
+        for i, code in enumerate(codes):
+            move = moves.get(code)
+            if move is None:
+                move = self._move(kind, code)
+            codes[i], stems, gains = move
+            ones += stems
+            if gains:
+                sums = _grow(sums, gains, entry.values, cell, out.amounts)
+        return sums
+
+    def _move(self, kind: Kind, code: int) -> Move:
+        """What an event of this kind does to one experiment's code."""
+        arm, flags = self._arm(code), code & (1 << FLAG_BITS) - 1
+        points_mask = (1 << self._width) - 1
+        counted = {"assigned": code >> FLAG_BITS & points_mask, "fm": code >> FLAG_BITS + self._width & points_mask}
+        stems: list[int] = []
+        gains: list[Gain] = []
+        if flags & CROSSING:
+            stems.append(self._stem(arm, "crossed", None, "beta"))
+            flags = flags & ~CROSSING | CROSSED
+        for scope, flag in (("assigned", COUNTED), ("fm", COUNTED_FM))[: 2 if flags & QUALIFIED else 1]:
+            if not flags & flag:
+                stems.append(self._stem(arm, scope, None, "beta"))
+                flags |= flag
+            for p in _bits(kind.points):
+                stems.append(self._stem(arm, scope, p, None))
+                if not counted[scope] >> p & 1:
+                    stems.append(self._stem(arm, scope, p, "beta"))
+                    counted[scope] |= 1 << p
+                if p in kind.value_points:
+                    slot = (self._experiment_of[arm] * 2 + (scope == "fm")) * self._width + p
+                    sum_stems = self._stem(arm, scope, p, "sum"), self._stem(arm, scope, p, "sumsq")
+                    gains.append((slot, kind.value_points.index(p), *sum_stems))
+        points = counted["fm"] << self._width | counted["assigned"]
+        if len(kind.moves) >= MOVES_MAX:
+            kind.moves.clear()
+        move = kind.moves[code] = (arm << self._arm_shift | points << FLAG_BITS | flags, tuple(stems), tuple(gains))
+        return move
+
+    def _arm(self, code: int) -> int:
+        return code >> self._arm_shift
+
+    def _stem(self, arm: int, scope: str, point: int | None, part: str | None) -> int:
+        experiment, variation = self._arms[arm]
+        stem = Stem(experiment, scope, variation, None if point is None else self._points[point].name, part)
+        number = self._stem_numbers.setdefault(stem, len(self.stems))
+        if number == len(self.stems):
+            self.stems.append(stem)
+        return number
+
+    def _assign(self, codes: list[int], arms: tuple[int, ...]) -> None:
+        """Adds a code for each experiment that the visit was not yet assigned to."""
+        assigned = {self._experiment_of[self._arm(code)] for code in codes}
+        codes += [arm << self._arm_shift for arm in arms if self._experiment_of[arm] not in assigned]
+
+    def _cross(self, codes: list[int], arms: tuple[int, ...]) -> None:
+        """Marks each experiment of which the event carries another variation than the visit's."""
+        carried = {self._experiment_of[arm]: arm for arm in arms}
+        for i, code in enumerate(codes):
+            arm = self._arm(code)
+            if carried.get(self._experiment_of[arm], arm) != arm and not code & CROSSED:
+                codes[i] = code | CROSSING
+
+    def _qualify(self, codes: list[int], seen: int) -> None:
+        """Marks each experiment whose rule is met by now."""
+        for i, code in enumerate(codes):
+            if not code & QUALIFIED and self.clauses.rules[self._experiment_of[self._arm(code)]](seen):
+                codes[i] = code | QUALIFIED
+
+    def _refine(self, kind: Kind, counts: tuple[int, ...]) -> tuple[tuple[int, ...], Kind]:
+        """Applies `nth`: the counts after this event, and its kind with only those points that it is the n-th match of."""
+        points, clauses, new = kind.points, kind.clauses, list(counts)
+        for position, (p, nth) in enumerate(self._nth):
+            if not points >> p & 1:
+                continue
+            new[position] = min(counts[position] + 1, nth)
+            if counts[position] + 1 == nth:
+                clauses |= self.clauses.nth_bit(self._points[p].name) & self.clauses.in_rules
+            else:
+                points &= ~(1 << p)
+        refined = kind.refined.get((points, clauses))
+        if refined is None:
+            refined = kind.refined[points, clauses] = Kind(points, clauses, kind.value_points, has_nth=False)
+        return tuple(new), refined
+
+
+def measure(point: Point, attribute: Any) -> int | None:
+    """x of a value point: round(attribute * scale), half to even, clipped; None if the attribute is not a finite number."""
+    assert point.value is not None
+    if (type(attribute) is not int and type(attribute) is not float) or attribute - attribute != 0:
+        return None
+    maximum, scale = point.value.maximum, point.value.scale
+    try:
+        product = attribute * scale
+    except OverflowError:  # an integer beyond any double
+        product = maximum if (attribute > 0) == (scale > 0) else -maximum
+    return round(max(-maximum, min(maximum, product)))
+
+
+def _grow(
+    sums: dict[int, int], gains: tuple[Gain, ...], values: tuple[int, ...], cell: int, amounts: list[tuple[int, int, int]]
+) -> dict[int, int]:
+    """The sums after an event's values: `.sum` gets x, `.sumsq` the growth of the visit's squared sum, (s + x)^2 - s^2."""
+    grown = dict(sums)
+    for slot, position, sum_stem, sumsq_stem in gains:
+        x, s = values[position], grown.get(slot, 0)
+        if x:
+            grown[slot] = s + x
+            amounts.append((cell, sum_stem, x))
+            amounts.append((cell, sumsq_stem, x * (2 * s + x)))
+    return grown
+
+
+def _bits(mask: int) -> Iterator[int]:
+    """The positions of the set bits, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low

@@ -1,0 +1,54 @@
+"""The watermark: the event time before which nothing more will be accepted. Pure.
+
+For each source partition p, `high[p]` is the largest message timestamp read from it, or a later bound that the broker has confirmed.
+The watermark is the smallest of them less the allowed lateness; it never falls. A partition that is *idle* (silent and read to
+its end, on a topic whose timestamps are the producers') is left out of the minimum.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+NEVER = -(2**62)
+"""Before all time: nothing was read yet."""
+
+
+class Progress(NamedTuple):
+    """How far a source partition has been read. All the run's partitions come along, so that none is overlooked."""
+
+    partitions: tuple[str, ...]
+    partition: str
+    high_ms: int
+    idle: bool
+
+
+class Watermark:
+    """The watermark as one key group knows it, from the progress it was told."""
+
+    def __init__(self, lateness_ms: int, value_ms: int = NEVER, highs: Mapping[str, int] | None = None) -> None:
+        self._lateness_ms = lateness_ms
+        self.value_ms = value_ms
+        self._highs = dict(highs or {})
+        self._idle: set[str] = set()
+
+    def advance(self, progress: Progress) -> bool:
+        """Takes in one partition's progress; whether the watermark has risen."""
+        partition = progress.partition
+        self._highs[partition] = max(self._highs.get(partition, NEVER), progress.high_ms)
+        if progress.idle:
+            self._idle.add(partition)
+        else:
+            self._idle.discard(partition)
+        moving = [self._highs.get(p, NEVER) for p in progress.partitions if p not in self._idle]
+        before = self.value_ms
+        if moving:
+            self.value_ms = max(before, min(moving) - self._lateness_ms)
+        return self.value_ms > before
+
+    def highs(self) -> dict[str, int]:
+        """What has to be kept over a restart besides `value_ms`."""
+        return dict(self._highs)
+
+
+def smallest(watermarks: Mapping[int, int], groups: Iterable[int]) -> int:
+    """The watermark that all of the groups have passed; NEVER while one has not been heard of."""
+    return min((watermarks.get(group, NEVER) for group in groups), default=NEVER)
