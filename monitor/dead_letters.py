@@ -41,8 +41,8 @@ class DeadLettersUnwritable(Exception):
 class DeadLetters:
     """Appends dead letters as JSON lines; shared by the lanes of one process, thread-safe.
 
-    One line: `{"series", "name", "tags", "timestamp", "value", "reason", "server_text", "attempts", "at"}`; a value that
-    is no integer is written as Python shows it. Rotates at `bytes_max`: FILE.1 is the youngest of the `old_files` kept.
+    One line: `{"series", "name", "tags", "timestamp", "value", "reason", "server_text", "attempts", "at"}`; a value
+    that is no integer is written as Python shows it. Rotates at `bytes_max`: FILE.1 is the youngest of `old_files`.
     Two processes must not share a file: each would rotate the other's away.
 
     Raises DeadLettersUnwritable at once if the file cannot be opened, and OSError later if a write fails.

@@ -15,6 +15,7 @@ from bytewax.operators.windowing import Clock, ClockLogic, TumblingWindower
 
 from monitor import metrics, state
 from monitor.clock import CLOCK
+from monitor.config import Settings
 from monitor.events import Event
 from monitor.metrics import Ledger, Point, Series, SeriesTable, health_series
 from monitor.sessions import Measures, Message, SessionGroup, Tally
@@ -51,6 +52,15 @@ class Changes(NamedTuple):
     maxima: dict[Series, int]
     gauges: dict[tuple[Series, str], int]
 
+    def __deepcopy__(self, memo: object) -> "Changes":
+        """A copy for a snapshot; the general way takes microseconds for each number."""
+        deltas = {minute: dict(changes) for minute, changes in self.deltas.items()}
+        return Changes(self.group, deltas, *(dict(part) for part in self[2:]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as a plain tuple: a class path must not become part of the state format."""
+        return tuple, (tuple(self),)
+
 
 def session_key(group: int) -> str:
     """The Bytewax key of a session key group."""
@@ -62,23 +72,34 @@ def metric_key(group: int) -> str:
     return f"{group:02d}/{METRIC_GROUPS}"
 
 
+def keys() -> dict[str, set[str]]:
+    """The keys that each stateful step can have in a recovery store, by the last part of its step id."""
+    totals = {metric_key(group) for group in range(METRIC_GROUPS + 1)}
+    return {"sessions": set(_SESSION_KEYS), "flush": totals, "totals": totals}
+
+
+def measures(settings: Settings) -> Measures:
+    """The configuration, compiled; shared by the steps of a process."""
+    tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
+    return Measures(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
+
+
 _SESSION_KEYS = [session_key(group) for group in range(SESSION_GROUPS)]
 
 
 _SESSION_ID = b'"sessionId"'
 
 
-def route(measures: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]]]:
+def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]]]:
     """Messages to the key group of their session, in the order of their partition; then, when due, progress to all groups."""
-    by_key = measures.key_is_session_id
-    bytes_max = measures.limits.message_bytes
+    by_key, bytes_max = compiled.key_is_session_id, compiled.limits.message_bytes
 
     def session_of(message: Message) -> bytes:
         """The session id, decoded: for messages whose key is not it."""
         value = message[1]
         if value is None or len(value) > bytes_max:
             return b""
-        event = measures.decoder.decode(value)
+        event = compiled.decoder.decode(value)
         return event.sessionId.encode() if isinstance(event, Event) else b""
 
     def step(chunks: list[Chunk]) -> list[tuple[str, Routed]]:
@@ -109,8 +130,8 @@ def _names(key: bytes, value: bytes) -> bool:
 class SessionsStep(StatefulBatchLogic[Routed, Tallied, state.Plain]):
     """The sessions of a key group."""
 
-    def __init__(self, measures: Measures, definitions: dict[str, bytes], resume_state: state.Plain | None) -> None:
-        self._group = state.restored_group(resume_state, measures)
+    def __init__(self, compiled: Measures, definitions: dict[str, bytes], resume_state: state.Plain | None) -> None:
+        self._group = state.restored_group(resume_state, compiled)
         self._definitions = definitions
 
     def on_batch(self, values: list[Routed]) -> tuple[Iterable[Tallied], bool]:
@@ -134,15 +155,15 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, state.Plain]):
         return plain
 
 
-def sessions(measures: Measures) -> Callable[[state.Plain | None], SessionsStep]:
+def sessions(compiled: Measures) -> Callable[[state.Plain | None], SessionsStep]:
     """Builds a key group of sessions, new or from a snapshot."""
-    definitions = {name: state.packed_definitions(tenant.program.tenant) for name, tenant in measures.tenants.items()}
-    return lambda resume_state: SessionsStep(measures, definitions, resume_state)
+    definitions = {name: state.packed_definitions(tenant.program.tenant) for name, tenant in compiled.tenants.items()}
+    return lambda resume_state: SessionsStep(compiled, definitions, resume_state)
 
 
-def regroup(measures: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tuple[str, Changes]]]:
+def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tuple[str, Changes]]]:
     """Sums what the session groups of this process have changed, by metric key group; adds what the process knows of itself."""
-    tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in measures.tenants.items()}
+    tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in compiled.tenants.items()}
     reported_s = 0.0
     told: dict[int, int] = {}
 
@@ -196,8 +217,7 @@ def nothing() -> None:
 
 def accumulate(into: Changes | None, more: Changes) -> Changes:
     """Adds changes to those since the last flush, in place."""
-    if into is None:
-        into = Changes(more.group, {}, {}, {}, {}, {})
+    into = Changes(more.group, {}, {}, {}, {}, {}) if into is None else Changes._make(into)
     metrics.add(into.deltas, more.deltas)
     for group, watermark_ms in more.watermarks.items():
         into.watermarks[group] = max(into.watermarks.get(group, NEVER), watermark_ms)
@@ -263,7 +283,8 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes], list[Point], state.Plai
     def on_batch(self, values: list[tuple[int, Changes]]) -> tuple[Iterable[list[Point]], bool]:
         """Applies what was flushed; emits the new totals, and health metrics at the time of the flush."""
         points: list[Point] = []
-        for _, changes in values:
+        for _, flushed in values:
+            changes = Changes._make(flushed)
             points += self._ledger.apply(changes.deltas)
             passed_ms = self._ledger.seal(changes.watermarks, SESSION_GROUPS)
             if changes.gauges or changes.counts:
