@@ -75,8 +75,9 @@ class DeadLetters:
 
     def close(self) -> None:
         """Puts all on the disk and closes the file."""
-        self.sync()
-        with self._lock:
+        try:
+            self.sync()
+        finally:
             self._file.close()
 
 

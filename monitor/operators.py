@@ -217,6 +217,7 @@ def nothing() -> None:
 
 def accumulate(into: Changes | None, more: Changes) -> Changes:
     """Adds changes to those since the last flush, in place."""
+    more = Changes._make(more)  # a plain tuple, if it comes from another process
     into = Changes(more.group, {}, {}, {}, {}, {}) if into is None else Changes._make(into)
     metrics.add(into.deltas, more.deltas)
     for group, watermark_ms in more.watermarks.items():

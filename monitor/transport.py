@@ -28,7 +28,7 @@ _HINTS = {
     403: "Check what the proxy before KairosDB wants, and that kairosdb.server.type includes INGEST.",
     404: "Check kairosdb.url: it must be the base URL, without /api.",
     405: "Check kairosdb.url: something else answers there.",
-    413: "Raise the size of a request's body that the proxy before KairosDB allows, to 1 MiB.",
+    413: "Check the proxy before KairosDB: it must let bodies of 1 MiB through.",
 }
 _HINT = "Check kairosdb.url: KairosDB itself never gives this answer."
 

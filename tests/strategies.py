@@ -20,6 +20,7 @@ from oracle import Message
 T = TypeVar("T")
 Config = dict[str, Any]
 Fields = dict[str, Any]
+Case = tuple[Config, list[Message]]
 
 BASE_MS = 1_795_491_000_000
 MESSAGE_BYTES_SMALL = 420
@@ -44,23 +45,9 @@ ATTRIBUTES: dict[str, tuple[str | int | float | bool, ...]] = {
     "total": (1, 2, 1.0, 2.5, -3, 19.99, 0.005, "2"),
 }
 ATTRIBUTE_NAMES = tuple(ATTRIBUTES)
-# Values that only events carry; None, a list and an object count as absent, infinity is written as 1e999.
-RARE_VALUES: tuple[Any, ...] = (
-    None,
-    [],
-    ["home"],
-    {"home": 1},
-    math.inf,
-    -math.inf,
-    -0.0,
-    1e16,
-    1e300,
-    10**18,
-    True,
-    "",
-    "\ud800",
-    0,
-)
+# Values that only events carry; infinity is written as 1e999.
+ABSENT_VALUES: tuple[Any, ...] = (None, [], ["home"], {"home": 1})
+RARE_VALUES = (*ABSENT_VALUES, math.inf, -math.inf, -0.0, 1e16, 1e300, 10**18, True, "", "\ud800", 0)
 WRONG_KEYS = (b"s-1", b"", b"\xff")
 EVENT_IDS = (*(f"e{number}" for number in range(30)), None, "", "~é")
 KINDS = ("event",) * 33 + ("again", "again", "again", "not_json", "bad_field", "missing", "strange", "doubled")
@@ -209,6 +196,13 @@ def logs(draw: st.DrawFn, config: Config, messages_max: int = 40, wrong_keys: bo
         offsets[partition] += 1
         earlier[index].append((fields, value))
     return log
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """A configuration and a log for it."""
+    config = draw(configs())
+    return config, draw(logs(config))
 
 
 def arrival_steps_ms(config: Config) -> tuple[int, ...]:
