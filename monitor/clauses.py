@@ -24,6 +24,11 @@ class Clauses:
         everything += [predicate for rule in rules for predicate in _predicates(rule)]
         self.predicates: list[Predicate] = list({_identity(predicate): predicate for predicate in everything}.values())
         self._numbers = {_identity(predicate): i for i, predicate in enumerate(self.predicates)}
+        self.identities = [
+            *self._numbers,
+            *(f"nth of {point.name}" for point in tenant.points if point.nth is not None),
+        ]
+        """What each bit of a mask stands for, as text that does not depend on the other definitions."""
         self._points = {point.name: point for point in tenant.points}
         self._point_bits = [1 << self._numbers[_identity(point.predicate)] for point in tenant.points]
         self._nth_names = [point.name for point in tenant.points if point.nth is not None]
@@ -57,9 +62,9 @@ class Clauses:
         return lambda seen: bool(seen & bit)
 
 
-def _identity(predicate: Predicate) -> bytes:
+def _identity(predicate: Predicate) -> str:
     """Tells predicates apart as JSON does; Python's == would take 1 for true."""
-    return msgspec.json.encode(predicate)
+    return msgspec.json.encode(predicate).decode()
 
 
 def _predicates(rule: Rule) -> Iterator[Predicate]:

@@ -74,9 +74,10 @@ Weight = Annotated[int | float, PlainValidator(_weight)]
 class ConditionTable(_Model):
     """What an attribute has to be, beyond equality."""
 
-    none_of: Annotated[Annotated[Scalars, Case("list")] | Annotated[AnyScalar, Case("one")], Discriminator(_one_or_more)] | None = Field(
-        None, alias="not", description="present and none of these"
-    )
+    none_of: (
+        Annotated[Annotated[Scalars, Case("list")] | Annotated[AnyScalar, Case("one")], Discriminator(_one_or_more)]
+        | None
+    ) = Field(None, alias="not", description="present and none of these")
     exists: bool | None = Field(None, description="present (true) or absent (false)")
     minimum: Number | None = Field(None, alias="min", description="a number of at least this")
     maximum: Number | None = Field(None, alias="max", description="a number of at most this")
@@ -104,7 +105,8 @@ Condition = Annotated[
     Discriminator(_condition_case),
 ]
 EventNames = Annotated[
-    Annotated[Annotated[list[str], Field(min_length=1)], Case("list")] | Annotated[str, Case("one")], Discriminator(_one_or_more)
+    Annotated[Annotated[list[str], Field(min_length=1)], Case("list")] | Annotated[str, Case("one")],
+    Discriminator(_one_or_more),
 ]
 
 
@@ -191,14 +193,18 @@ class ExperimentTable(_Model):
     @model_validator(mode="after")
     def _fits(self) -> "ExperimentTable":
         if self.control not in self.variations:
-            raise broken(f"control must be one of the variations; got '{self.control}', not in {names(self.variations)}")
+            raise broken(
+                f"control must be one of the variations; got '{self.control}', not in {names(self.variations)}"
+            )
         if not any(self.variations.values()):
             raise broken("one weight at least must be above 0")
         return self
 
     def compiled(self, name: str) -> definitions.Experiment:
         """The experiment for the core."""
-        return definitions.Experiment(name, self.control, tuple(self.variations.items()), _compiled(self.qualified_when))
+        return definitions.Experiment(
+            name, self.control, tuple(self.variations.items()), _compiled(self.qualified_when)
+        )
 
 
 class TagTable(_Model):
@@ -211,14 +217,21 @@ class TagTable(_Model):
 class TenantTable(_Model):
     """What is measured for one tenant."""
 
-    tags: dict[Name, Annotated[Annotated[TagTable, Case("table")] | Annotated[list[TagValue], Case("list")], Discriminator(_condition_case)]] = {}
+    tags: dict[
+        Name,
+        Annotated[
+            Annotated[TagTable, Case("table")] | Annotated[list[TagValue], Case("list")], Discriminator(_condition_case)
+        ],
+    ] = {}
     points: dict[Name, PointTable] = {}
     experiments: dict[Name, ExperimentTable] = {}
 
     def compiled(self, name: str) -> definitions.Tenant:
         """The tenant for the core."""
         tags = [
-            definitions.Tag(tag, t.attribute, tuple(t.values)) if isinstance(t, TagTable) else definitions.Tag(tag, tag, tuple(t))
+            definitions.Tag(tag, t.attribute, tuple(t.values))
+            if isinstance(t, TagTable)
+            else definitions.Tag(tag, tag, tuple(t))
             for tag, t in self.tags.items()
         ]
         points = [point.compiled(name) for name, point in self.points.items()]
@@ -240,7 +253,9 @@ class KafkaTable(_Model):
 class KairosDbTable(_Model):
     """Where points go."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] = Field("http://127.0.0.1:8080", description="base URL of KairosDB")
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] = Field(
+        "http://127.0.0.1:8080", description="base URL of KairosDB"
+    )
     ttl_days: int = Field(30, ge=1, le=7_300, description="how long points live, days from their writing")
     dead_letters: Text = Field("dead-letters.jsonl", description="file for points that KairosDB refuses")
 
@@ -251,8 +266,12 @@ class TimeTable(_Model):
     session_gap_s: int = Field(1_800, ge=1, description="a longer silence ends a visit")
     allowed_lateness_s: int = Field(600, ge=0, description="how long after it happened an event may arrive")
     future_tolerance_s: int = Field(60, ge=0, description="how far an event may be ahead of its arrival")
-    idle_after_s: int = Field(30, ge=1, description="a partition read to its end and silent for so long does not hold the watermark back")
-    flush_s: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = Field(10, description="how often changed totals are written")
+    idle_after_s: int = Field(
+        30, ge=1, description="a partition read to its end and silent for so long does not hold the watermark back"
+    )
+    flush_s: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = Field(
+        10, description="how often changed totals are written"
+    )
 
     @model_validator(mode="after")
     def _late_within_gap(self) -> "TimeTable":
@@ -273,7 +292,9 @@ class LimitsTable(_Model):
 class Settings(_Model):
     """The whole configuration."""
 
-    dc: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")] = Field(description="tag `dc` of every point: the data center")
+    dc: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")] = Field(
+        description="tag `dc` of every point: the data center"
+    )
     kafka: KafkaTable = KafkaTable()
     kairosdb: KairosDbTable = KairosDbTable()
     time: TimeTable = TimeTable()
@@ -352,7 +373,9 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
         data[place[-1]] = text if is_text else tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         variable = "MONITOR_" + "__".join(place).upper()
-        return [Fault(".".join(place), f"{variable} must be a TOML value, such as 10, true or [\"a\"]; got {shown(text)}")]
+        return [
+            Fault(".".join(place), f'{variable} must be a TOML value, such as 10, true or ["a"]; got {shown(text)}')
+        ]
     return []
 
 
@@ -377,7 +400,10 @@ def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
         points, experiments, tags = (_tables(tenant, part) for part in ("points", "experiments", "tags"))
         for tag in RESERVED_TAGS:
             if tag in tags:
-                yield Fault(f"tenants.{name}.tags.{tag}", f"must not be one of {names(RESERVED_TAGS)}: those are set by the monitor")
+                yield Fault(
+                    f"tenants.{name}.tags.{tag}",
+                    f"must not be one of {names(RESERVED_TAGS)}: those are set by the monitor",
+                )
         for point, table in points.items():
             place = f"tenants.{name}.points.{point}"
             if point in RESERVED_POINTS:

@@ -81,7 +81,9 @@ class Decoder:
     """Decodes message values for one configuration.
 
     >>> decoder = Decoder(["page"], message_bytes=1_000)
-    >>> event = decoder.decode(b'{"tenant": "t", "sessionId": "s", "time": 1, "event": "view", "attributes": {"page": "home"}}')
+    >>> event = decoder.decode(
+    ...     b'{"tenant": "t", "sessionId": "s", "time": 1, "event": "view", "attributes": {"page": "home"}}'
+    ... )
     >>> decoder.attribute(event, "page")
     'home'
     >>> decoder.decode(b"{").reason

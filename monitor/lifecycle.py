@@ -1,10 +1,15 @@
 """Starting and stopping the job: signals, and errors that a person has to act on as one message instead of a traceback."""
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 stopping = threading.Event()
 """Set when the job was asked to stop: sources end, a last snapshot is written."""
@@ -24,32 +29,50 @@ def when_overdue(action: Callable[[], None]) -> None:
 
 
 def install() -> None:
-    """Makes SIGTERM and SIGINT stop the job cleanly, and a JobError end it with its message alone."""
+    """Makes SIGTERM and SIGINT stop the job cleanly, and an error that ended a step end the process with its message alone."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     sys.excepthook = _excepthook
+    os.environ["RUST_BACKTRACE"] = "0"  # the engine panics when a step raises; its own stack says nothing
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     if not stopping.is_set():
         stopping.set()
-        timer = threading.Timer(STOP_GRACE_S, lambda: [action() for action in _on_overdue])
+        timer = threading.Timer(STOP_GRACE_S, _give_up)
         timer.daemon = True
         timer.start()
 
 
-def job_error(error: BaseException | None) -> JobError | None:
-    """The JobError that an exception stems from, if any: the engine wraps what its steps raise."""
-    while error is not None:
-        if isinstance(error, JobError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def _give_up() -> None:
+    for action in _on_overdue:
+        action()
+
+
+class _Reported:
+    """A context that reports an error at once. In a cluster the engine loses errors: all that is left of them is a panic."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, StopIteration):
+            self.errors.append(error)
+            if isinstance(error, JobError):
+                log.critical("the job stops", reason=str(error))
+            else:
+                log.critical("the job stops by an error of its own", exc_info=error)
+
+
+reported = _Reported()
+"""To be entered around each call from the engine into a step."""
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    found = job_error(error)
-    if found is None:
+    if not reported.errors:
         sys.__excepthook__(kind, error, trace)
-    else:
-        print(f"monitor: {found}", file=sys.stderr, flush=True)

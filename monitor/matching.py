@@ -8,7 +8,7 @@ enter the signature as the interval they fall into, so that prices do not make e
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -42,7 +42,9 @@ def holds(condition: Condition, value: Any) -> bool:
         return False
     if condition.any_of is not None and not any(equal(value, wanted) for wanted in condition.any_of):
         return False
-    if condition.none_of is not None and not (present and not any(equal(value, wanted) for wanted in condition.none_of)):
+    if condition.none_of is not None and not (
+        present and not any(equal(value, wanted) for wanted in condition.none_of)
+    ):
         return False
     if condition.minimum is not None and not (is_number(value) and value >= condition.minimum):
         return False
@@ -74,7 +76,9 @@ class TagSets:
     def __init__(self, tags: Sequence[Tag]) -> None:
         self._tags = tags
         self._texts = [list(dict.fromkeys([*tag.values, OTHER, UNKNOWN])) for tag in tags]
-        self._listed = [{text: texts.index(text) for text in tag.values} for tag, texts in zip(tags, self._texts, strict=True)]
+        self._listed = [
+            {text: texts.index(text) for text in tag.values} for tag, texts in zip(tags, self._texts, strict=True)
+        ]
 
     def number(self, values: Sequence[Any]) -> int:
         """The number of the combination; `values`: the tags' attributes, in the order of the tags."""
@@ -85,13 +89,21 @@ class TagSets:
             number = number * len(texts) + digit
         return number
 
-    def text(self, number: int) -> str:
-        """The combination as `|name=value|...`, empty without tags."""
-        parts = []
+    def texts(self, number: int) -> dict[str, str]:
+        """The combination as tag name -> value."""
+        found = []
         for tag, texts in zip(reversed(self._tags), reversed(self._texts), strict=True):
             number, digit = divmod(number, len(texts))
-            parts.append(f"|{tag.name}={texts[digit]}")
-        return "".join(reversed(parts))
+            found.append((tag.name, texts[digit]))
+        return dict(reversed(found))
+
+    def number_of_texts(self, found: Mapping[str, str]) -> int:
+        """The number of the combination with these values, as of another configuration: unlisted ones become `other`."""
+        number = 0
+        for tag, texts in zip(self._tags, self._texts, strict=True):
+            text = found.get(tag.name, UNKNOWN)
+            number = number * len(texts) + texts.index(text if text in texts else OTHER)
+        return number
 
 
 class Symbol:
@@ -103,7 +115,9 @@ class Symbol:
         self.kind = kind
         self.tags = tags
         self.booleans = tuple(
-            (i, isinstance(value, bool)) for i, value in enumerate(values) if isinstance(value, int | float) and value in (0, 1)
+            (i, isinstance(value, bool))
+            for i, value in enumerate(values)
+            if isinstance(value, int | float) and value in (0, 1)
         )
         """Where Python's True == 1 would confuse signatures: (position, is a boolean)."""
 

@@ -81,7 +81,8 @@ class SeriesTable:
         if known is None:
             what = self._tenant.program.stems[stem]
             name = metric_name(self._tenant.name, what)
-            series = f"{name}|experiment={what.experiment}{self._tenant.matcher.tag_sets.text(tags)}"
+            texts = {"experiment": what.experiment, **self._tenant.matcher.tag_sets.texts(tags)}
+            series = "|".join([name, *(f"{tag}={value}" for tag, value in texts.items())])
             known = self._known[stem, tags] = series, crc32(series.encode()) % self._groups
         return known
 

@@ -17,6 +17,7 @@ from monitor import metrics, state
 from monitor.clock import CLOCK
 from monitor.config import Settings
 from monitor.events import Event
+from monitor.lifecycle import reported
 from monitor.metrics import Ledger, Point, Series, SeriesTable, health_series
 from monitor.sessions import Measures, Message, SessionGroup, Tally
 from monitor.source import Chunk
@@ -103,6 +104,10 @@ def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]
         return event.sessionId.encode() if isinstance(event, Event) else b""
 
     def step(chunks: list[Chunk]) -> list[tuple[str, Routed]]:
+        with reported:
+            return routed(chunks)
+
+    def routed(chunks: list[Chunk]) -> list[tuple[str, Routed]]:
         out: list[tuple[str, Routed]] = []
         for chunk in chunks:
             groups: dict[int, list[Message]] = {}
@@ -136,6 +141,10 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, state.Plain]):
 
     def on_batch(self, values: list[Routed]) -> tuple[Iterable[Tallied], bool]:
         """Feeds messages and progress in their order; emits what they changed."""
+        with reported:
+            return self._feed(values)
+
+    def _feed(self, values: list[Routed]) -> tuple[Iterable[Tallied], bool]:
         group, moved = self._group, False
         for number, item in values:
             if isinstance(item, Progress):
@@ -149,10 +158,8 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, state.Plain]):
 
     def snapshot(self) -> state.Plain:
         """The group's state, plain."""
-        started = time.perf_counter()
-        plain = state.group_state(self._group, self._definitions)
-        TELEMETRY.timed("snapshot_ms", started)
-        return plain
+        with reported, TELEMETRY.timed("snapshot_ms"):
+            return state.group_state(self._group, self._definitions)
 
 
 def sessions(compiled: Measures) -> Callable[[state.Plain | None], SessionsStep]:
@@ -168,6 +175,10 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
     told: dict[int, int] = {}
 
     def step(items: list[tuple[str, Tallied]]) -> list[tuple[str, Changes]]:
+        with reported:
+            return regrouped(items)
+
+    def regrouped(items: list[tuple[str, Tallied]]) -> list[tuple[str, Changes]]:
         nonlocal reported_s
         changes = [Changes(group, {}, {}, {}, {}, {}) for group in range(METRIC_GROUPS + 1)]
         by_tenant: dict[str, list[Tally]] = {}
@@ -283,6 +294,10 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes], list[Point], state.Plai
 
     def on_batch(self, values: list[tuple[int, Changes]]) -> tuple[Iterable[list[Point]], bool]:
         """Applies what was flushed; emits the new totals, and health metrics at the time of the flush."""
+        with reported:
+            return self._apply(values)
+
+    def _apply(self, values: list[tuple[int, Changes]]) -> tuple[Iterable[list[Point]], bool]:
         points: list[Point] = []
         for _, flushed in values:
             changes = Changes._make(flushed)
@@ -294,7 +309,9 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes], list[Point], state.Plai
         return [points] if points else [], False
 
     def _health(self, changes: Changes, passed_ms: int) -> Iterator[Point]:
-        self._stamp_ms = max(self._stamp_ms + 1, CLOCK.now_ms())  # two flushes at once must not overwrite each other's counters
+        self._stamp_ms = max(
+            self._stamp_ms + 1, CLOCK.now_ms()
+        )  # two flushes at once must not overwrite each other's counters
         for (series, part), value in changes.gauges.items():
             self._gauges.setdefault(series, {})[part] = value
         gauges = {series: sum(parts.values()) for series, parts in self._gauges.items()}
@@ -305,10 +322,8 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes], list[Point], state.Plai
 
     def snapshot(self) -> state.Plain:
         """The ledger's state, plain."""
-        started = time.perf_counter()
-        plain = state.ledger_state(self._ledger)
-        TELEMETRY.timed("snapshot_ms", started)
-        return plain
+        with reported, TELEMETRY.timed("snapshot_ms"):
+            return state.ledger_state(self._ledger)
 
 
 def _utc(time_ms: int) -> datetime:

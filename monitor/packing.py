@@ -92,4 +92,6 @@ class Packer:
 
     def _unpack_entry(self, packed: _PackedEntry, first_ms: int) -> Entry:
         time, event_id, points, clauses, tags, arms, values = packed
-        return Entry(first_ms + time, event_id, self._program.kind_of(self._in(points), self._in(clauses)), tags, arms, values)
+        return Entry(
+            first_ms + time, event_id, self._program.kind_of(self._in(points), self._in(clauses)), tags, arms, values
+        )

@@ -4,10 +4,12 @@ A store is a folder of `part-i.sqlite3` files; Bytewax finds state by step and k
 """
 
 import fcntl
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bytewax.recovery import init_db_dir
 
@@ -37,7 +39,7 @@ def prepare(directory: Path, keys: dict[str, set[str]]) -> None:
         raise JobError(msg)
     for file in files:
         for step, key in _rows(file, "SELECT DISTINCT step_id, state_key FROM snaps WHERE ser_change IS NOT NULL"):
-            known = keys.get(step.rpartition(".")[2])
+            known = keys.get(step.split(".")[1])
             if known is not None and key not in known:
                 msg = (
                     f"the recovery directory {directory} was written with other key groups (step {step}, key {key}): "
@@ -46,7 +48,32 @@ def prepare(directory: Path, keys: dict[str, set[str]]) -> None:
                 raise JobError(msg)
 
 
-def _rows(file: Path, query: str) -> list[tuple[str, ...]]:
+def source_states(directory: Path) -> dict[str, Any]:
+    """What the source partitions will be resumed with: partition key -> state, as of the epoch that a job would resume from."""
+    files = sorted(directory.glob("part-*.sqlite3"))
+    epoch = _resume_epoch(files)
+    newest: dict[str, tuple[int, bytes]] = {}
+    query = (
+        "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id LIKE '%.source' AND ser_change IS NOT NULL"
+    )
+    for file in files:
+        for key, at, data in _rows(file, query):
+            if at < epoch and at >= newest.get(key, (-1, b""))[0]:
+                newest[key] = at, data
+    return {key: pickle.loads(data) for key, (_, data) in newest.items()}
+
+
+def _resume_epoch(files: list[Path]) -> int:
+    """The first epoch that is not complete: the least that a worker of the latest execution has come to."""
+    executions = [row for file in files for row in _rows(file, "SELECT ex_num, resume_epoch FROM exs")]
+    if not executions:
+        return 0
+    latest, resume_epoch = max(executions)
+    fronts = [row for file in files for row in _rows(file, "SELECT ex_num, worker_frontier FROM fronts")]
+    return min((frontier for number, frontier in fronts if number == latest), default=resume_epoch)
+
+
+def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             return database.execute(query).fetchall()

@@ -167,8 +167,10 @@ class SessionGroup:
         session = self._wake(tenant, event.sessionId)
         in_order = session is None or time_ms > session.last_ms
         visits = (
-            [session] if session is not None and in_order and time_ms <= session.last_ms + self._gap_ms
-            else [] if in_order
+            [session]
+            if session is not None and in_order and time_ms <= session.last_ms + self._gap_ms
+            else []
+            if in_order
             else timeline.touching(session, time_ms, self._gap_ms)
         )
         for visit in visits:
@@ -195,7 +197,14 @@ class SessionGroup:
         return True
 
     def _place(
-        self, tenant: Measured, session_id: str, session: Visit | None, visits: list[Visit], entry: Entry, digest: bytes, tally: Tally
+        self,
+        tenant: Measured,
+        session_id: str,
+        session: Visit | None,
+        visits: list[Visit],
+        entry: Entry,
+        digest: bytes,
+        tally: Tally,
     ) -> None:
         """Takes in an event that is not simply the next of the session's latest visit."""
         program, settled_ms = tenant.program, self.watermark.value_ms

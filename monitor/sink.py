@@ -13,7 +13,7 @@ from monitor import kairosdb, lifecycle
 from monitor.config import KairosDbTable
 from monitor.kairosdb import KairosUnreachable, Renderer
 from monitor.lanes import DeadLetters, DeadLettersUnwritable, Lane, LaneStopped, SinkStats
-from monitor.lifecycle import JobError
+from monitor.lifecycle import JobError, reported
 from monitor.metrics import Point
 from monitor.telemetry import TELEMETRY
 
@@ -32,20 +32,22 @@ class LanePartition(StatefulSinkPartition[list[Point], None]):
 
     def write_batch(self, items: list[list[Point]]) -> None:
         """Hands the points to the lane; blocks while it is full."""
-        try:
-            for points in items:
-                self._lane.put(points)
-        except LaneStopped as error:
-            raise _stopped(error) from error
-        self._report()
+        with reported:
+            try:
+                for points in items:
+                    self._lane.put(points)
+            except LaneStopped as error:
+                raise _stopped(error) from error
+            self._report()
 
     def snapshot(self) -> None:
         """Returns when all points are safe."""
-        try:
-            self._lane.flush()
-        except LaneStopped as error:
-            raise _stopped(error) from error
-        self._report()
+        with reported:
+            try:
+                self._lane.flush()
+            except LaneStopped as error:
+                raise _stopped(error) from error
+            self._report()
 
     def close(self) -> None:
         """Ends the lane."""

@@ -6,6 +6,7 @@ it tells the lag, and that nothing lies beyond the position read (`Quiet`), with
 the watermark back for ever.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 from monitor import lifecycle
 from monitor.clock import CLOCK
 from monitor.config import KafkaTable
-from monitor.lifecycle import JobError
+from monitor.lifecycle import JobError, reported
 from monitor.sessions import Message
 from monitor.telemetry import TELEMETRY
 from monitor.watermark import NEVER, Progress
@@ -56,6 +57,10 @@ _DEFAULTS: dict[str, str | int | float | bool] = {
 }
 
 log = structlog.get_logger(__name__)
+RDKAFKA_LOG = logging.getLogger("rdkafka")
+"""The client library's own log: silent unless configured, since what matters comes as errors."""
+RDKAFKA_LOG.addHandler(logging.NullHandler())
+RDKAFKA_LOG.propagate = False
 
 State: TypeAlias = tuple[int, int, int]
 """Version, next offset, largest message timestamp or confirmed bound."""
@@ -152,7 +157,14 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
     """One partition: reads batches, keeps its position and its largest timestamp."""
 
     def __init__(
-        self, consumer: Consumer, ends: Ends, progress: Progress, offset: int, stop_at: int | None, broker_time: bool, idle_after_ms: int
+        self,
+        consumer: Consumer,
+        ends: Ends,
+        progress: Progress,
+        offset: int,
+        stop_at: int | None,
+        broker_time: bool,
+        idle_after_ms: int,
     ) -> None:
         topic, _, number = progress.partition.rpartition("/")
         self._topic, self._number = topic, int(number)
@@ -170,6 +182,10 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
 
     def next_batch(self) -> list[Chunk]:
         """Whatever is there, at once; progress alone when it is due. Raises StopIteration at the end or when asked to stop."""
+        with reported:
+            return self._next()
+
+    def _next(self) -> list[Chunk]:
         if lifecycle.stopping.is_set() or (self._stop_at is not None and self._position >= self._stop_at):
             raise StopIteration
         messages = self._read()
@@ -221,11 +237,15 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
     def _heed(self, message: KafkaMessage, error: KafkaError) -> None:
         """What a consumer reports beside messages: the end of the partition, trouble that passes, and what does not."""
         if error.code() == KafkaError._PARTITION_EOF:
-            self._position = max(self._position, message.offset() or 0)  # behind markers of transactions, which are not delivered
+            self._position = max(
+                self._position, message.offset() or 0
+            )  # behind markers of transactions, which are not delivered
         elif error.fatal() or error.code() in _FATAL:
             raise _lost(self._progress.partition, self._position, error)
         else:
-            log.warning("waiting for Kafka", partition=self._progress.partition, position=self._position, error=error.str())
+            log.warning(
+                "waiting for Kafka", partition=self._progress.partition, position=self._position, error=error.str()
+            )
 
     def _look_around(self) -> None:
         """Takes in what the broker says of the partition's end."""
@@ -267,29 +287,43 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
         self._partitions = tuple(partitions)
         return partitions
 
+    def check(self, resumed: Mapping[str, State]) -> None:
+        """Raises JobError if the topics cannot be read on from these states."""
+        admin = self._admin()
+        for partition in self.list_parts():
+            self._begin(admin, partition, resumed.get(partition))
+
+    def _begin(self, admin: AdminClient, partition: str, state: State | None) -> tuple[int, int, int]:
+        """Where to begin, the largest timestamp known from before, and the partition's present end."""
+        first, end = (_offset(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        offset, high_ms = (end if self._kafka.start == "end" else first, NEVER) if state is None else state[1:]
+        if not first <= offset <= end:
+            raise _gone(partition, offset, first, end)
+        return offset, high_ms, end
+
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> KafkaPartition:
         """The partition, from where it was left; raises JobError if the messages there are gone."""
-        topic, _, text = for_part.rpartition("/")
-        number = int(text)
         admin = self._admin()
-        first, end = (_offset(admin, topic, number, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-        if resume_state is None:
-            offset, high_ms = end if self._kafka.start == "end" else first, NEVER
-        else:
-            _, offset, high_ms = resume_state
-        if not first <= offset <= end:
-            raise _gone(for_part, offset, first, end)
+        offset, high_ms, end = self._begin(admin, for_part, resume_state)
+        topic = for_part.rpartition("/")[0]
         if self._ends is None:
             self._ends = Ends(admin)
         progress = Progress(self._partitions, for_part, high_ms, idle=False)
         stop_at = None if self._kafka.tail else end
         options = {**_DEFAULTS, "bootstrap.servers": self._kafka.brokers, **self._kafka.options}
         return KafkaPartition(
-            Consumer(options, logger=None), self._ends, progress, offset, stop_at, self._broker_time[topic], self._idle_after_ms
+            Consumer(options, logger=RDKAFKA_LOG),
+            self._ends,
+            progress,
+            offset,
+            stop_at,
+            self._broker_time[topic],
+            self._idle_after_ms,
         )
 
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)})
+        options = {"bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)}
+        return AdminClient(options, logger=RDKAFKA_LOG)
 
 
 def _for_admin(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,13 +332,14 @@ def _for_admin(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name.startswith(connection)}
 
 
-def _offset(admin: AdminClient, topic: str, number: int, spec: OffsetSpec) -> int:
-    partition = TopicPartition(topic, number)
+def _offset(admin: AdminClient, partition: str, spec: OffsetSpec) -> int:
+    topic, _, number = partition.rpartition("/")
+    wanted = {TopicPartition(topic, int(number)): spec}
     try:
-        future = admin.list_offsets({partition: spec}, request_timeout=START_TIMEOUT_S)[partition]
+        (future,) = admin.list_offsets(wanted, request_timeout=START_TIMEOUT_S).values()
         return int(future.result(START_TIMEOUT_S).offset)
     except (KafkaException, TimeoutError) as error:
-        msg = f"the offsets of {topic}/{number} cannot be read: {error}; is the partition's leader up?"
+        msg = f"the offsets of {partition} cannot be read: {error}; is the partition's leader up?"
         raise JobError(msg) from None
 
 
@@ -320,7 +355,9 @@ def _has_broker_time(admin: AdminClient, topic: str) -> bool:
 
 
 def _unreachable(brokers: str, error: KafkaException) -> JobError:
-    return JobError(f"no Kafka broker answers at {brokers}: {error.args[0].str()}; check kafka.brokers and that Kafka is up")
+    return JobError(
+        f"no Kafka broker answers at {brokers}: {error.args[0].str()}; check kafka.brokers and that Kafka is up"
+    )
 
 
 def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
@@ -332,4 +369,6 @@ def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
 
 
 def _lost(partition: str, position: int, error: KafkaError) -> JobError:
-    return JobError(f"{partition} cannot be read on from offset {position}: {error.str()}; check the topic, its retention and its rights")
+    return JobError(
+        f"{partition} cannot be read on from offset {position}: {error.str()}; check the topic, its retention and its rights"
+    )

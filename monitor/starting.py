@@ -1,7 +1,5 @@
 """What the job does before its dataflow runs: settings, recovery store, signals, logs; every fault is one clear message."""
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -16,23 +14,30 @@ from monitor.telemetry import TELEMETRY
 
 
 def prepare() -> tuple[Settings, KafkaSource, KairosSink]:
-    """The settings and both ends of the job; ends the process with a message if they cannot work."""
-    logs.set_up()
-    lifecycle.install()
+    """The settings and both ends of the job; ends the process with a message if they cannot work.
+
+    When another program than bytewax.run asks, to draw the dataflow for example, servers and the recovery store are left alone.
+    """
     try:
         settings = load()
-        arguments = run_arguments()
-        TELEMETRY.worker = str(arguments.process_id or 0)
-        if arguments.recovery_directory is not None:
-            recovery.prepare(Path(arguments.recovery_directory), operators.keys())
+        source = KafkaSource(settings.kafka, settings.time.idle_after_s * 1_000)
+        sink = KairosSink(settings.kairosdb, settings.dc)
+        if Path(sys.argv[0]) == Path(bytewax_run.__file__):
+            _check(source, sink)
     except (ConfigError, JobError) as error:
         sys.exit(f"monitor: {error}")
-    source = KafkaSource(settings.kafka, settings.time.idle_after_s * 1_000)
-    return settings, source, KairosSink(settings.kairosdb, settings.dc)
+    return settings, source, sink
 
 
-def run_arguments() -> argparse.Namespace:
-    """What `bytewax.run` was told, by arguments or BYTEWAX_* variables; nothing if another program runs."""
-    if Path(sys.argv[0]) != Path(bytewax_run.__file__):
-        return argparse.Namespace(recovery_directory=os.environ.get("BYTEWAX_RECOVERY_DIRECTORY"), process_id=None)
-    return bytewax_run._parse_args()  # the only reader of all of its ways to be told
+def _check(source: KafkaSource, sink: KairosSink) -> None:
+    """Prepares the process to run the job; raises JobError if it could not go on from where it was left."""
+    logs.set_up()
+    lifecycle.install()
+    arguments = bytewax_run._parse_args()  # the only reader of all the ways to tell it
+    TELEMETRY.worker = str(arguments.process_id or 0)
+    resumed = {}
+    if arguments.recovery_directory is not None:
+        recovery.prepare(Path(arguments.recovery_directory), operators.keys())
+        resumed = recovery.source_states(Path(arguments.recovery_directory))
+    source.check(resumed)
+    sink.list_parts()

@@ -13,6 +13,7 @@ from monitor.definitions import Tenant
 from monitor.lifecycle import JobError
 from monitor.metrics import Ledger
 from monitor.sessions import Measures, SessionGroup
+from monitor.translation import translated
 from monitor.watermark import Watermark
 
 VERSION = 1
@@ -38,8 +39,13 @@ def restored_group(state: Plain | None, measures: Measures) -> SessionGroup:
     _check(state)
     group = SessionGroup(measures, Watermark(lateness_ms, state["watermark_ms"], state["highs"]))
     for name, (definitions, sessions) in state["tenants"].items():
-        if name in measures.tenants:
-            group.restore(name, sessions)
+        tenant = measures.tenants.get(name)
+        if tenant is None:
+            continue
+        if definitions != packed_definitions(tenant.program.tenant):
+            old = msgspec.json.decode(zlib.decompress(definitions), type=Tenant)
+            sessions = translated(sessions, old, tenant.program)
+        group.restore(name, sessions)
     return group
 
 

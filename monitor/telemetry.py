@@ -6,6 +6,8 @@ That key sums over the parts of a gauge, so that each process tells its own.
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import psutil
@@ -32,8 +34,11 @@ class Telemetry:
         self.worker = "0"
         """The number of this process in its cluster: the tag `worker`."""
 
-    def timed(self, name: str, started: float) -> None:
-        """Adds the milliseconds since `started`, of time.perf_counter, to a counter of this worker."""
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the time that the context takes, in ms, to a counter of this worker."""
+        started = time.perf_counter()
+        yield
         self.count(name, round((time.perf_counter() - started) * 1_000), worker=self.worker)
 
     def report_process(self) -> None:

@@ -52,7 +52,6 @@ class Visit(Struct, gc=False, eq=False):
             known -= 1
         return replay(program, state, self.tail[known:index], Contributions(), [])
 
-
     def holds(self, digest: bytes) -> bool:
         """Whether an accepted event has this id."""
         at = self.ids.find(digest)
@@ -124,7 +123,9 @@ class Correction:
         return losses + sum(amount < 0 for amount in changed.values())
 
 
-def insert(program: Program, visit: Visit, joined: Visit | None, entry: Entry, digest: bytes, correction: Correction) -> None:
+def insert(
+    program: Program, visit: Visit, joined: Visit | None, entry: Entry, digest: bytes, correction: Correction
+) -> None:
     """Puts an event into its place in `visit`, and with it the later visit that it joins to it, if there is one."""
     from_here = bisect_left(visit.tail, entry.time, key=_time)
     state = visit.state_before(from_here, program) if from_here < len(visit.tail) else visit.state
@@ -145,7 +146,9 @@ def insert(program: Program, visit: Visit, joined: Visit | None, entry: Entry, d
     visit.arms = None
 
 
-def replay(program: Program, state: State, entries: Sequence[Entry], out: Contributions, before: list[State | None]) -> State:
+def replay(
+    program: Program, state: State, entries: Sequence[Entry], out: Contributions, before: list[State | None]
+) -> State:
     """The state after events in order, from the state before them.
 
     `before` gets the state before each event that is the first of its time, None for the others.

@@ -27,9 +27,9 @@ from monitor.faults import ConfigError
 from monitor.recorded import Record
 from monitor.simulate import DEFAULT_RATE, KINDS, RATE_MAX, Incident, Message, Traffic, Truth, parse_incident, truth
 from monitor.simulate.incidents import IncidentError
+from monitor.simulate.ledger import TruthError
 from monitor.simulate.tables import truth_tables
 from monitor.simulate.topic import Publisher, TopicError, partitions_of, read_topic
-from monitor.simulate.ledger import TruthError
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -26,6 +26,7 @@ from monitor.definitions import Point, Tenant
 
 QUALIFIED, CROSSING, CROSSED, COUNTED, COUNTED_FM = 1, 2, 4, 8, 16
 FLAG_BITS = 5
+SCOPES = ("assigned", "fm")
 MOVES_MAX = 65_536
 """Remembered moves per kind of event; at the bound they are forgotten and computed anew."""
 TAGS_BITS = 40
@@ -66,6 +67,15 @@ class Entry(Struct, frozen=True, gc=False, eq=False):
     tags: int
     arms: tuple[int, ...]
     values: tuple[int, ...]
+
+
+class Code(NamedTuple):
+    """The parts of a code: the arm, masks of the points already counted in each scope, flags."""
+
+    arm: int
+    assigned: int
+    fm: int
+    flags: int
 
 
 Gain: TypeAlias = tuple[int, int, int, int]
@@ -112,21 +122,23 @@ class Program:
         self.tenant = tenant
         self.clauses = Clauses(tenant)
         self._points = tenant.points
+        self.point_names = [point.name for point in tenant.points]
         self._width = len(tenant.points)
         self._arm_shift = FLAG_BITS + 2 * self._width
-        self._nth = [(i, point.nth) for i, point in enumerate(tenant.points) if point.nth is not None]
-        self._nth_mask = sum(1 << i for i, _ in self._nth)
+        self.nth_points = [i for i, point in enumerate(tenant.points) if point.nth is not None]
+        """The points with `nth`, in the order of `State.counts`."""
+        self._nth_mask = sum(1 << i for i in self.nth_points)
         self._arms = [(e.name, variation) for e in tenant.experiments for variation, _ in e.variations]
         self.arm_numbers = {arm: number for number, arm in enumerate(self._arms)}
         """(experiment, variation) -> arm"""
-        self.bits = max(self._arm_shift + len(self._arms).bit_length(), len(self.clauses.predicates) + len(self._nth))
+        self.bits = max(self._arm_shift + len(self._arms).bit_length(), len(self.clauses.identities))
         """How many bits the masks and codes of a visit need."""
         self._experiment_of = [i for i, e in enumerate(tenant.experiments) for _ in e.variations]
         self._kinds: dict[tuple[int, int], Kind] = {}
         self.stems: list[Stem] = []
         """Stem by number; numbers hold for this object only."""
         self._stem_numbers: dict[Stem, int] = {}
-        self.start = State(0, (0,) * len(self._nth), (), {})
+        self.start = State(0, (0,) * len(self.nth_points), (), {})
 
     def kind(self, met: int) -> Kind:
         """The kind of an event, from the mask of the predicates that it meets."""
@@ -139,6 +151,12 @@ class Program:
             values = tuple(p for p in _bits(points) if self._points[p].value is not None)
             kind = self._kinds[points, clauses] = Kind(points, clauses, values, has_nth=bool(points & self._nth_mask))
         return kind
+
+    def nth_of(self, point: int) -> int:
+        """The n of a point that counts only the n-th match."""
+        nth = self._points[point].nth
+        assert nth is not None, "asked of a point without nth"
+        return nth
 
     def step(self, state: State, entries: Sequence[Entry], out: Contributions) -> State:
         """The state after all events of one time, given in order; adds what they contribute to `out`."""
@@ -174,7 +192,9 @@ class Program:
         sums = self._count(kind, codes, entry, state.sums, out)
         return State(seen, counts, tuple(codes), sums)
 
-    def _count(self, kind: Kind, codes: list[int], entry: Entry, sums: dict[int, int], out: Contributions) -> dict[int, int]:
+    def _count(
+        self, kind: Kind, codes: list[int], entry: Entry, sums: dict[int, int], out: Contributions
+    ) -> dict[int, int]:
         """Lets one event count in every assigned experiment: changes `codes`, returns the sums after it."""
         moves = kind.moves
         cell = entry.time // 60_000 << TAGS_BITS | entry.tags
@@ -191,33 +211,53 @@ class Program:
                 sums = _grow(sums, gains, entry.values, cell, out.amounts)
         return sums
 
+    def code(self, parts: Code) -> int:
+        """The code of these parts."""
+        arm, assigned, fm, flags = parts
+        return ((arm << self._width | fm) << self._width | assigned) << FLAG_BITS | flags
+
+    def code_parts(self, code: int) -> Code:
+        """The parts of a code."""
+        points = (1 << self._width) - 1
+        assigned, fm = code >> FLAG_BITS & points, code >> FLAG_BITS + self._width & points
+        return Code(self._arm(code), assigned, fm, code & (1 << FLAG_BITS) - 1)
+
+    def slot(self, experiment: int, scope: int, point: int) -> int:
+        """Where a visit's sum is kept; `scope`: index in SCOPES."""
+        return (experiment * len(SCOPES) + scope) * self._width + point
+
+    def slot_parts(self, slot: int) -> tuple[int, int, int]:
+        """The experiment, scope and point of a slot."""
+        rest, point = divmod(slot, self._width)
+        return *divmod(rest, len(SCOPES)), point
+
     def _move(self, kind: Kind, code: int) -> Move:
         """What an event of this kind does to one experiment's code."""
-        arm, flags = self._arm(code), code & (1 << FLAG_BITS) - 1
-        points_mask = (1 << self._width) - 1
-        counted = {"assigned": code >> FLAG_BITS & points_mask, "fm": code >> FLAG_BITS + self._width & points_mask}
+        arm, assigned, fm, flags = self.code_parts(code)
+        counted = [assigned, fm]
         stems: list[int] = []
         gains: list[Gain] = []
         if flags & CROSSING:
             stems.append(self._stem(arm, "crossed", None, "beta"))
             flags = flags & ~CROSSING | CROSSED
-        for scope, flag in (("assigned", COUNTED), ("fm", COUNTED_FM))[: 2 if flags & QUALIFIED else 1]:
+        for s, (scope, flag) in enumerate(zip(SCOPES, (COUNTED, COUNTED_FM), strict=True)):
+            if scope == "fm" and not flags & QUALIFIED:
+                continue
             if not flags & flag:
                 stems.append(self._stem(arm, scope, None, "beta"))
                 flags |= flag
             for p in _bits(kind.points):
                 stems.append(self._stem(arm, scope, p, None))
-                if not counted[scope] >> p & 1:
+                if not counted[s] >> p & 1:
                     stems.append(self._stem(arm, scope, p, "beta"))
-                    counted[scope] |= 1 << p
+                    counted[s] |= 1 << p
                 if p in kind.value_points:
-                    slot = (self._experiment_of[arm] * 2 + (scope == "fm")) * self._width + p
+                    slot = self.slot(self._experiment_of[arm], s, p)
                     sum_stems = self._stem(arm, scope, p, "sum"), self._stem(arm, scope, p, "sumsq")
                     gains.append((slot, kind.value_points.index(p), *sum_stems))
-        points = counted["fm"] << self._width | counted["assigned"]
         if len(kind.moves) >= MOVES_MAX:
             kind.moves.clear()
-        move = kind.moves[code] = (arm << self._arm_shift | points << FLAG_BITS | flags, tuple(stems), tuple(gains))
+        move = kind.moves[code] = self.code(Code(arm, counted[0], counted[1], flags)), tuple(stems), tuple(gains)
         return move
 
     def _arm(self, code: int) -> int:
@@ -253,9 +293,10 @@ class Program:
     def _refine(self, kind: Kind, counts: tuple[int, ...]) -> tuple[tuple[int, ...], Kind]:
         """Applies `nth`: the counts after this event, and its kind with only those points that it is the n-th match of."""
         points, clauses, new = kind.points, kind.clauses, list(counts)
-        for position, (p, nth) in enumerate(self._nth):
+        for position, p in enumerate(self.nth_points):
             if not points >> p & 1:
                 continue
+            nth = self.nth_of(p)
             new[position] = min(counts[position] + 1, nth)
             if counts[position] + 1 == nth:
                 clauses |= self.clauses.nth_bit(self._points[p].name) & self.clauses.in_rules
@@ -281,7 +322,11 @@ def measure(point: Point, attribute: Any) -> int | None:
 
 
 def _grow(
-    sums: dict[int, int], gains: tuple[Gain, ...], values: tuple[int, ...], cell: int, amounts: list[tuple[int, int, int]]
+    sums: dict[int, int],
+    gains: tuple[Gain, ...],
+    values: tuple[int, ...],
+    cell: int,
+    amounts: list[tuple[int, int, int]],
 ) -> dict[int, int]:
     """The sums after an event's values: `.sum` gets x, `.sumsq` the growth of the visit's squared sum, (s + x)^2 - s^2."""
     grown = dict(sums)

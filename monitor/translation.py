@@ -1,0 +1,96 @@
+"""Sessions written with other definitions of their tenant, translated into the present ones. Pure.
+
+What was counted stays counted, and what is defined now applies to events from now on: arms and points are found again by name,
+clauses by what they ask for, tags by their text. What is no longer defined is dropped; what is new begins empty.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from monitor.definitions import Tenant
+from monitor.matching import TagSets
+from monitor.packing import Packer
+from monitor.timeline import Visit
+from monitor.visits import Code, Entry, Program, State
+
+Renumbering: TypeAlias = Mapping[int, int]
+"""Old number -> new number; without an entry where there is none any more."""
+
+
+def translated(sessions: Mapping[str, bytes], old: Tenant, new: Program) -> dict[str, bytes]:
+    """The sessions, written with `old`, as bytes for `new`."""
+    translation = _Translation(Program(old), new)
+    read, write = Packer(translation.old).unpack, Packer(new).pack
+    return {session_id: write(translation.visit(read(data))) for session_id, data in sessions.items()}
+
+
+class _Translation:
+    def __init__(self, old: Program, new: Program) -> None:
+        self.old, self.new = old, new
+        self._arms = _renumbering(old.arm_numbers, new.arm_numbers)
+        self._points = _renumbering(_numbered(old.point_names), _numbered(new.point_names))
+        self._clauses = _renumbering(_numbered(old.clauses.identities), _numbered(new.clauses.identities))
+        self._old_tags, self._new_tags = TagSets(old.tenant.tags), TagSets(new.tenant.tags)
+
+    def visit(self, visit: Visit) -> Visit:
+        """The visit in the new numbers."""
+        return Visit(
+            visit.first_ms,
+            visit.last_ms,
+            visit.ids,
+            self._state(visit.state),
+            [self._entry(entry) for entry in visit.tail],
+            [state and self._state(state) for state in visit.before],
+            None,
+            visit.earlier and self.visit(visit.earlier),
+        )
+
+    def _state(self, state: State) -> State:
+        counted = dict(zip(self.old.nth_points, state.counts, strict=True))
+        names = {self._points[p]: count for p, count in counted.items() if p in self._points}
+        return State(
+            _mask(state.seen, self._clauses),
+            tuple(min(names.get(p, 0), self.new.nth_of(p)) for p in self.new.nth_points),
+            tuple(code for code in map(self._code, state.codes) if code is not None),
+            {slot: s for slot, s in ((self._slot(old), s) for old, s in state.sums.items()) if slot is not None},
+        )
+
+    def _code(self, code: int) -> int | None:
+        parts = self.old.code_parts(code)
+        arm = self._arms.get(parts.arm)
+        if arm is None:
+            return None
+        assigned, fm = _mask(parts.assigned, self._points), _mask(parts.fm, self._points)
+        return self.new.code(Code(arm, assigned, fm, parts.flags))
+
+    def _slot(self, slot: int) -> int | None:
+        experiment, scope, point = self.old.slot_parts(slot)
+        name = self.old.tenant.experiments[experiment].name
+        number = next((i for i, e in enumerate(self.new.tenant.experiments) if e.name == name), None)
+        return (
+            None if number is None or point not in self._points else self.new.slot(number, scope, self._points[point])
+        )
+
+    def _entry(self, entry: Entry) -> Entry:
+        kind = self.new.kind_of(_mask(entry.kind.points, self._points), _mask(entry.kind.clauses, self._clauses))
+        values = {self._points.get(p): x for p, x in zip(entry.kind.value_points, entry.values, strict=True)}
+        return Entry(
+            entry.time,
+            entry.event_id,
+            kind,
+            self._new_tags.number_of_texts(self._old_tags.texts(entry.tags)),
+            tuple(self._arms[arm] for arm in entry.arms if arm in self._arms),
+            tuple(values.get(p, 0) for p in kind.value_points),
+        )
+
+
+def _numbered(names: list[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
+
+
+def _renumbering(old: Mapping[object, int], new: Mapping[object, int]) -> Renumbering:
+    return {number: new[name] for name, number in old.items() if name in new}
+
+
+def _mask(mask: int, renumbering: Renumbering) -> int:
+    return sum(1 << new for old, new in renumbering.items() if mask >> old & 1)
