@@ -12,8 +12,8 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from monitor import operators, starting
-from monitor.config import Settings
 from monitor.metrics import Point
+from monitor.settings import Settings
 from monitor.source import Chunk
 
 

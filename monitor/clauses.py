@@ -1,7 +1,7 @@
 """Rules, compiled: which predicates a tenant's definitions hold, and when an experiment's rule is met. Pure.
 
-A *clause* is what a rule is built of: a predicate, or a point with `nth`. What a visit met so far is a bit mask of clauses,
-so a rule is a test of a mask: `all` and `any` of bits.
+A *clause* is what a rule is built of: a predicate, or a point with `nth`. What a visit met so far is a bit mask of
+clauses, so a rule is a test of a mask: `all` and `any` of bits.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,10 @@ RuleTest: TypeAlias = Callable[[int], bool]
 
 
 class Clauses:
-    """The predicates and rules of a tenant; bit i of a mask stands for `predicates[i]`, further bits for points with `nth`."""
+    """The predicates and rules of a tenant.
+
+    Bit i of a mask stands for `predicates[i]`, further bits for points with `nth`.
+    """
 
     def __init__(self, tenant: Tenant) -> None:
         rules = [experiment.qualified_when for experiment in tenant.experiments]

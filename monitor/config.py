@@ -1,319 +1,27 @@
-"""Configuration: the one reader of files and environment. One TOML file, checked whole; all faults are reported together.
+"""Configuration.
 
-`load` gives `Settings`. Environment: `MONITOR_CONFIG` names the file, `MONITOR_DC` and `MONITOR_<SECTION>__<KEY>` override
-what is in it (text settings literally, all others in TOML's notation).
+the one reader of files and environment. One TOML file, checked whole; all faults are reported together.
+
+`load` gives `Settings`. Environment: `MONITOR_CONFIG` names the file, `MONITOR_DC` and `MONITOR_<SECTION>__<KEY>`
+override what is in it (text settings literally, all others in TOML's notation).
 """
 
-import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, ValidationError, model_validator
-from pydantic import Tag as Case
+from pydantic import BaseModel, ValidationError
 
-from monitor import definitions
-from monitor.faults import ConfigError, Fault, broken, fault, names, shown
+from monitor.faults import ConfigError, Fault, fault, names, shown
+from monitor.settings import DEFAULT_MAXIMUM, ExperimentTable, LimitsTable, PointTable, Settings, TenantTable
 
 FILE_VARIABLE = "MONITOR_CONFIG"
 SUM_END = 2**63
 """A visit's sum of values has to fit KairosDB's long."""
-DEFAULT_MAXIMUM = 1_000_000_000_000
 RESERVED_TAGS = ("dc", "experiment")
 RESERVED_POINTS = ("beta", "sum", "sumsq")
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", validate_default=False)
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
-TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")]
-Text = Annotated[str, Field(min_length=1)]
-
-
-def _number(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise broken(f"must be a finite number; got {shown(value)}")
-    return value
-
-
-Number = Annotated[int | float, PlainValidator(_number)]
-Scalar = Annotated[str, Case("text")] | Annotated[bool, Case("boolean")] | Annotated[Number, Case("number")]
-
-
-def _scalar_case(value: object) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    return "number" if isinstance(value, int | float) else "text"
-
-
-AnyScalar = Annotated[Scalar, Discriminator(_scalar_case)]
-Scalars = Annotated[list[AnyScalar], Field(min_length=1)]
-
-
-def _one_or_more(value: object) -> str:
-    return "list" if isinstance(value, list) else "one"
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def _weight(value: object) -> int | float:
-    if _number(value) < 0:
-        raise broken(f"must not be negative; got {shown(value)}")
-    return _number(value)
-
-
-Weight = Annotated[int | float, PlainValidator(_weight)]
-
-
-class ConditionTable(_Model):
-    """What an attribute has to be, beyond equality."""
-
-    none_of: (
-        Annotated[Annotated[Scalars, Case("list")] | Annotated[AnyScalar, Case("one")], Discriminator(_one_or_more)]
-        | None
-    ) = Field(None, alias="not", description="present and none of these")
-    exists: bool | None = Field(None, description="present (true) or absent (false)")
-    minimum: Number | None = Field(None, alias="min", description="a number of at least this")
-    maximum: Number | None = Field(None, alias="max", description="a number of at most this")
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "ConditionTable":
-        if not self.model_fields_set:
-            raise broken("needs one of not, exists, min, max")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise broken(f"min must not exceed max; got min {self.minimum:g}, max {self.maximum:g}")
-        return self
-
-    def compiled(self) -> definitions.Condition:
-        """The condition for the core."""
-        none_of = None if self.none_of is None else _listed(self.none_of)
-        return definitions.Condition(None, none_of, self.exists, self.minimum, self.maximum)
-
-
-def _condition_case(value: object) -> str:
-    return "table" if isinstance(value, dict) else _one_or_more(value)
-
-
-Condition = Annotated[
-    Annotated[ConditionTable, Case("table")] | Annotated[Scalars, Case("list")] | Annotated[AnyScalar, Case("one")],
-    Discriminator(_condition_case),
-]
-EventNames = Annotated[
-    Annotated[Annotated[list[str], Field(min_length=1)], Case("list")] | Annotated[str, Case("one")],
-    Discriminator(_one_or_more),
-]
-
-
-class PredicateTable(_Model):
-    """Which events are meant."""
-
-    event: EventNames | None = Field(None, description="name of the event, or a list of names; absent: any")
-    where: dict[Text, Condition] = Field({}, description="attribute to condition, all must hold; absent: any")
-
-    def predicate(self) -> definitions.Predicate:
-        """The predicate for the core."""
-        where = tuple(
-            (name, c.compiled() if isinstance(c, ConditionTable) else definitions.Condition(_listed(c)))
-            for name, c in self.where.items()
-        )
-        return definitions.Predicate(None if self.event is None else _listed(self.event), where)
-
-
-class ValueTable(_Model):
-    """The number that a point measures."""
-
-    attribute: Text = Field(description="the attribute that holds it")
-    scale: Number = Field(1, description="factor before rounding to an integer, 100 for cents")
-    max: int = Field(DEFAULT_MAXIMUM, gt=0, description="larger ones are clipped, in scaled units")
-
-    @model_validator(mode="after")
-    def _scales(self) -> "ValueTable":
-        if self.scale == 0:
-            raise broken("scale must not be 0")
-        return self
-
-
-class PointTable(PredicateTable):
-    """A measurement point."""
-
-    nth: int | None = Field(None, ge=1, description="count only the n-th matching event of a visit")
-    value: ValueTable | None = Field(None, description="also sum this number")
-
-    def compiled(self, name: str) -> definitions.Point:
-        """The point for the core."""
-        value = self.value and definitions.Value(self.value.attribute, self.value.scale, self.value.max)
-        return definitions.Point(name, self.predicate(), self.nth, value)
-
-
-class PointRule(_Model):
-    """Met by the first event that counts for a point."""
-
-    point: str
-
-
-class AllRule(_Model):
-    """Met when all parts are."""
-
-    all: Annotated[list["AnyRule"], Field(min_length=1)]
-
-
-class AnyOfRule(_Model):
-    """Met when one part is."""
-
-    any: Annotated[list["AnyRule"], Field(min_length=1)]
-
-
-def _rule_case(value: object) -> str:
-    keys = value if isinstance(value, dict) else ()
-    return next((case for case in ("point", "all", "any") if case in keys), "predicate")
-
-
-AnyRule = Annotated[
-    Annotated[PointRule, Case("point")]
-    | Annotated[AllRule, Case("all")]
-    | Annotated[AnyOfRule, Case("any")]
-    | Annotated[PredicateTable, Case("predicate")],
-    Discriminator(_rule_case),
-]
-
-
-class ExperimentTable(_Model):
-    """An experiment."""
-
-    control: str = Field(description="the variation that the others are compared with")
-    variations: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
-    qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ExperimentTable":
-        if self.control not in self.variations:
-            raise broken(
-                f"control must be one of the variations; got '{self.control}', not in {names(self.variations)}"
-            )
-        if not any(self.variations.values()):
-            raise broken("one weight at least must be above 0")
-        return self
-
-    def compiled(self, name: str) -> definitions.Experiment:
-        """The experiment for the core."""
-        return definitions.Experiment(
-            name, self.control, tuple(self.variations.items()), _compiled(self.qualified_when)
-        )
-
-
-class TagTable(_Model):
-    """A tag whose attribute has another name."""
-
-    attribute: Text
-    values: list[TagValue]
-
-
-class TenantTable(_Model):
-    """What is measured for one tenant."""
-
-    tags: dict[
-        Name,
-        Annotated[
-            Annotated[TagTable, Case("table")] | Annotated[list[TagValue], Case("list")], Discriminator(_condition_case)
-        ],
-    ] = {}
-    points: dict[Name, PointTable] = {}
-    experiments: dict[Name, ExperimentTable] = {}
-
-    def compiled(self, name: str) -> definitions.Tenant:
-        """The tenant for the core."""
-        tags = [
-            definitions.Tag(tag, t.attribute, tuple(t.values))
-            if isinstance(t, TagTable)
-            else definitions.Tag(tag, tag, tuple(t))
-            for tag, t in self.tags.items()
-        ]
-        points = [point.compiled(name) for name, point in self.points.items()]
-        experiments = [experiment.compiled(name) for name, experiment in self.experiments.items()]
-        return definitions.Tenant(name, tuple(tags), tuple(points), tuple(experiments))
-
-
-class KafkaTable(_Model):
-    """Where events come from."""
-
-    brokers: Text = Field("127.0.0.1:9092", description="bootstrap servers, host:port, separated by commas")
-    topics: Annotated[list[Text], Field(min_length=1)] = Field(["useful-events"], description="topics to read")
-    tail: bool = Field(True, description="false: stop at the present end of the topics")
-    start: Literal["beginning", "end"] = Field("beginning", description="where to begin when no offset was recovered")
-    key_is_session_id: bool = Field(True, description="false: route by the decoded sessionId, not by the message key")
-    options: dict[str, str | int | float | bool] = Field({}, description="any librdkafka property: SASL, TLS, ...")
-
-
-class KairosDbTable(_Model):
-    """Where points go."""
-
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] = Field(
-        "http://127.0.0.1:8080", description="base URL of KairosDB"
-    )
-    ttl_days: int = Field(30, ge=1, le=7_300, description="how long points live, days from their writing")
-    dead_letters: Text = Field("dead-letters.jsonl", description="file for points that KairosDB refuses")
-
-
-class TimeTable(_Model):
-    """Durations, in seconds."""
-
-    session_gap_s: int = Field(1_800, ge=1, description="a longer silence ends a visit")
-    allowed_lateness_s: int = Field(600, ge=0, description="how long after it happened an event may arrive")
-    future_tolerance_s: int = Field(60, ge=0, description="how far an event may be ahead of its arrival")
-    idle_after_s: int = Field(
-        30, ge=1, description="a partition read to its end and silent for so long does not hold the watermark back"
-    )
-    flush_s: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = Field(
-        10, description="how often changed totals are written"
-    )
-
-    @model_validator(mode="after")
-    def _late_within_gap(self) -> "TimeTable":
-        if self.allowed_lateness_s > self.session_gap_s:
-            raise broken(
-                f"allowed_lateness_s must not exceed session_gap_s; got {self.allowed_lateness_s} and {self.session_gap_s}"
-            )
-        return self
-
-
-class LimitsTable(_Model):
-    """Bounds of what is accepted."""
-
-    message_bytes: int = Field(1_048_576, ge=1, description="longer messages are rejected, bytes")
-    events_per_visit: int = Field(5_000, ge=1, description="further events of a visit are rejected")
-
-
-class Settings(_Model):
-    """The whole configuration."""
-
-    dc: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")] = Field(
-        description="tag `dc` of every point: the data center"
-    )
-    kafka: KafkaTable = KafkaTable()
-    kairosdb: KairosDbTable = KairosDbTable()
-    time: TimeTable = TimeTable()
-    limits: LimitsTable = LimitsTable()
-    tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
-
-    def compiled_tenants(self) -> list[definitions.Tenant]:
-        """What is measured, for the core."""
-        return [tenant.compiled(name) for name, tenant in self.tenants.items()]
-
-    def compiled_limits(self) -> definitions.Limits:
-        """The bounds, for the core."""
-        return definitions.Limits(
-            message_bytes=self.limits.message_bytes,
-            events_per_visit=self.limits.events_per_visit,
-            session_gap_ms=self.time.session_gap_s * 1_000,
-            lateness_ms=self.time.allowed_lateness_s * 1_000,
-            future_ms=self.time.future_tolerance_s * 1_000,
-        )
 
 
 def load(path: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -335,16 +43,16 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] = os.env
     return parse(data, source, environment)
 
 
-def parse(data: dict[str, Any], source: str = "configuration", environment: Mapping[str, str] = {}) -> Settings:  # noqa: B006
+def parse(data: dict[str, Any], source: str = "configuration", environment: Mapping[str, str] = {}) -> Settings:
     """The settings from parsed TOML; raises ConfigError with every fault."""
     faults = []
-    for place, text in _overrides(environment):
-        faults += _override(data, place, text)
+    for setting, text in _overrides(environment):
+        faults += _override(data, setting, text)
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         wrong = error.errors(include_url=False)
-        faults += [fault(e, data, _names_at(data, e["loc"][:-1])) for e in wrong]
+        faults += [fault(e, data, _names_at(e["loc"][:-1])) for e in wrong]
         settings = None
     faults += _cross_faults(data.get("tenants"), data.get("limits"))
     if faults or settings is None:
@@ -368,7 +76,7 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
         model = model.model_fields[step].annotation  # type: ignore[assignment]
         data = data.setdefault(step, {})
     field = model.model_fields.get(place[-1])
-    is_text = field is None or (field.annotation is str or field.annotation == Literal["beginning", "end"])
+    is_text = field is None or field.annotation is str or get_origin(field.annotation) is Literal
     try:
         data[place[-1]] = text if is_text else tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -379,17 +87,19 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
     return []
 
 
-def _names_at(data: Any, location: tuple[int | str, ...]) -> list[str]:
-    """The settings that exist at a place."""
-    model: type[BaseModel] = Settings
+_TABLES: dict[str, type[BaseModel]] = {"points": PointTable, "experiments": ExperimentTable, "tenants": TenantTable}
+
+
+def _names_at(location: tuple[int | str, ...]) -> list[str]:
+    """The settings that exist in the table at a place, for a hint."""
     if not location:
-        return list(model.model_fields)
-    field = model.model_fields.get(str(location[0]))
-    inner = field.annotation if field is not None else None
-    if len(location) == 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
-        return list(inner.model_fields)
-    last = {"points": PointTable, "experiments": ExperimentTable}.get(str(location[-2])) if len(location) >= 2 else None
-    return list(last.model_fields) if last else ["tags", "points", "experiments"] if len(location) == 2 else []
+        return list(Settings.model_fields)
+    if len(location) == 1:
+        field = Settings.model_fields.get(str(location[0]))
+        model = field.annotation if field is not None else None
+    else:
+        model = _TABLES.get(str(location[-2]))
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
 def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
@@ -424,9 +134,9 @@ def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
                         f"must be unique within the tenant, it is part of metric names; also in {used[variation]}",
                     )
                 used[variation] = experiment
-            for where, point in _point_references(_tables(table, "qualified_when"), f"{place}.qualified_when"):
-                if point not in points:
-                    yield Fault(where, f"must be a point of the tenant; got {shown(point)}, there are {names(points)}")
+            for where, wanted in _point_references(_tables(table, "qualified_when"), f"{place}.qualified_when"):
+                if wanted not in points:
+                    yield Fault(where, f"must be a point of the tenant; got {shown(wanted)}, there are {names(points)}")
 
 
 def _tables(table: Any, part: str) -> dict[str, Any]:
@@ -444,15 +154,3 @@ def _point_references(rule: Any, place: str) -> Iterator[tuple[str, object]]:
         parts = rule.get(case)
         for i, part in enumerate(parts if isinstance(parts, list) else ()):
             yield from _point_references(part, f"{place}.{case}.{i}")
-
-
-def _compiled(rule: PointRule | AllRule | AnyOfRule | PredicateTable) -> definitions.Rule:
-    match rule:
-        case PointRule():
-            return definitions.PointMet(rule.point)
-        case AllRule():
-            return definitions.All(tuple(_compiled(part) for part in rule.all))
-        case AnyOfRule():
-            return definitions.AnyOf(tuple(_compiled(part) for part in rule.any))
-        case PredicateTable():
-            return rule.predicate()

@@ -1,6 +1,7 @@
 """What is measured: tenants, tags, measurement points, experiments and their rules, as plain immutable values.
 
-The configuration (config.py) checks and builds them, the core (matching.py, visits.py) compiles them. Nothing here does anything.
+The configuration (config.py) checks and builds them, the core (matching.py, visits.py) compiles them. Nothing here
+does anything.
 """
 
 from typing import TypeAlias

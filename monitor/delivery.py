@@ -37,7 +37,7 @@ from monitor.sink_stats import SinkStats
 from monitor.transport import Refused, Transient, Transport
 
 _log = structlog.get_logger(__name__)
-_NAMED = re.compile(r"metric\[(\d+)\](?:\(name=([^)]*)\))?")
+_NAMED = re.compile(r"metric\[(\d+)\]")
 _NOTHING = body([])
 
 
@@ -112,7 +112,7 @@ class Delivery:
             batch = unsettled.pop()
             refused = self._post_patiently(batch)
             if refused is not None:
-                unsettled += self._settle(batch, refused)
+                unsettled += [part for part in self._settle(batch, refused) if part]
         self._dead_letters.sync()
 
     def cut(self) -> None:
@@ -269,7 +269,7 @@ class _WaitLog:
 
 
 def _named(batch: Sequence[Rendered], refused: Refused) -> dict[int, str]:
-    """Index -> messages, of the points that the answer names as `metric[i](name=...)`; none if a name does not fit."""
+    """Index -> messages, of the points that a 400 names as `metric[i]`; none if it says anything else as well."""
     try:
         errors = msgspec.json.decode(refused.text, type=dict[str, list[str]]).get("errors", [])
     except msgspec.DecodeError:
@@ -280,8 +280,6 @@ def _named(batch: Sequence[Rendered], refused: Refused) -> dict[int, str]:
         if found is None or int(found[1]) >= len(batch):
             return {}
         index = int(found[1])
-        if found[2] is not None and found[2] != batch[index].point[0].partition("|")[0]:
-            return {}
         named[index] = f"{named[index]} {error}" if index in named else error
     return named
 

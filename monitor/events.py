@@ -1,9 +1,9 @@
 """Events: message bytes in, a checked event or the reason for its rejection out. Pure.
 
-Two decoders stand behind `Decoder.decode`. The fast one, msgspec with a struct generated for the attributes that the configuration
-mentions, takes every ordinary message. Whatever it refuses is judged by the exact one, over the standard library's parser:
-it is the definition of what is JSON (RFC 8259, so no NaN; numbers of any size; the last of equal keys wins) and of which
-rule a message breaks.
+Two decoders stand behind `Decoder.decode`. The fast one, msgspec with a struct generated for the attributes that the
+configuration mentions, takes every ordinary message. Whatever it refuses is judged by the exact one, over the
+standard library's parser: it is the definition of what is JSON (RFC 8259, so no NaN; numbers of any size; the last of
+equal keys wins) and of which rule a message breaks.
 """
 
 import hashlib
@@ -57,14 +57,15 @@ Attributes: TypeAlias = Any
 class Event(Struct, gc=False):
     """An event as it is on the wire; `attributes` holds only what the configuration mentions.
 
-    `assignments` is the object's JSON text, uninterpreted: it takes few different values, so that its readers remember them.
+    `assignments` is the object's JSON text, uninterpreted: it takes few different values, so that its readers
+    remember them.
     """
 
     tenant: str
-    sessionId: str  # noqa: N815 - the wire's own name
+    sessionId: str
     time: int
     event: str
-    eventId: str | None  # noqa: N815
+    eventId: str | None
     assignments: Raw
     attributes: Attributes
 
@@ -125,7 +126,7 @@ class Decoder:
         try:
             if not value.isascii():
                 value.decode()  # msgspec does not look into what it skips
-            event: Event = self._fast(value)
+            event: Event = self._fast(value)  # type: ignore[assignment]  # the generated struct is one
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._judge(value)
         if event.attributes is None:

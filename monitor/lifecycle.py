@@ -1,4 +1,7 @@
-"""Starting and stopping the job: signals, and errors that a person has to act on as one message instead of a traceback."""
+"""Starting and stopping the job.
+
+signals, and errors that a person has to act on as one message instead of a traceback.
+"""
 
 import os
 import signal
@@ -29,7 +32,9 @@ def when_overdue(action: Callable[[], None]) -> None:
 
 
 def install() -> None:
-    """Makes SIGTERM and SIGINT stop the job cleanly, and an error that ended a step end the process with its message alone."""
+    """Makes SIGTERM and SIGINT stop the job cleanly, and an error that ended a step end the process with its message
+    alone.
+    """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     sys.excepthook = _excepthook
@@ -50,7 +55,10 @@ def _give_up() -> None:
 
 
 class _Reported:
-    """A context that reports an error at once. In a cluster the engine loses errors: all that is left of them is a panic."""
+    """A context that reports an error at once.
+
+    In a cluster the engine loses errors: all that is left of them is a panic.
+    """
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []

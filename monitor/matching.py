@@ -71,7 +71,10 @@ def tag_text(value: Any) -> str | None:
 
 
 class TagSets:
-    """The combinations of a tenant's tag values, each a number: a mixed-radix numeral over the listed values, other, unknown."""
+    """The combinations of a tenant's tag values, each a number.
+
+    a mixed-radix numeral over the listed values, other, unknown.
+    """
 
     def __init__(self, tags: Sequence[Tag]) -> None:
         self._tags = tags
@@ -210,7 +213,9 @@ class _Intervals:
         conditions = [condition for predicate in predicates for of, condition in predicate.where if of == name]
         listed = [value for c in conditions for value in (*(c.any_of or ()), *(c.none_of or ()))]
         bounds = [bound for c in conditions for bound in (c.minimum, c.maximum) if bound is not None]
-        self._bounds: list[float] = sorted({*bounds, *(value for value in listed if is_number(value))})  # type: ignore[type-var, list-item]
+        self._bounds: list[float] = sorted(
+            {*bounds, *(value for value in listed if isinstance(value, int | float) and is_number(value))}
+        )
         self._strings = {value for value in listed if isinstance(value, str)}
 
     def of(self, value: Any) -> Any:

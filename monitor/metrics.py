@@ -1,7 +1,8 @@
 """Metrics: names, series, and the totals per (series, minute) that become points. Pure.
 
-A *series* is written `name|tag=value|...`, for example `uswm.visit.fm.red.item_page.beta|experiment=button_color|device=mobile`;
-neither `|` nor `=` can occur in a part. The tag `dc` is the same for all and added last, by the sink.
+A *series* is written `name|tag=value|...`, for example
+`uswm.visit.fm.red.item_page.beta|experiment=button_color|device=mobile`; neither `|` nor `=` can occur in a part. The
+tag `dc` is the same for all and added last, by the sink.
 """
 
 from collections import Counter

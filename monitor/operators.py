@@ -1,4 +1,6 @@
-"""The steps of the dataflow: keys, state and time around calls into the core. With source.py and sink.py, all that knows Bytewax.
+"""The steps of the dataflow: keys, state and time around calls into the core.
+
+With source.py and sink.py, this is all that knows Bytewax.
 
 Keys are key groups, never sessions or series: a fixed number of them, named with that number, `007/128`.
 """
@@ -15,11 +17,11 @@ from bytewax.operators.windowing import Clock, ClockLogic, TumblingWindower
 
 from monitor import metrics, state
 from monitor.clock import CLOCK
-from monitor.config import Settings
 from monitor.events import Event
 from monitor.lifecycle import reported
 from monitor.metrics import Ledger, Point, Series, SeriesTable, health_series
-from monitor.sessions import Measures, Message, SessionGroup, Tally
+from monitor.sessions import Measures, Message, Tally
+from monitor.settings import Settings
 from monitor.source import Chunk
 from monitor.telemetry import TELEMETRY
 from monitor.watermark import NEVER, Progress
@@ -56,7 +58,8 @@ class Changes(NamedTuple):
     def __deepcopy__(self, memo: object) -> "Changes":
         """A copy for a snapshot; the general way takes microseconds for each number."""
         deltas = {minute: dict(changes) for minute, changes in self.deltas.items()}
-        return Changes(self.group, deltas, *(dict(part) for part in self[2:]))
+        counts, maxima, gauges = dict(self.counts), dict(self.maxima), dict(self.gauges)
+        return Changes(self.group, deltas, dict(self.watermarks), counts, maxima, gauges)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as a plain tuple: a class path must not become part of the state format."""
@@ -92,7 +95,10 @@ _SESSION_ID = b'"sessionId"'
 
 
 def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]]]:
-    """Messages to the key group of their session, in the order of their partition; then, when due, progress to all groups."""
+    """Messages to the key group of their session, in the order of their partition.
+
+    Then, when due, progress to all groups.
+    """
     by_key, bytes_max = compiled.key_is_session_id, compiled.limits.message_bytes
 
     def session_of(message: Message) -> bytes:
@@ -169,7 +175,10 @@ def sessions(compiled: Measures) -> Callable[[state.Plain | None], SessionsStep]
 
 
 def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tuple[str, Changes]]]:
-    """Sums what the session groups of this process have changed, by metric key group; adds what the process knows of itself."""
+    """Sums what the session groups of this process have changed, by metric key group.
+
+    Adds what the process knows of itself.
+    """
     tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in compiled.tenants.items()}
     reported_s = 0.0
     told: dict[int, int] = {}
@@ -221,13 +230,15 @@ def _sum(into: dict[Series, int], counts: dict[Series, int]) -> None:
         into[series] = into.get(series, 0) + count
 
 
-def nothing() -> None:
+def nothing() -> Changes | None:
     """What has accumulated right after a flush."""
-    return
+    return None
 
 
-def accumulate(into: Changes | None, more: Changes) -> Changes:
+def accumulate(into: Changes | None, more: Changes | None) -> Changes | None:
     """Adds changes to those since the last flush, in place."""
+    if more is None:
+        return into
     more = Changes._make(more)  # a plain tuple, if it comes from another process
     into = Changes(more.group, {}, {}, {}, {}, {}) if into is None else Changes._make(into)
     metrics.add(into.deltas, more.deltas)
@@ -271,7 +282,10 @@ class _FlushClockLogic(ClockLogic[Any, datetime]):
 
 
 class FlushClock(Clock[Any, datetime]):
-    """Time by which changes are flushed: SystemClock, but steady. (Bytewax's stops the job when the machine's clock is set back.)"""
+    """Time by which changes are flushed.
+
+    SystemClock, but steady. (Bytewax's stops the job when the machine's clock is set back.)
+    """
 
     def build(self, resume_state: datetime | None) -> _FlushClockLogic:
         """A key's clock, new or from a snapshot."""
@@ -284,7 +298,7 @@ def flush_windows(flush_s: float) -> TumblingWindower:
     return TumblingWindower(length=timedelta(seconds=flush_s), align_to=datetime(2020, 1, 1, tzinfo=UTC))
 
 
-class TotalsStep(StatefulBatchLogic[tuple[int, Changes], list[Point], state.Plain]):
+class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[Point], state.Plain]):
     """The totals of a metric key group; for the health group, what becomes health metrics."""
 
     def __init__(self, resume_state: state.Plain | None) -> None:
@@ -292,14 +306,15 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes], list[Point], state.Plai
         self._gauges: dict[Series, dict[str, int]] = {}
         self._stamp_ms = 0
 
-    def on_batch(self, values: list[tuple[int, Changes]]) -> tuple[Iterable[list[Point]], bool]:
+    def on_batch(self, values: list[tuple[int, Changes | None]]) -> tuple[Iterable[list[Point]], bool]:
         """Applies what was flushed; emits the new totals, and health metrics at the time of the flush."""
         with reported:
             return self._apply(values)
 
-    def _apply(self, values: list[tuple[int, Changes]]) -> tuple[Iterable[list[Point]], bool]:
+    def _apply(self, values: list[tuple[int, Changes | None]]) -> tuple[Iterable[list[Point]], bool]:
         points: list[Point] = []
         for _, flushed in values:
+            assert flushed is not None, "a window opens with its first changes"
             changes = Changes._make(flushed)
             points += self._ledger.apply(changes.deltas)
             passed_ms = self._ledger.seal(changes.watermarks, SESSION_GROUPS)

@@ -1,9 +1,9 @@
 """Sessions as bytes: the form in which they rest in memory and go into snapshots. Pure.
 
-8 bytes of the last event's time (big-endian), then a msgpack array; times inside are relative to the visit's first event.
-Numbers refer to the tenant's definitions (arms, points, predicates, tags in their order): bytes can be read only with the
-definitions that they were written with, which is why snapshots hold those too (state.py).
-Masks that need more than 63 bits, which msgpack has not, are written as hexadecimal text.
+8 bytes of the last event's time (big-endian), then a msgpack array; times inside are relative to the visit's first
+event. Numbers refer to the tenant's definitions (arms, points, predicates, tags in their order): bytes can be read
+only with the definitions that they were written with, which is why snapshots hold those too (state.py). Masks that
+need more than 63 bits, which msgpack has not, are written as hexadecimal text.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """Bytewax's recovery store, looked at from outside: whether a job can go on with it. Read-only but for `prepare`.
 
-A store is a folder of `part-i.sqlite3` files; Bytewax finds state by step and key, and ignores silently what it does not look for.
+A store is a folder of `part-i.sqlite3` files; Bytewax finds state by step and key, and ignores silently what it does
+not look for.
 """
 
 import fcntl
@@ -49,7 +50,10 @@ def prepare(directory: Path, keys: dict[str, set[str]]) -> None:
 
 
 def source_states(directory: Path) -> dict[str, Any]:
-    """What the source partitions will be resumed with: partition key -> state, as of the epoch that a job would resume from."""
+    """What the source partitions will be resumed with.
+
+    partition key -> state, as of the epoch that a job would resume from.
+    """
     files = sorted(directory.glob("part-*.sqlite3"))
     epoch = _resume_epoch(files)
     newest: dict[str, tuple[int, bytes]] = {}
@@ -70,7 +74,7 @@ def _resume_epoch(files: list[Path]) -> int:
         return 0
     latest, resume_epoch = max(executions)
     fronts = [row for file in files for row in _rows(file, "SELECT ex_num, worker_frontier FROM fronts")]
-    return min((frontier for number, frontier in fronts if number == latest), default=resume_epoch)
+    return int(min((frontier for number, frontier in fronts if number == latest), default=resume_epoch))
 
 
 def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:

@@ -1,7 +1,8 @@
 """Sessions: accepts events into visits and emits what that changes. Pure.
 
-`Measures` is the configuration compiled, one per process. A `SessionGroup` holds the sessions of one key group: it decodes messages,
-accepts or rejects them, and tallies contributions, corrections and counts. What a visit is and contributes: timeline.py, visits.py.
+`Measures` is the configuration compiled, one per process. A `SessionGroup` holds the sessions of one key group: it
+decodes messages, accepts or rejects them, and tallies contributions, corrections and counts. What a visit is and
+contributes: timeline.py, visits.py.
 
 A session that is not being touched is kept as bytes (packing.py), which snapshots take as they are.
 """
@@ -118,7 +119,10 @@ class SessionGroup:
         """What was changed and counted since the last `take`, by tenant; `unknown` where the tenant is not known."""
         self._awake: dict[str, dict[str, Visit]] = {name: {} for name in measures.tenants}
         self._due: dict[int, list[tuple[str, str]]] = {}
-        """Minute of a session's last event, as it was when noted -> (tenant, sessionId): where to look for forgettable ones."""
+        """Minute of a session's last event, as it was when noted -> (tenant, sessionId).
+
+        Where to look for sessions that can be forgotten.
+        """
         self._measures = measures
         self._gap_ms = measures.limits.session_gap_ms
 
@@ -134,7 +138,7 @@ class SessionGroup:
         settled_ms = self.watermark.value_ms
         for key, value, timestamp_ms in messages:
             event = decode(value)
-            if type(event) is Rejected:
+            if isinstance(event, Rejected):
                 self._tally(event.tenant or NO_TENANT).rejected[event.reason] += 1
                 continue
             tally = self._tally(event.tenant)

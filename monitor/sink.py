@@ -1,8 +1,8 @@
 """The KairosDB sink: lanes as partitions of a Bytewax sink.
 
-At-least-once, and every write is an upsert of an absolute total, so a replay after a crash changes nothing. `snapshot` returns
-only when each point of the epoch is accepted or in the dead-letter file: an epoch whose output is not safe is never committed.
-Back pressure: a lane that is full blocks `write_batch`, and with it the flow.
+At-least-once, and every write is an upsert of an absolute total, so a replay after a crash changes nothing.
+`snapshot` returns only when each point of the epoch is accepted or in the dead-letter file: an epoch whose output is
+not safe is never committed. Back pressure: a lane that is full blocks `write_batch`, and with it the flow.
 """
 
 from pathlib import Path
@@ -10,11 +10,11 @@ from pathlib import Path
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from monitor import kairosdb, lifecycle
-from monitor.config import KairosDbTable
 from monitor.kairosdb import KairosUnreachable, Renderer
 from monitor.lanes import DeadLetters, DeadLettersUnwritable, Lane, LaneStopped, SinkStats
 from monitor.lifecycle import JobError, reported
 from monitor.metrics import Point
+from monitor.settings import KairosDbTable
 from monitor.telemetry import TELEMETRY
 
 LANES = 4
@@ -72,7 +72,7 @@ class KairosSink(FixedPartitionedSink[list[Point], None]):
         """The lanes; raises JobError if KairosDB does not answer or the dead-letter file cannot be written."""
         try:
             kairosdb.check(self._settings.url)
-            self._dead_letters = self._dead_letters or DeadLetters(Path(self._settings.dead_letters))
+            self._dead_letters = self._dead_letters or DeadLetters(_own(Path(self._settings.dead_letters)))
         except (KairosUnreachable, DeadLettersUnwritable) as error:
             raise JobError(str(error)) from error
         return [f"lane-{number}" for number in range(LANES)]
@@ -85,6 +85,11 @@ class KairosSink(FixedPartitionedSink[list[Point], None]):
         """A lane; what it had not delivered is replayed, so it has no state."""
         assert self._dead_letters is not None, "list_parts comes first"
         return LanePartition(Lane(self._settings.url, self._renderer, self._dead_letters, self._stats), self._stats)
+
+
+def _own(path: Path) -> Path:
+    """The dead-letter file of this process: those of a cluster on one machine must not rotate each other's."""
+    return path if TELEMETRY.worker == "0" else path.with_suffix(f".{TELEMETRY.worker}{path.suffix}")
 
 
 def _stopped(error: LaneStopped) -> JobError:

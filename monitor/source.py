@@ -1,9 +1,9 @@
 """The Kafka source: hands on a chunk of raw messages per batch, with how far its partition has been read.
 
-Each partition is read by a consumer of its own, without a consumer group: the offset is part of the job's snapshots and nowhere else.
-What the broker says of the ends of the partitions is asked for once a second, in the background, for all of a process together:
-it tells the lag, and that nothing lies beyond the position read (`Quiet`), without which a silent partition would hold
-the watermark back for ever.
+Each partition is read by a consumer of its own, without a consumer group: the offset is part of the job's snapshots
+and nowhere else. What the broker says of the ends of the partitions is asked for once a second, in the background,
+for all of a process together: it tells the lag, and that nothing lies beyond the position read (`Quiet`), without
+which a silent partition would hold the watermark back for ever.
 """
 
 import logging
@@ -18,13 +18,13 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
 from monitor import lifecycle
 from monitor.clock import CLOCK
-from monitor.config import KafkaTable
 from monitor.lifecycle import JobError, reported
 from monitor.sessions import Message
+from monitor.settings import KafkaTable
 from monitor.telemetry import TELEMETRY
 from monitor.watermark import NEVER, Progress
 
@@ -67,7 +67,10 @@ State: TypeAlias = tuple[int, int, int]
 
 
 class Chunk(NamedTuple):
-    """What a partition hands on: messages in their order, and its progress after them; `announce`: to every key group."""
+    """What a partition hands on.
+
+    messages in their order, and its progress after them; `announce`: to every key group.
+    """
 
     messages: list[Message]
     progress: Progress
@@ -124,8 +127,9 @@ class Ends:
 class Quiet:
     """What can be said of a partition that has been read to its end. All times are when the broker was asked.
 
-    With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can follow.
-    With the producers': after `idle_after_ms` of answers that nothing lies beyond the position, the partition is idle.
+    With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can
+    follow. With the producers': after `idle_after_ms` of answers that nothing lies beyond the position, the partition
+    is idle.
     """
 
     def __init__(self, idle_after_ms: int) -> None:
@@ -181,7 +185,10 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
         ends.watch(self._topic, self._number)
 
     def next_batch(self) -> list[Chunk]:
-        """Whatever is there, at once; progress alone when it is due. Raises StopIteration at the end or when asked to stop."""
+        """Whatever is there, at once.
+
+        Progress alone when it is due. Raises StopIteration at the end or when asked to stop.
+        """
         with reported:
             return self._next()
 
@@ -220,7 +227,9 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
             if (error := message.error()) is not None:
                 self._heed(message, error)
                 continue
-            if self._stop_at is not None and message.offset() >= self._stop_at:
+            offset = message.offset()
+            assert offset is not None, "only errors have none"
+            if self._stop_at is not None and offset >= self._stop_at:
                 self._position = self._stop_at
                 break
             kind, timestamp_ms = message.timestamp()
@@ -228,7 +237,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
             if timestamp_ms > high_ms:
                 high_ms = timestamp_ms
             self._broker_time = kind == LOG_APPEND_TIME
-            self._position = message.offset() + 1
+            self._position = offset + 1
         if messages:
             self._quiet.broken()
             self._progress = self._progress._replace(high_ms=high_ms)

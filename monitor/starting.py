@@ -1,4 +1,7 @@
-"""What the job does before its dataflow runs: settings, recovery store, signals, logs; every fault is one clear message."""
+"""What the job does before its dataflow runs.
+
+settings, recovery store, signals, logs; every fault is one clear message.
+"""
 
 import sys
 from pathlib import Path
@@ -6,8 +9,10 @@ from pathlib import Path
 from bytewax import run as bytewax_run
 
 from monitor import lifecycle, logs, operators, recovery
-from monitor.config import ConfigError, Settings, load
+from monitor.config import load
+from monitor.faults import ConfigError
 from monitor.lifecycle import JobError
+from monitor.settings import Settings
 from monitor.sink import KairosSink
 from monitor.source import KafkaSource
 from monitor.telemetry import TELEMETRY
@@ -16,7 +21,8 @@ from monitor.telemetry import TELEMETRY
 def prepare() -> tuple[Settings, KafkaSource, KairosSink]:
     """The settings and both ends of the job; ends the process with a message if they cannot work.
 
-    When another program than bytewax.run asks, to draw the dataflow for example, servers and the recovery store are left alone.
+    When another program than bytewax.run asks, to draw the dataflow for example, servers and the recovery store are
+    left alone.
     """
     try:
         settings = load()

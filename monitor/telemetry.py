@@ -1,7 +1,9 @@
-"""What a process knows of itself, on its way into the flow: gauges and counters of the source, the sink and the process.
+"""What a process knows of itself, on its way into the flow.
 
-Steps put numbers in; once a second `regroup` takes them all and sends them on to the one key that writes health metrics.
-That key sums over the parts of a gauge, so that each process tells its own.
+gauges and counters of the source, the sink and the process.
+
+Steps put numbers in; once a second `regroup` takes them all and sends them on to the one key that writes health
+metrics. That key sums over the parts of a gauge, so that each process tells its own.
 """
 
 import threading

@@ -1,11 +1,13 @@
 """A session's visits: runs of events in time, and what changes when one more event comes. Pure.
 
-A *session* is all that is held of one (tenant, sessionId): the visit of its latest events, and earlier visits that a late event
-can still reach. A *visit* is a run of events with gaps of at most `session_gap`; a late event may join two.
+A *session* is all that is held of one (tenant, sessionId): the visit of its latest events, and earlier visits that a
+late event can still reach. A *visit* is a run of events with gaps of at most `session_gap`; a late event may join
+two.
 
-* An event that is later than all before it goes the short way: one step from the visit's present state. Any other event is put
-  into its place and the steps from there on are done again; what they contributed before is taken back.
-* Nothing is accepted behind the watermark, so events behind it have their final place: only the state after them is kept.
+* An event that is later than all before it goes the short way: one step from the visit's present state. Any other
+  event is put into its place and the steps from there on are done again; what they contributed before is taken back.
+* Nothing is accepted behind the watermark, so events behind it have their final place: only the state after them is
+  kept.
 """
 
 from bisect import bisect_left
@@ -24,9 +26,9 @@ TAIL_SETTLE = 32
 class Visit(Struct, gc=False, eq=False):
     """A run of events.
 
-    `ids`: 8-byte hashes of all event ids; `state`: after all events; `tail`: the events that a late one could precede, in order;
-    `before`: the state before each of the tail (None: to be computed from the one before it); `arms`: those applied last;
-    `earlier`: the session's visit before this one, while an event can still reach it.
+    `ids`: 8-byte hashes of all event ids; `state`: after all events; `tail`: the events that a late one could
+    precede, in order; `before`: the state before each of the tail (None: to be computed from the one before it);
+    `arms`: those applied last; `earlier`: the session's visit before this one, while an event can still reach it.
     """
 
     first_ms: int
@@ -39,7 +41,10 @@ class Visit(Struct, gc=False, eq=False):
     earlier: "Visit | None" = None
 
     def settle(self, watermark_ms: int, program: Program) -> None:
-        """Forgets the events behind the watermark, which nothing can precede any more; the state before the others stays."""
+        """Forgets the events behind the watermark, which nothing can precede any more.
+
+        The state before the others stays.
+        """
         settled = bisect_left(self.tail, watermark_ms, key=_time)
         if 0 < settled < len(self.tail):
             self.before[settled] = self.state_before(settled, program)

@@ -26,6 +26,7 @@ from monitor.config import load
 from monitor.faults import ConfigError
 from monitor.recorded import Record
 from monitor.simulate import DEFAULT_RATE, KINDS, RATE_MAX, Incident, Message, Traffic, Truth, parse_incident, truth
+from monitor.simulate.arrivals import DAILY_SWING
 from monitor.simulate.incidents import IncidentError
 from monitor.simulate.ledger import TruthError
 from monitor.simulate.tables import truth_tables
@@ -61,7 +62,7 @@ Start = Annotated[
     str | None,
     typer.Option(
         help="Where the traffic begins, ISO 8601 (UTC unless it says otherwise). Default for a topic: now, or with "
-        f"--rate max so that it ends now. Default without a topic: {_LOG_START}, so that a file can be made again."
+        f"--rate max so that it has ended by now. Default without a topic: {_LOG_START}, so that files repeat."
     ),
 ]
 Incidents = Annotated[
@@ -107,7 +108,8 @@ def simulate(
     with _faults():
         count_truth = _counting(config) if show_truth or truth_json else _counting_nothing
         density, paced = _density(rate)
-        length_s = 60 * minutes if messages is None else messages / density
+        quietest = density * (1.0 - DAILY_SWING)
+        length_s = 60 * minutes if messages is None else messages / quietest
         start_ms = _start_ms(start, topic is not None, paced, length_s)
         incidents = _incidents(incident, start_ms)
         traffic = Traffic(seed, start_ms, density, incidents, _width(partitions, brokers, topic, option))

@@ -1,11 +1,12 @@
 """Sessions written with other definitions of their tenant, translated into the present ones. Pure.
 
-What was counted stays counted, and what is defined now applies to events from now on: arms and points are found again by name,
-clauses by what they ask for, tags by their text. What is no longer defined is dropped; what is new begins empty.
+What was counted stays counted, and what is defined now applies to events from now on: arms and points are found again
+by name, clauses by what they ask for, tags by their text. What is no longer defined is dropped; what is new begins
+empty.
 """
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Hashable, Mapping
+from typing import TypeAlias, TypeVar
 
 from monitor.definitions import Tenant
 from monitor.matching import TagSets
@@ -15,6 +16,9 @@ from monitor.visits import Code, Entry, Program, State
 
 Renumbering: TypeAlias = Mapping[int, int]
 """Old number -> new number; without an entry where there is none any more."""
+
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 def translated(sessions: Mapping[str, bytes], old: Tenant, new: Program) -> dict[str, bytes]:
@@ -88,7 +92,7 @@ def _numbered(names: list[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _renumbering(old: Mapping[object, int], new: Mapping[object, int]) -> Renumbering:
+def _renumbering(old: Mapping[_Name, int], new: Mapping[_Name, int]) -> Renumbering:
     return {number: new[name] for name, number in old.items() if name in new}
 
 

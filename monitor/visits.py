@@ -2,18 +2,23 @@
 
 The rules, for each experiment that a visit is assigned to:
 
-* it is assigned from the first event that carries a known variation, and qualified from when the rule is met, but not before that;
-* each event from then on counts for its points, once per scope (`assigned`, `fm`), and the first ones also as `.beta`;
+* it is assigned from the first event that carries a known variation, and qualified from when the rule is met, but not
+  before that;
+* each event from then on counts for its points, once per scope (`assigned`, `fm`), and the first ones also as
+  `.beta`;
 * the first event that carries another variation counts as crossed.
 
-"From then on" compares times, so events of equal time form one step: assignments and rules first, then they count in order.
+"From then on" compares times, so events of equal time form one step: assignments and rules first, then they count in
+order.
 
-A visit's *state* is an immutable value, `State`; `Program.step` maps (state, events of one time) to the next state and what they
-contribute. Keeping the state before each recent event is what makes corrections cheap: a late event is put into its place, the
-steps from there on are done again, and the difference to what they contributed before is what has to be corrected.
+A visit's *state* is an immutable value, `State`; `Program.step` maps (state, events of one time) to the next state
+and what they contribute. Keeping the state before each recent event is what makes corrections cheap: a late event is
+put into its place, the steps from there on are done again, and the difference to what they contributed before is what
+has to be corrected.
 
-Per experiment the state is one integer, a *code*: the arm (a variation of an experiment), which points were already counted
-in each scope, and flags. Moves (kind of event, code) -> (next code, contributions) are computed once and remembered.
+Per experiment the state is one integer, a *code*: the arm (a variation of an experiment), which points were already
+counted in each scope, and flags. Moves (kind of event, code) -> (next code, contributions) are computed once and
+remembered.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,8 +50,8 @@ class Stem(NamedTuple):
 class State(Struct, frozen=True, gc=False, eq=False):
     """All that later contributions of a visit depend on.
 
-    `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n);
-    `codes`: one per assigned experiment; `sums`: sums so far per (experiment, scope, value point), never changed in place.
+    `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n); `codes`:
+    one per assigned experiment; `sums`: sums so far per (experiment, scope, value point), never changed in place.
     """
 
     seen: int
@@ -95,7 +100,7 @@ class Kind:
         self.value_points = value_points
         self.has_nth = has_nth
         self.moves: dict[int, Move] = {}
-        self.refined: dict[tuple[int, int], Kind] = {}
+        self.refined: dict[tuple[int, ...], tuple[tuple[int, ...], Kind]] = {}
 
 
 class Contributions:
@@ -135,6 +140,7 @@ class Program:
         """How many bits the masks and codes of a visit need."""
         self._experiment_of = [i for i, e in enumerate(tenant.experiments) for _ in e.variations]
         self._kinds: dict[tuple[int, int], Kind] = {}
+        self._refined: dict[tuple[int, int, int], Kind] = {}
         self.stems: list[Stem] = []
         """Stem by number; numbers hold for this object only."""
         self._stem_numbers: dict[Stem, int] = {}
@@ -291,7 +297,13 @@ class Program:
                 codes[i] = code | QUALIFIED
 
     def _refine(self, kind: Kind, counts: tuple[int, ...]) -> tuple[tuple[int, ...], Kind]:
-        """Applies `nth`: the counts after this event, and its kind with only those points that it is the n-th match of."""
+        """Applies `nth`.
+
+        the counts after this event, and its kind with only those points that it is the n-th match of.
+        """
+        known = kind.refined.get(counts)
+        if known is not None:
+            return known
         points, clauses, new = kind.points, kind.clauses, list(counts)
         for position, p in enumerate(self.nth_points):
             if not points >> p & 1:
@@ -299,17 +311,20 @@ class Program:
             nth = self.nth_of(p)
             new[position] = min(counts[position] + 1, nth)
             if counts[position] + 1 == nth:
-                clauses |= self.clauses.nth_bit(self._points[p].name) & self.clauses.in_rules
+                clauses |= self.clauses.nth_bit(self.point_names[p]) & self.clauses.in_rules
             else:
                 points &= ~(1 << p)
-        refined = kind.refined.get((points, clauses))
-        if refined is None:
-            refined = kind.refined[points, clauses] = Kind(points, clauses, kind.value_points, has_nth=False)
-        return tuple(new), refined
+        if len(kind.refined) >= MOVES_MAX:
+            kind.refined.clear()
+        masks = kind.points, points, clauses
+        if masks not in self._refined:
+            self._refined[masks] = Kind(points, clauses, kind.value_points, has_nth=False)
+        known = kind.refined[counts] = tuple(new), self._refined[masks]
+        return known
 
 
 def measure(point: Point, attribute: Any) -> int | None:
-    """x of a value point: round(attribute * scale), half to even, clipped; None if the attribute is not a finite number."""
+    """x of a value point: round(attribute * scale), half to even, clipped; None if it is not a finite number."""
     assert point.value is not None
     if (type(attribute) is not int and type(attribute) is not float) or attribute - attribute != 0:
         return None
@@ -328,7 +343,7 @@ def _grow(
     cell: int,
     amounts: list[tuple[int, int, int]],
 ) -> dict[int, int]:
-    """The sums after an event's values: `.sum` gets x, `.sumsq` the growth of the visit's squared sum, (s + x)^2 - s^2."""
+    """The sums after an event's values: `.sum` gets x, `.sumsq` the growth of the visit's square, (s + x)^2 - s^2."""
     grown = dict(sums)
     for slot, position, sum_stem, sumsq_stem in gains:
         x, s = values[position], grown.get(slot, 0)

@@ -1,8 +1,8 @@
 """The watermark: the event time before which nothing more will be accepted. Pure.
 
-For each source partition p, `high[p]` is the largest message timestamp read from it, or a later bound that the broker has confirmed.
-The watermark is the smallest of them less the allowed lateness; it never falls. A partition that is *idle* (silent and read to
-its end, on a topic whose timestamps are the producers') is left out of the minimum.
+For each source partition p, `high[p]` is the largest message timestamp read from it, or a later bound that the broker
+has confirmed. The watermark is the smallest of them less the allowed lateness; it never falls. A partition that is
+*idle* (silent and read to its end, on a topic whose timestamps are the producers') is left out of the minimum.
 """
 
 from collections.abc import Iterable, Mapping

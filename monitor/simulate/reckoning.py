@@ -1,0 +1,121 @@
+"""What one visit contributes, over all minutes and tags: the definition, written as directly as it can be read.
+
+The measurement definitions come as the plain tables of the TOML file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+Table = Mapping[str, Any]
+
+
+class Event(NamedTuple):
+    """One accepted event; attributes that are no string, number or boolean are left out."""
+
+    time_ms: int
+    name: str
+    assignments: Mapping[str, str]
+    attributes: Mapping[str, str | float | bool]
+
+
+Visit = Sequence[Event]
+"""All accepted events of a visit in order: by time, then by event id."""
+
+Hits = Mapping[str, list[Event]]
+"""The events of the visit that count for each point."""
+
+
+def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]:
+    """What a visit adds to each metric of its tenant, by metric name (a variation's name is unique in its tenant)."""
+    hits = {name: _hits(point, visit) for name, point in definitions.get("points", {}).items()}
+    added: Counter[str] = Counter()
+    for name, experiment in definitions.get("experiments", {}).items():
+        carried = [
+            (event.time_ms, event.assignments[name])
+            for event in visit
+            if event.assignments.get(name) in experiment["variations"]
+        ]
+        if not carried:
+            continue
+        assigned_ms, variation = carried[0]
+        rule_ms = _rule_ms(experiment["qualified_when"], visit, hits)
+        _add_scope(added, f"{tenant}.visit.assigned.{variation}", definitions, hits, assigned_ms)
+        if rule_ms is not None:
+            _add_scope(added, f"{tenant}.visit.fm.{variation}", definitions, hits, max(assigned_ms, rule_ms))
+        if any(other != variation for _, other in carried):
+            added[f"{tenant}.visit.crossed.{variation}.beta"] += 1
+    return added
+
+
+def _add_scope(added: Counter[str], prefix: str, definitions: Table, hits: Hits, since_ms: int) -> None:
+    added[f"{prefix}.beta"] += 1
+    for name, point in definitions.get("points", {}).items():
+        counted = [event for event in hits[name] if event.time_ms >= since_ms]
+        if not counted:
+            continue
+        added[f"{prefix}.{name}"] += len(counted)
+        added[f"{prefix}.{name}.beta"] += 1
+        if "value" in point:
+            total = sum(_value(point["value"], event) for event in counted)
+            added[f"{prefix}.{name}.sum"] += total
+            added[f"{prefix}.{name}.sumsq"] += total**2
+
+
+def _value(value: Table, event: Event) -> int:
+    amount = event.attributes.get(value["attribute"])
+    if not _is_number(amount):
+        return 0
+    scaled: int = round(amount * value.get("scale", 1))
+    limit: int = value.get("max", abs(scaled))
+    return max(-limit, min(limit, scaled))
+
+
+def _hits(point: Table, visit: Visit) -> list[Event]:
+    matching = [event for event in visit if _matches(point, event)]
+    nth = point.get("nth")
+    return matching if nth is None else matching[nth - 1 : nth]
+
+
+def _rule_ms(rule: Table, visit: Visit, hits: Hits) -> int | None:
+    """The time at which a visit meets a rule; None if it does not."""
+    if "all" in rule:
+        times = [_rule_ms(part, visit, hits) for part in rule["all"]]
+        met = [time for time in times if time is not None]
+        return max(met) if len(met) == len(times) else None
+    if "any" in rule:
+        times = [_rule_ms(part, visit, hits) for part in rule["any"]]
+        return min((time for time in times if time is not None), default=None)
+    meeting = hits[rule["point"]] if "point" in rule else [event for event in visit if _matches(rule, event)]
+    return meeting[0].time_ms if meeting else None
+
+
+def _matches(predicate: Table, event: Event) -> bool:
+    names = predicate.get("event", event.name)
+    if event.name not in ([names] if isinstance(names, str) else names):
+        return False
+    where = predicate.get("where", {})
+    return all(_holds(condition, event.attributes.get(attribute)) for attribute, condition in where.items())
+
+
+def _holds(condition: Any, value: str | float | bool | None) -> bool:
+    """Whether an attribute's value (None: absent) is as a condition wants it."""
+    if not isinstance(condition, dict):
+        return _is_one_of(value, condition)
+    return (
+        ("not" not in condition or (value is not None and not _is_one_of(value, condition["not"])))
+        and ("exists" not in condition or (value is not None) == condition["exists"])
+        and ("min" not in condition or (_is_number(value) and value >= condition["min"]))
+        and ("max" not in condition or (_is_number(value) and value <= condition["max"]))
+    )
+
+
+def _is_one_of(value: str | float | bool | None, wanted: Any) -> bool:
+    options = wanted if isinstance(wanted, list) else [wanted]
+    return any(value == option and isinstance(value, bool) == isinstance(option, bool) for option in options)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
