@@ -39,7 +39,7 @@ def build(source: Source[Chunk], sink: Sink[tuple[str, list[Point]]], settings: 
 def __getattr__(name: str) -> Any:
     """`flow`, made when it is asked for: importing this module reads no configuration."""
     if name == "flow":
-        settings, source, sink = starting.prepare()
+        settings, source, sink = starting.prepare(starting.kafka_source)
         return build(source, sink, settings)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -67,7 +67,12 @@ def tag_text(value: Any) -> str | None:
         return "true" if value else "false"
     if type(value) is float and value.is_integer():
         return str(int(value))
-    return _OUTSIDE_TAG_ALPHABET.sub("_", str(value))
+    return sanitised(str(value))
+
+
+def sanitised(text: str) -> str:
+    """A text in the alphabet of tag values: other characters become `_`."""
+    return _OUTSIDE_TAG_ALPHABET.sub("_", text)
 
 
 class TagSets:
@@ -92,6 +97,10 @@ class TagSets:
             number = number * len(texts) + digit
         return number
 
+    def count(self) -> int:
+        """How many combinations there are."""
+        return math.prod(len(texts) for texts in self._texts)
+
     def texts(self, number: int) -> dict[str, str]:
         """The combination as tag name -> value."""
         found = []
@@ -101,7 +110,7 @@ class TagSets:
         return dict(reversed(found))
 
     def number_of_texts(self, found: Mapping[str, str]) -> int:
-        """The number of the combination with these values, as of another configuration: unlisted ones become `other`."""
+        """The number of the combination with these values, of another configuration; unlisted ones become `other`."""
         number = 0
         for tag, texts in zip(self._tags, self._texts, strict=True):
             text = found.get(tag.name, UNKNOWN)

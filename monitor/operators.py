@@ -131,7 +131,7 @@ def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]
 
 
 def _names(key: bytes, value: bytes) -> bool:
-    """Whether a glance at the text shows that the key is the message's sessionId; False where only decoding can tell."""
+    """Whether a glance at the text shows that the key is the sessionId; False where only decoding can tell."""
     at = value.find(_SESSION_ID) + len(_SESSION_ID)
     if value.find(_SESSION_ID, at) >= 0 or b"\\" in key:
         return False

@@ -82,7 +82,10 @@ def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             return database.execute(query).fetchall()
     except sqlite3.DatabaseError as error:
-        msg = f"the recovery file {file} cannot be read: {error}; bring back a whole copy, or start with a new recovery directory"
+        msg = (
+            f"the recovery file {file} cannot be read: {error}; "
+            "bring back a whole copy, or start with a new recovery directory"
+        )
         raise JobError(msg) from error
 
 

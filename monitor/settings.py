@@ -13,6 +13,7 @@ from pydantic import Tag as Case
 
 from monitor import definitions
 from monitor.faults import broken, names, shown
+from monitor.matching import sanitised
 
 DEFAULT_MAXIMUM = 1_000_000_000_000
 
@@ -22,7 +23,6 @@ class _Model(BaseModel):
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
-TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -204,7 +204,7 @@ class TagTable(_Model):
     """A tag whose attribute has another name."""
 
     attribute: Text
-    values: list[TagValue]
+    values: list[Text]
 
 
 class TenantTable(_Model):
@@ -213,7 +213,7 @@ class TenantTable(_Model):
     tags: dict[
         Name,
         Annotated[
-            Annotated[TagTable, Case("table")] | Annotated[list[TagValue], Case("list")], Discriminator(_condition_case)
+            Annotated[TagTable, Case("table")] | Annotated[list[Text], Case("list")], Discriminator(_condition_case)
         ],
     ] = {}
     points: dict[Name, PointTable] = {}
@@ -222,9 +222,9 @@ class TenantTable(_Model):
     def compiled(self, name: str) -> definitions.Tenant:
         """The tenant for the core."""
         tags = [
-            definitions.Tag(tag, t.attribute, tuple(t.values))
+            definitions.Tag(tag, t.attribute, _tag_values(t.values))
             if isinstance(t, TagTable)
-            else definitions.Tag(tag, tag, tuple(t))
+            else definitions.Tag(tag, tag, _tag_values(t))
             for tag, t in self.tags.items()
         ]
         points = [point.compiled(name) for name, point in self.points.items()]
@@ -270,7 +270,8 @@ class TimeTable(_Model):
     def _late_within_gap(self) -> "TimeTable":
         if self.allowed_lateness_s > self.session_gap_s:
             raise broken(
-                f"allowed_lateness_s must not exceed session_gap_s; got {self.allowed_lateness_s} and {self.session_gap_s}"
+                f"allowed_lateness_s must not exceed session_gap_s; "
+                f"got {self.allowed_lateness_s} and {self.session_gap_s}"
             )
         return self
 
@@ -307,6 +308,11 @@ class Settings(_Model):
             lateness_ms=self.time.allowed_lateness_s * 1_000,
             future_ms=self.time.future_tolerance_s * 1_000,
         )
+
+
+def _tag_values(listed: list[str]) -> tuple[str, ...]:
+    """The listed values as they are compared: in the alphabet of tag values, as those of events."""
+    return tuple(dict.fromkeys(sanitised(value) for value in listed))
 
 
 def _compiled(rule: PointRule | AllRule | AnyOfRule | PredicateTable) -> definitions.Rule:

@@ -289,7 +289,8 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
                 raise _unreachable(self._kafka.brokers, error) from None
             if found.error is not None or not found.partitions:
                 reason = found.error.str() if found.error is not None else "it has no partitions"
-                msg = f"the topic '{topic}' cannot be read at {self._kafka.brokers}: {reason}; create it or change kafka.topics"
+                at = self._kafka.brokers
+                msg = f"the topic '{topic}' cannot be read at {at}: {reason}; create it or change kafka.topics"
                 raise JobError(msg)
             self._broker_time[topic] = _has_broker_time(admin, topic)
             partitions += [f"{topic}/{number}" for number in sorted(found.partitions)]
@@ -371,7 +372,8 @@ def _unreachable(brokers: str, error: KafkaException) -> JobError:
 
 def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
     return JobError(
-        f"offset {offset} of {partition}, where the job has to go on, is not there any more: the topic holds {first} to {end}. "
+        f"offset {offset} of {partition}, where the job has to go on, is not there any more: "
+        f"the topic holds {first} to {end}. "
         "What fell out of retention is lost to this job, or the topic was made anew: "
         "start with a new recovery directory, and give the topic a longer retention"
     )
@@ -379,5 +381,6 @@ def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
 
 def _lost(partition: str, position: int, error: KafkaError) -> JobError:
     return JobError(
-        f"{partition} cannot be read on from offset {position}: {error.str()}; check the topic, its retention and its rights"
+        f"{partition} cannot be read on from offset {position}: {error.str()}; "
+        "check the topic, its retention and its rights"
     )

@@ -1,10 +1,12 @@
-"""What the job does before its dataflow runs.
+"""What the job does before its dataflow runs: settings, recovery store, signals, logs.
 
-settings, recovery store, signals, logs; every fault is one clear message.
+Every fault is one clear message.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from bytewax import run as bytewax_run
 
@@ -17,8 +19,15 @@ from monitor.sink import KairosSink
 from monitor.source import KafkaSource
 from monitor.telemetry import TELEMETRY
 
+Source = TypeVar("Source")
 
-def prepare() -> tuple[Settings, KafkaSource, KairosSink]:
+
+def kafka_source(settings: Settings) -> KafkaSource:
+    """The source that the settings describe."""
+    return KafkaSource(settings.kafka, settings.time.idle_after_s * 1_000)
+
+
+def prepare(make_source: Callable[[Settings], Source]) -> tuple[Settings, Source, KairosSink]:
     """The settings and both ends of the job; ends the process with a message if they cannot work.
 
     When another program than bytewax.run asks, to draw the dataflow for example, servers and the recovery store are
@@ -26,7 +35,7 @@ def prepare() -> tuple[Settings, KafkaSource, KairosSink]:
     """
     try:
         settings = load()
-        source = KafkaSource(settings.kafka, settings.time.idle_after_s * 1_000)
+        source = make_source(settings)
         sink = KairosSink(settings.kairosdb, settings.dc)
         if Path(sys.argv[0]) == Path(bytewax_run.__file__):
             _check(source, sink)
@@ -35,7 +44,7 @@ def prepare() -> tuple[Settings, KafkaSource, KairosSink]:
     return settings, source, sink
 
 
-def _check(source: KafkaSource, sink: KairosSink) -> None:
+def _check(source: object, sink: KairosSink) -> None:
     """Prepares the process to run the job; raises JobError if it could not go on from where it was left."""
     logs.set_up()
     lifecycle.install()
@@ -45,5 +54,6 @@ def _check(source: KafkaSource, sink: KairosSink) -> None:
     if arguments.recovery_directory is not None:
         recovery.prepare(Path(arguments.recovery_directory), operators.keys())
         resumed = recovery.source_states(Path(arguments.recovery_directory))
-    source.check(resumed)
+    if isinstance(source, KafkaSource):
+        source.check(resumed)
     sink.list_parts()

@@ -71,7 +71,8 @@ def packed_definitions(tenant: Tenant) -> bytes:
 def _check(state: Plain) -> None:
     if state["version"] != VERSION:
         msg = (
-            f"the recovery store was written by another version of the monitor (state format {state['version']}, this one reads "
-            f"{VERSION}): start the version that wrote it, or start with a new recovery directory"
+            "the recovery store was written by another version of the monitor "
+            f"(state format {state['version']}, this one reads {VERSION}): "
+            "start the version that wrote it, or start with a new recovery directory"
         )
         raise JobError(msg)

@@ -184,7 +184,7 @@ class Program:
         return State(seen, counts, tuple(codes), sums)
 
     def step_one(self, state: State, entry: Entry, out: Contributions, *, arms_are_new: bool) -> State:
-        """`step` for one event, what happens to nearly all; `arms_are_new`: the event before it did not carry the same."""
+        """`step` for one event, as nearly always; `arms_are_new`: the event before it did not carry the same."""
         seen, counts, kind = state.seen, state.counts, entry.kind
         codes = list(state.codes)
         if kind.has_nth:

@@ -1,0 +1,55 @@
+# Everything a newcomer needs: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+
+.PHONY: help run test lint format lock servers bench clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(READY) ## Run everything on simulated traffic and show it live; Ctrl-C stops, again goes on (ARGS="--rate 50")
+	@$(BIN)/monitor run $(ARGS)
+
+test: $(READY) lint ## Check and test everything, on real Kafka and KairosDB where Java 17 and Maven are there
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## Pin the newest dependencies that fit pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+servers: $(READY) ## Run a real Kafka and KairosDB in the foreground (needs Java 17 and Maven); Ctrl-C stops them
+	@$(BIN)/python tests/servers.py run
+
+clean: ## Remove the environment and what `make run` has stored
+	rm -rf $(VENV) var
+
+# The first suitable interpreter makes the environment; requirements.lock pins it, hashes and all.
+$(READY): requirements.lock pyproject.toml
+	@for python in $(PYTHON) python3.12 python3.11 python3 python; do \
+	  if $$python -c '$(SUITABLE)' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "This needs Python 3.11 or 3.12: Bytewax 0.21.1 has no wheels for others. Found: $$(python3 --version 2>&1)." >&2; \
+	  echo "Install one of them, or name it: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.12" >&2; \
+	  exit 2; \
+	fi; \
+	echo "Making the environment with $$($$found --version)"; \
+	[ -x $(BIN)/python ] && $(BIN)/python -c '$(SUITABLE)' || $$found -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

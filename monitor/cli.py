@@ -1,0 +1,100 @@
+"""The command line: `monitor COMMAND`. Faults are one message on stderr and exit status 2."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from monitor import store as embedded
+from monitor import traffic_cli
+from monitor.config import load
+from monitor.faults import ConfigError
+from monitor.matching import TagSets
+from monitor.metrics import metric_names
+from monitor.running import RunError
+from monitor.running import run as run_all
+from monitor.settings import Settings
+
+FAULT = 2
+
+app = typer.Typer(no_args_is_help=True, help="Real-time monitor of A/B experiments.", pretty_exceptions_enable=False)
+app.add_typer(traffic_cli.app)
+
+_OUT, _ERR = Console(), Console(stderr=True)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="The configuration file.")]) -> None:
+    """Checks a configuration and shows what it would measure."""
+    try:
+        settings = load(file)
+    except ConfigError as error:
+        _ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(FAULT) from None
+    _OUT.print(_summary(settings))
+    _OUT.print(f"{file} is right", markup=False, highlight=False)
+
+
+def _summary(settings: Settings) -> Table:
+    """What is measured, by tenant and experiment: metric names, and the most series that their tags can make."""
+    table = Table(title=f"What is measured, dc {settings.dc}", title_justify="left")
+    for column in ("tenant", "experiment", "variations"):
+        table.add_column(column)
+    for column in ("metrics", "series at most"):
+        table.add_column(column, justify="right")
+    metrics_in_all = series_in_all = 0
+    for tenant in settings.compiled_tenants():
+        points = [(point.name, point.value is not None) for point in tenant.points]
+        combinations = TagSets(tenant.tags).count()
+        for experiment in tenant.experiments:
+            variations = [f"{name} {weight:g}" for name, weight in experiment.variations]
+            names = metric_names(tenant.name, [name for name, _ in experiment.variations], points)
+            shown = tenant.name, experiment.name, ", ".join(variations)
+            table.add_row(*shown, f"{len(names):,}", f"{len(names) * combinations:,}")
+            metrics_in_all += len(names)
+            series_in_all += len(names) * combinations
+    table.add_section()
+    table.add_row("in all", "", "", f"{metrics_in_all:,}", f"{series_in_all:,}")
+    return table
+
+
+@app.command()
+def store(
+    path: Annotated[Path, typer.Argument(help="The SQLite file; made if it is not there.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
+) -> None:
+    """Runs the embedded store, which speaks KairosDB's REST API."""
+    try:
+        embedded.serve(path, host, port)
+    except embedded.StoreError as error:
+        _fail(error)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option(help="The configuration file.")] = Path("examples/shop/monitor.toml"),
+    folder: Annotated[Path, typer.Option(help="Where the store, the recovery store and the logs are.")] = Path("var"),
+    port: Annotated[int, typer.Option(help="The port of the embedded store.")] = 8080,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events a second, mean over a day.")] = 300.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same traffic.")] = 1,
+    incident: Annotated[
+        list[str] | None, typer.Option(help="An incident of the traffic, as in `simulate`; repeatable.")
+    ] = None,
+) -> None:
+    """Runs the store and the job, with recovery, on simulated traffic, and shows it live. Ctrl-C stops all."""
+    try:
+        run_all(config, folder, port, rate, seed, incident or [])
+    except (RunError, ConfigError) as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    _ERR.print(f"monitor: {error}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(FAULT) from None
+
+
+if __name__ == "__main__":
+    app()

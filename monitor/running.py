@@ -1,0 +1,144 @@
+"""`monitor run`: the embedded store, the job on simulated traffic with recovery, and the live view, all together.
+
+The children have sessions of their own, so that Ctrl-C reaches only this process, which stops them in order: the job
+first, since its last points have to reach the store.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+from rich.console import Console
+from rich.live import Live
+
+from monitor import live
+from monitor.config import load
+from monitor.kairosdb import KairosUnreachable, check
+from monitor.lifecycle import STOP_GRACE_S
+from monitor.reading import Reader
+from monitor.settings import Settings
+
+READY_S = 20.0
+REFRESH_S = 2.0
+PLAIN_EVERY_S = 10.0
+"""How often the view is printed where there is no terminal."""
+STOP_S = STOP_GRACE_S + 10.0
+
+
+class RunError(Exception):
+    """A part did not start or has stopped; the message says which and where its log is."""
+
+
+def run(config: Path, folder: Path, port: int, rate: float, seed: int, incidents: list[str]) -> None:
+    """Runs all until SIGINT or SIGTERM. Raises RunError, ConfigError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "MONITOR_CONFIG": str(config),
+        "MONITOR_KAIROSDB__URL": url,
+        "MONITOR_KAIROSDB__DEAD_LETTERS": str(folder / "dead-letters.jsonl"),
+        "MONITOR_TIME__FLUSH_S": "2",
+        "MONITOR_DEMO_RATE": str(rate),
+        "MONITOR_DEMO_SEED": str(seed),
+        "MONITOR_DEMO_INCIDENTS": " ".join(incidents),
+    }
+    settings = load(config, environment)
+    store = [sys.executable, "-m", "monitor.cli", "store", str(folder / "store.sqlite3"), "--port", str(port)]
+    job = [
+        sys.executable,
+        "-m",
+        "bytewax.run",
+        "monitor.demo:flow",
+        "-r",
+        str(folder / "recovery"),
+        "-s",
+        "10",
+        "-b",
+        "0",
+    ]
+    with _terminable(), _child("store", store, folder, environment) as store_process:
+        _await_store(url, store_process, folder)
+        with _child("job", job, folder, environment) as job_process:
+            _watch(Reader(url), settings, {"store": store_process, "job": job_process}, folder)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes SIGTERM end the run like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; started again, it goes on where it was")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _child(
+    name: str, command: list[str], folder: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process with its log in the folder; ended by SIGTERM, and by SIGKILL if that takes too long."""
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_store(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    until_s = time.monotonic() + READY_S
+    while True:
+        _raise_if_ended("store", process, folder)
+        try:
+            check(url, timeout_s=1.0)
+        except KairosUnreachable as error:
+            if time.monotonic() > until_s:
+                msg = f"the store did not get ready in {READY_S:.0f} s: {error}"
+                raise RunError(msg) from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _raise_if_ended(name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    if process.poll() is not None:
+        log = folder / f"{name}.log"
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+        msg = f"the {name} has ended with status {process.returncode}; its log, {log}, ends with:\n{tail}"
+        raise RunError(msg)
+
+
+def _watch(reader: Reader, settings: Settings, parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+    """Shows the view until a part ends."""
+    console = Console()
+    terminal = console.is_terminal
+    console.print(f"store {settings.kairosdb.url}, logs in {folder}; Ctrl-C stops all")
+    with Live(console=console, auto_refresh=False, screen=terminal) as screen:
+        while True:
+            for name, process in parts.items():
+                _raise_if_ended(name, process, folder)
+            try:
+                shown = live.view(live.look(reader, settings, time.time_ns() // 1_000_000), settings.dc)
+            except requests.RequestException as error:
+                shown = f"the store does not answer: {error}"
+            if terminal:
+                screen.update(shown, refresh=True)
+            else:
+                console.print(shown)
+            time.sleep(REFRESH_S if terminal else PLAIN_EVERY_S)
