@@ -4,6 +4,7 @@ The children have sessions of their own, so that Ctrl-C reaches only this proces
 first, since its last points have to reach the store.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -71,14 +72,15 @@ def run(config: Path, folder: Path, port: int, rate: float, seed: int, incidents
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Makes SIGTERM end the run like Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Makes SIGTERM and a closed terminal end the run like Ctrl-C."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; started again, it goes on where it was")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -88,7 +90,13 @@ def _child(
     """A child process with its log in the folder; ended by SIGTERM, and by SIGKILL if that takes too long."""
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     try:
         yield process
@@ -99,6 +107,12 @@ def _child(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Has this process sent SIGTERM when its parent is gone, even if that was killed."""
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _await_store(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
