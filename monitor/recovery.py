@@ -10,27 +10,50 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bytewax.recovery import init_db_dir
 
 from monitor.lifecycle import JobError
 
+_TAKEN: list[IO[str]] = []
+"""Locks of this process, held until it ends."""
 PARTITIONS = 4
 """How many files a new store gets: it cannot be changed later, and no more processes than files can share a store."""
 
 
-def prepare(directory: Path, keys: dict[str, set[str]]) -> None:
+def prepare(directory: Path, keys: dict[str, set[str]], worker: str = "0") -> None:
     """Makes the store if there is none yet, and checks that the job can go on with the one that is there.
 
-    `keys`: step -> the keys that the job has. Raises JobError if the store is incomplete or was made with other keys.
+    `keys`: step -> the keys that the job has; `worker`: the number of this process in its cluster. Raises JobError if
+    another process with this number uses the store, if it is incomplete, or if it was made with other keys.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    _take(directory / f".worker-{worker}")
     with _locked(directory / ".preparing"):
         files = sorted(directory.glob("part-*.sqlite3"))
         if not files:
             init_db_dir(directory, PARTITIONS)
             return
+    _check_whole(directory, files)
+    _check_keys(directory, files, keys)
+
+
+def _take(path: Path) -> None:
+    """Locks the store for the life of this process: two jobs on one store would spoil it."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        msg = (
+            f"another job uses the recovery directory {path.parent}: stop that one first; "
+            "the processes of one cluster need different -i"
+        )
+        raise JobError(msg) from None
+    _TAKEN.append(file)
+
+
+def _check_whole(directory: Path, files: list[Path]) -> None:
     wanted = {count for file in files for count in _rows(file, "SELECT part_count FROM parts")}
     if wanted and {len(files)} != {row[0] for row in wanted}:
         msg = (
@@ -38,6 +61,16 @@ def prepare(directory: Path, keys: dict[str, set[str]]) -> None:
             "bring the missing part-*.sqlite3 files back, or start with a new recovery directory"
         )
         raise JobError(msg)
+    committed = max((row[0] for file in files for row in _rows(file, "SELECT commit_epoch FROM commits")), default=-1)
+    if 0 < _resume_epoch(files) <= committed:
+        msg = (
+            f"the files of the recovery directory {directory} are not of one moment: "
+            "they were copied one after the other, or two jobs have written to them; bring back a whole copy, or start with a new recovery directory"
+        )
+        raise JobError(msg)
+
+
+def _check_keys(directory: Path, files: list[Path], keys: dict[str, set[str]]) -> None:
     for file in files:
         for step, key in _rows(file, "SELECT DISTINCT step_id, state_key FROM snaps WHERE ser_change IS NOT NULL"):
             known = keys.get(step.split(".")[1])

@@ -7,6 +7,7 @@ first, since its last points have to reach the store.
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ class RunError(Exception):
 def run(config: Path, folder: Path, port: int, rate: float, seed: int, incidents: list[str]) -> None:
     """Runs all until SIGINT or SIGTERM. Raises RunError, ConfigError."""
     folder.mkdir(parents=True, exist_ok=True)
+    _check_port(port)
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
@@ -68,6 +70,17 @@ def run(config: Path, folder: Path, port: int, rate: float, seed: int, incidents
         _await_store(url, store_process, folder)
         with _child("job", job, folder, environment) as job_process:
             _watch(Reader(url), settings, {"store": store_process, "job": job_process}, folder)
+
+
+def _check_port(port: int) -> None:
+    """Whoever answers on the port now is not the store that we are about to start."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            msg = f"port {port} is taken ({error.strerror}): does it run already? Else choose another with --port"
+            raise RunError(msg) from None
 
 
 @contextmanager

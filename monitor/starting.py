@@ -52,7 +52,7 @@ def _check(source: object, sink: KairosSink) -> None:
     TELEMETRY.worker = str(arguments.process_id or 0)
     resumed = {}
     if arguments.recovery_directory is not None:
-        recovery.prepare(Path(arguments.recovery_directory), operators.keys())
+        recovery.prepare(Path(arguments.recovery_directory), operators.keys(), TELEMETRY.worker)
         resumed = recovery.source_states(Path(arguments.recovery_directory))
     if isinstance(source, KafkaSource):
         source.check(resumed)
