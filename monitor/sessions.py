@@ -125,6 +125,7 @@ class SessionGroup:
         """
         self._measures = measures
         self._gap_ms = measures.limits.session_gap_ms
+        self._full_bytes = measures.limits.events_per_visit * ID_BYTES
 
     def take(self) -> dict[str, Tally]:
         """The tallies since the last call."""
@@ -165,53 +166,66 @@ class SessionGroup:
 
     def _accept(self, tenant: Measured, event: Event, value: bytes, arms: Arms, tally: Tally) -> bool:
         """Takes an event into its visit, unless that holds it already or is full."""
-        program, time_ms = tenant.program, event.time
         own_id = event_id(event, value)
         digest = xxhash.xxh3_64_digest(own_id.encode())
-        session = self._wake(tenant, event.sessionId)
-        in_order = session is None or time_ms > session.last_ms
-        visits = (
-            [session]
-            if session is not None and in_order and time_ms <= session.last_ms + self._gap_ms
-            else []
-            if in_order
-            else timeline.touching(session, time_ms, self._gap_ms)
-        )
-        for visit in visits:
-            if visit.holds(digest):
-                tally.rejected[Reason.DUPLICATE] += 1
+        session, time_ms = self._wake(tenant, event.sessionId), event.time
+        if session is not None and session.last_ms < time_ms <= session.last_ms + self._gap_ms:
+            if self._refused((session,), digest, tally):
                 return False
-        if visits and sum(len(visit.ids) for visit in visits) >= self._measures.limits.events_per_visit * ID_BYTES:
-            tally.rejected[Reason.VISIT_FULL] += 1
+            entry = self._entry(tenant, event, own_id, arms, tally)
+            session.append(tenant.program, entry, digest, self.watermark.value_ms, tally.plus)
+            return True
+        visits = timeline.touching(session, time_ms, self._gap_ms)
+        if self._refused(visits, digest, tally):
             return False
+        entry = self._entry(tenant, event, own_id, arms, tally)
+        self._place(tenant, event.sessionId, session, visits, entry, digest, tally)
+        return True
+
+    def _refused(self, visits: Sequence[Visit], digest: bytes, tally: Tally) -> bool:
+        """Whether the visits that an event belongs to hold it already, or are full."""
+        held = 0
+        for visit in visits:
+            held += len(visit.ids)
+            if digest in visit.ids and visit.holds(digest):
+                tally.rejected[Reason.DUPLICATE] += 1
+                return True
+        if held >= self._full_bytes:
+            tally.rejected[Reason.VISIT_FULL] += 1
+            return True
+        return False
+
+    def _entry(self, tenant: Measured, event: Event, own_id: str, arms: Arms, tally: Tally) -> Entry:
+        """An accepted event as its visit keeps it; notes what is odd about it."""
         symbol = tenant.matcher.symbol(event)
         kind = symbol.kind
         values: tuple[int, ...] = ()
         if kind.value_points:
             measured = tenant.values(event, kind)
-            values = tuple(x or 0 for x in measured)
-            tally.noted[Note.BAD_VALUE] += measured.count(None)
+            values = tuple([x or 0 for x in measured])
+            if None in measured:
+                tally.noted[Note.BAD_VALUE] += measured.count(None)
         if arms[1]:
             tally.noted.update(arms[1])
-        entry = Entry(time_ms, own_id, kind, symbol.tags, arms[0], values)
-        if visits and in_order:
-            visits[0].append(program, entry, digest, self.watermark.value_ms, tally.plus)
-        else:
-            self._place(tenant, event.sessionId, session, visits, entry, digest, tally)
-        return True
+        return Entry(event.time, own_id, kind, symbol.tags, arms[0], values)
 
     def _place(
         self,
         tenant: Measured,
         session_id: str,
         session: Visit | None,
-        visits: list[Visit],
+        visits: Sequence[Visit],
         entry: Entry,
         digest: bytes,
         tally: Tally,
     ) -> None:
         """Takes in an event that is not simply the next of the session's latest visit."""
         program, settled_ms = tenant.program, self.watermark.value_ms
+        if session is None:
+            started = timeline.start(program, entry, digest, None, tally.plus)
+            self._due.setdefault(entry.time // 60_000, []).append((tenant.name, session_id))
+            self.sessions[tenant.name][session_id] = self._awake[tenant.name][session_id] = started
+            return
         others = [v for v in timeline.runs(session) if v not in visits and v.last_ms + self._gap_ms >= settled_ms]
         if visits:
             visit, joined = visits[-1], visits[0] if len(visits) == 2 else None
@@ -221,8 +235,6 @@ class SessionGroup:
         else:
             visit = timeline.start(program, entry, digest, None, tally.plus)
         latest = timeline.chained(sorted([visit, *others], key=_first_ms, reverse=True))
-        if session is None:
-            self._due.setdefault(latest.last_ms // 60_000, []).append((tenant.name, session_id))
         self.sessions[tenant.name][session_id] = self._awake[tenant.name][session_id] = latest
 
     def _wake(self, tenant: Measured, session_id: str) -> Visit | None:

@@ -73,7 +73,7 @@ class Visit(Struct, gc=False, eq=False):
         self.arms = entry.arms or self.arms
         self.ids += digest
         self.last_ms = entry.time
-        if len(self.tail) % TAIL_SETTLE == 0:
+        if not len(self.tail) % TAIL_SETTLE:
             self.settle(watermark_ms, program)
 
 

@@ -189,13 +189,13 @@ class Program:
         codes = list(state.codes)
         if kind.has_nth:
             counts, kind = self._refine(kind, counts)
-        if arms_are_new:
+        if arms_are_new and entry.arms:
             self._assign(codes, entry.arms)
             self._cross(codes, entry.arms)
         if arms_are_new or kind.clauses & ~seen:
             seen |= kind.clauses
             self._qualify(codes, seen)
-        sums = self._count(kind, codes, entry, state.sums, out)
+        sums = self._count(kind, codes, entry, state.sums, out) if codes else state.sums
         return State(seen, counts, tuple(codes), sums)
 
     def _count(
