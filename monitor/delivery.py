@@ -35,6 +35,7 @@ from monitor.kairosdb import SERVER_TEXT_CHARACTERS_MAX, Rendered, Renderer, bat
 from monitor.metrics import Point
 from monitor.sink_stats import SinkStats
 from monitor.transport import Refused, Transient, Transport
+from monitor.waiting import WaitLog
 
 _log = structlog.get_logger(__name__)
 _NAMED = re.compile(r"metric\[(\d+)\]")
@@ -92,7 +93,8 @@ class Delivery:
         self._stats = stats
         self._settings = settings
         self._closing = closing
-        self._waits = _WaitLog(self._transport.url, settings.log_every_s, pending)
+        details = {"url": self._transport.url}
+        self._waits = WaitLog("kairosdb", lambda: {**details, "pending": pending()}, settings.log_every_s)
         self._backoff = wait_random_exponential(settings.backoff_first_s, settings.backoff_max_s)
         self._until_answered = self._retrying(retry_if_exception_type(Transient), stop_never)
         self._until_not_500 = self._retrying(retry_if_result(_is_500), stop_after_attempt(settings.tries_on_500))
@@ -239,33 +241,6 @@ class Delivery:
     def _sleep(self, seconds: float) -> None:
         if self._closing.wait(seconds):
             raise Closed
-
-
-class _WaitLog:
-    """Says when a wait for KairosDB begins, that it goes on (not too often), and that it is over."""
-
-    def __init__(self, url: str, every_s: float, pending: Callable[[], int]) -> None:
-        self._url = url
-        self._every_s = every_s
-        self._pending = pending
-        self._since_s: float | None = None
-        self._said_s = 0.0
-
-    def goes_on(self, came: str) -> None:
-        now_s = time.monotonic()
-        if self._since_s is None:
-            self._since_s = now_s
-        elif now_s - self._said_s < self._every_s:
-            return
-        self._said_s = now_s
-        waited_s = round(now_s - self._since_s, 1)
-        _log.warning("kairosdb_waiting", url=self._url, came=came, pending=self._pending(), waited_s=waited_s)
-
-    def over(self) -> None:
-        if self._since_s is not None:
-            waited_s = round(time.monotonic() - self._since_s, 1)
-            _log.info("kairosdb_recovered", url=self._url, pending=self._pending(), waited_s=waited_s)
-            self._since_s = None
 
 
 def _named(batch: Sequence[Rendered], refused: Refused) -> dict[int, str]:

@@ -65,7 +65,8 @@ def _check_whole(directory: Path, files: list[Path]) -> None:
     if 0 < _resume_epoch(files) <= committed:
         msg = (
             f"the files of the recovery directory {directory} are not of one moment: "
-            "they were copied one after the other, or two jobs have written to them; bring back a whole copy, or start with a new recovery directory"
+            "they were copied one after the other, or two jobs have written to them; "
+            "bring back a whole copy, or start with a new recovery directory"
         )
         raise JobError(msg)
 

@@ -7,10 +7,8 @@ which a silent partition would hold the watermark back for ever.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,6 +20,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # typ
 
 from monitor import lifecycle
 from monitor.clock import CLOCK
+from monitor.ends import Ends, Quiet
 from monitor.lifecycle import JobError, reported
 from monitor.sessions import Message
 from monitor.settings import KafkaTable
@@ -46,15 +45,17 @@ _FATAL = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError._UNKNOWN_TOPIC,
 }
-_DEFAULTS: dict[str, str | int | float | bool] = {
-    "group.id": "monitor-without-group",
-    "enable.auto.commit": False,
-    "enable.partition.eof": True,
-    "auto.offset.reset": "error",  # the default jumps to the end, silently, when an offset is gone
+_TUNING: dict[str, str | int | float | bool] = {
     "fetch.queue.backoff.ms": 50,  # at its default of 1000 the fetcher sleeps whenever the local queue is full
     "queued.max.messages.kbytes": 16_384,  # per partition
     "queued.min.messages": 50_000,
 }
+_ESSENTIALS: dict[str, str | int | float | bool] = {
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",  # the default jumps to the end, silently, when an offset is gone
+}
+"""Properties that `kafka.options` cannot override: the job's exactness rests on them."""
 
 log = structlog.get_logger(__name__)
 RDKAFKA_LOG = logging.getLogger("rdkafka")
@@ -75,86 +76,6 @@ class Chunk(NamedTuple):
     messages: list[Message]
     progress: Progress
     announce: bool
-
-
-class End(NamedTuple):
-    """A broker's answer: at `asked_ms` or later, nothing was beyond `offset`."""
-
-    asked_ms: int
-    offset: int
-
-
-class Ends:
-    """The present ends of partitions, asked for in the background."""
-
-    def __init__(self, admin: AdminClient) -> None:
-        self._admin = admin
-        self._partitions: list[TopicPartition] = []
-        self._answers: dict[tuple[str, int], End] = {}
-        self._waiting: Mapping[TopicPartition, Future[Any]] = {}
-        self._asked_ms = 0
-        self._lock = threading.Lock()
-
-    def watch(self, topic: str, partition: int) -> None:
-        """Asks for this partition too."""
-        self._partitions.append(TopicPartition(topic, partition))
-
-    def of(self, topic: str, partition: int) -> End | None:
-        """The newest answer for a partition."""
-        return self._answers.get((topic, partition))
-
-    def poll(self) -> None:
-        """Takes in answers that have come, and asks anew once a second; never waits."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._poll()
-            finally:
-                self._lock.release()
-
-    def _poll(self) -> None:
-        if all(future.done() for future in self._waiting.values()):
-            for partition, future in self._waiting.items():
-                if future.exception() is None:  # else the answer stays as old as it is
-                    self._answers[partition.topic, partition.partition] = End(self._asked_ms, future.result().offset)
-            self._waiting = {}
-        now_ms = CLOCK.now_ms()
-        if not self._waiting and now_ms - self._asked_ms >= ANNOUNCE_S * 1_000:
-            self._asked_ms = now_ms
-            wanted = {partition: OffsetSpec.latest() for partition in self._partitions}
-            self._waiting = self._admin.list_offsets(wanted, request_timeout=START_TIMEOUT_S)
-
-
-class Quiet:
-    """What can be said of a partition that has been read to its end. All times are when the broker was asked.
-
-    With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can
-    follow. With the producers': after `idle_after_ms` of answers that nothing lies beyond the position, the partition
-    is idle.
-    """
-
-    def __init__(self, idle_after_ms: int) -> None:
-        self._idle_after_ms = idle_after_ms
-        self._since_ms: int | None = None
-        self._until_ms = 0
-
-    def confirm(self, position: int, end: End | None) -> int:
-        """Takes in the newest answer; the bound below which no message can be appended any more, NEVER if unknown."""
-        if end is None or position < end.offset:
-            self._since_ms = None
-            return NEVER
-        if self._since_ms is None:
-            self._since_ms = end.asked_ms
-        self._until_ms = end.asked_ms
-        return end.asked_ms - self._idle_after_ms
-
-    def broken(self) -> None:
-        """A message was read."""
-        self._since_ms = None
-
-    def is_idle(self, now_ms: int) -> bool:
-        """Whether the partition was quiet for long enough, by answers of which the newest is not old itself."""
-        confirmed = self._since_ms is not None and self._until_ms - self._since_ms >= self._idle_after_ms
-        return confirmed and now_ms - self._until_ms < self._idle_after_ms
 
 
 class KafkaPartition(StatefulSourcePartition[Chunk, State]):
@@ -252,9 +173,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
         elif error.fatal() or error.code() in _FATAL:
             raise _lost(self._progress.partition, self._position, error)
         else:
-            log.warning(
-                "waiting for Kafka", partition=self._progress.partition, position=self._position, error=error.str()
-            )
+            self._ends.waits.goes_on(error.str())
 
     def _look_around(self) -> None:
         """Takes in what the broker says of the partition's end."""
@@ -299,6 +218,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
 
     def check(self, resumed: Mapping[str, State]) -> None:
         """Raises JobError if the topics cannot be read on from these states."""
+        self._consumer().close()
         admin = self._admin()
         for partition in self.list_parts():
             self._begin(admin, partition, resumed.get(partition))
@@ -320,9 +240,8 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
             self._ends = Ends(admin)
         progress = Progress(self._partitions, for_part, high_ms, idle=False)
         stop_at = None if self._kafka.tail else end
-        options = {**_DEFAULTS, "bootstrap.servers": self._kafka.brokers, **self._kafka.options}
         return KafkaPartition(
-            Consumer(options, logger=RDKAFKA_LOG),
+            self._consumer(),
             self._ends,
             progress,
             offset,
@@ -331,9 +250,21 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
             self._idle_after_ms,
         )
 
+    def _consumer(self) -> Consumer:
+        brokers = {"bootstrap.servers": self._kafka.brokers, "group.id": "monitor-without-group"}
+        try:
+            return Consumer({**_TUNING, **brokers, **self._kafka.options, **_ESSENTIALS}, logger=RDKAFKA_LOG)
+        except KafkaException as error:
+            msg = f"kafka.options cannot be used: {error.args[0].str()}"
+            raise JobError(msg) from None
+
     def _admin(self) -> AdminClient:
         options = {"bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)}
-        return AdminClient(options, logger=RDKAFKA_LOG)
+        try:
+            return AdminClient(options, logger=RDKAFKA_LOG)
+        except KafkaException as error:
+            msg = f"kafka.options cannot be used: {error.args[0].str()}"
+            raise JobError(msg) from None
 
 
 def _for_admin(options: Mapping[str, Any]) -> dict[str, Any]:
