@@ -11,6 +11,9 @@ import msgspec
 
 from monitor.definitions import All, AnyOf, PointMet, Predicate, Rule, Tenant
 
+MASKS_MAX = 65_536
+"""Remembered masks per rule; at the bound all are forgotten and tested anew."""
+
 RuleTest: TypeAlias = Callable[[int], bool]
 """Whether the rule is met, given the mask of the clauses met so far."""
 
@@ -37,7 +40,7 @@ class Clauses:
         self._nth_names = [point.name for point in tenant.points if point.nth is not None]
         self.in_rules = 0
         """Mask of the clauses that a rule asks for."""
-        self.rules: list[RuleTest] = [self._compile(rule) for rule in rules]
+        self.rules: list[RuleTest] = [_remembering(self._compile(rule)) for rule in rules]
         """One per experiment, in order."""
 
     def points(self, met: int) -> int:
@@ -63,6 +66,21 @@ class Clauses:
                 bit = 1 << self._numbers[_identity(rule)]
         self.in_rules |= bit
         return lambda seen: bool(seen & bit)
+
+
+def _remembering(test: RuleTest) -> RuleTest:
+    """The same test, which asks itself only once for each mask."""
+    known: dict[int, bool] = {}
+
+    def remembered(seen: int) -> bool:
+        met = known.get(seen)
+        if met is None:
+            if len(known) >= MASKS_MAX:
+                known.clear()
+            met = known[seen] = test(seen)
+        return met
+
+    return remembered
 
 
 def _identity(predicate: Predicate) -> str:

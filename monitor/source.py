@@ -142,26 +142,23 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
 
     def _read(self) -> list[Message]:
         received = self._consumer.consume(BATCH_MESSAGES, 0)
-        messages: list[Message] = []
-        high_ms = self._progress.high_ms
-        for message in received:
-            if (error := message.error()) is not None:
-                self._heed(message, error)
-                continue
-            offset = message.offset()
-            assert offset is not None, "only errors have none"
-            if self._stop_at is not None and offset >= self._stop_at:
-                self._position = self._stop_at
-                break
-            kind, timestamp_ms = message.timestamp()
-            messages.append((message.key(), message.value(), timestamp_ms))
-            if timestamp_ms > high_ms:
-                high_ms = timestamp_ms
-            self._broker_time = kind == LOG_APPEND_TIME
-            self._position = offset + 1
-        if messages:
-            self._quiet.broken()
-            self._progress = self._progress._replace(high_ms=high_ms)
+        good = [message for message in received if message.error() is None]
+        if len(good) < len(received):
+            for message in received:
+                if (error := message.error()) is not None:
+                    self._heed(message, error)
+        if not good:
+            return []
+        if self._stop_at is not None and _offset_of(good[-1]) >= self._stop_at:
+            good = [message for message in good if _offset_of(message) < self._stop_at]
+            self._position = self._stop_at
+        if good:
+            self._position = max(self._position, _offset_of(good[-1]) + 1)
+            self._broker_time = good[-1].timestamp()[0] == LOG_APPEND_TIME
+        messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
+        high_ms = max([self._progress.high_ms, *[timestamp_ms for _, _, timestamp_ms in messages]])
+        self._quiet.broken()
+        self._progress = self._progress._replace(high_ms=high_ms)
         return messages
 
     def _heed(self, message: KafkaMessage, error: KafkaError) -> None:
@@ -185,6 +182,12 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
             self._progress = self._progress._replace(high_ms=high_ms, idle=idle)
         if end is not None:
             TELEMETRY.gauge("lag", max(0, end.offset - self._position), topic=self._topic, partition=str(self._number))
+
+
+def _offset_of(message: KafkaMessage) -> int:
+    offset = message.offset()
+    assert offset is not None, "only errors have none"
+    return offset
 
 
 class KafkaSource(FixedPartitionedSource[Chunk, State]):

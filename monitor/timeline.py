@@ -19,6 +19,8 @@ from msgspec import Struct
 from monitor.visits import Contributions, Entry, Program, State
 
 ID_BYTES = 8
+SCANNED_MAX = 64
+"""Longer lists of stems are compared by counting."""
 TAIL_SETTLE = 32
 """Whenever a visit's tail has grown by this many events, those behind the watermark are forgotten."""
 
@@ -110,15 +112,19 @@ class Correction:
         self.new = Contributions()
 
     def apply(self, plus: Contributions, minus: Contributions) -> int:
-        """Adds the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
+        """Moves the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
         losses = 0
-        for cell in self.old.ones.keys() | self.new.ones.keys():
-            old, new = Counter(self.old.ones.get(cell, ())), Counter(self.new.ones.get(cell, ()))
-            lost = old - new
-            plus.ones.setdefault(cell, []).extend((new - old).elements())
+        for cell, gained in self.new.ones.items():
+            lost = _cancel(gained, self.old.ones.pop(cell, []))
+            if gained:
+                plus.ones.setdefault(cell, []).extend(gained)
             if lost:
-                minus.ones.setdefault(cell, []).extend(lost.elements())
-                losses += len(lost)
+                minus.ones.setdefault(cell, []).extend(lost)
+                losses += len(set(lost))
+        for cell, lost in self.old.ones.items():
+            if lost:
+                minus.ones.setdefault(cell, []).extend(lost)
+                losses += len(set(lost))
         changed: Counter[tuple[int, int]] = Counter()
         for cell, stem, amount in self.new.amounts:
             changed[cell, stem] += amount
@@ -126,6 +132,21 @@ class Correction:
             changed[cell, stem] -= amount
         plus.amounts += [(cell, stem, amount) for (cell, stem), amount in changed.items() if amount]
         return losses + sum(amount < 0 for amount in changed.values())
+
+
+def _cancel(gained: list[int], lost: list[int]) -> list[int]:
+    """Takes from `gained` what is in `lost` too, occurrence by occurrence; returns what is left of `lost`."""
+    if len(lost) > SCANNED_MAX:
+        left, rest = Counter(lost) - Counter(gained), Counter(gained) - Counter(lost)
+        gained[:] = rest.elements()
+        return [*left.elements()]
+    left_over = []
+    for stem in lost:
+        if stem in gained:
+            gained.remove(stem)
+        else:
+            left_over.append(stem)
+    return left_over
 
 
 def insert(

@@ -189,7 +189,7 @@ class Program:
         codes = list(state.codes)
         if kind.has_nth:
             counts, kind = self._refine(kind, counts)
-        if arms_are_new and entry.arms:
+        if arms_are_new and entry.arms and not self._carries(codes, entry.arms):
             self._assign(codes, entry.arms)
             self._cross(codes, entry.arms)
         if arms_are_new or kind.clauses & ~seen:
@@ -276,6 +276,11 @@ class Program:
         if number == len(self.stems):
             self.stems.append(stem)
         return number
+
+    def _carries(self, codes: list[int], arms: tuple[int, ...]) -> bool:
+        """Whether the arms are just those of the visit, as nearly always: nothing to assign, nothing crossed."""
+        shift = self._arm_shift
+        return len(codes) == len(arms) and all([code >> shift == arm for code, arm in zip(codes, arms, strict=True)])
 
     def _assign(self, codes: list[int], arms: tuple[int, ...]) -> None:
         """Adds a code for each experiment that the visit was not yet assigned to."""
