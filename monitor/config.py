@@ -77,8 +77,9 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
         data = data.setdefault(step, {})
     field = model.model_fields.get(place[-1])
     is_text = field is None or field.annotation is str or get_origin(field.annotation) is Literal
+    plain = text.lower() if text.lower() in ("true", "false") else text
     try:
-        data[place[-1]] = text if is_text else tomllib.loads(f"value = {text}")["value"]
+        data[place[-1]] = text if is_text else tomllib.loads(f"value = {plain}")["value"]
     except tomllib.TOMLDecodeError:
         variable = "MONITOR_" + "__".join(place).upper()
         return [

@@ -14,7 +14,7 @@ from monitor import lifecycle, logs, operators, recovery
 from monitor.config import load
 from monitor.faults import ConfigError
 from monitor.lifecycle import JobError
-from monitor.settings import Settings
+from monitor.settings import Settings, milliseconds
 from monitor.sink import KairosSink
 from monitor.source import KafkaSource
 from monitor.telemetry import TELEMETRY
@@ -24,7 +24,7 @@ Source = TypeVar("Source")
 
 def kafka_source(settings: Settings) -> KafkaSource:
     """The source that the settings describe."""
-    return KafkaSource(settings.kafka, settings.time.idle_after_s * 1_000)
+    return KafkaSource(settings.kafka, milliseconds(settings.time.idle_after_s))
 
 
 def prepare(make_source: Callable[[Settings], Source]) -> tuple[Settings, Source, KairosSink]:
