@@ -6,6 +6,7 @@ the one reader of files and environment. One TOML file, checked whole; all fault
 override what is in it (text settings literally, all others in TOML's notation).
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,10 +17,12 @@ from pydantic import BaseModel, ValidationError
 
 from monitor.faults import ConfigError, Fault, fault, names, shown
 from monitor.settings import DEFAULT_MAXIMUM, ExperimentTable, LimitsTable, PointTable, Settings, TenantTable
+from monitor.visits import TAGS_BITS
 
 FILE_VARIABLE = "MONITOR_CONFIG"
 SUM_END = 2**63
 """A visit's sum of values has to fit KairosDB's long."""
+TAG_COMBINATIONS_MAX = 2**TAGS_BITS
 RESERVED_TAGS = ("dc", "experiment")
 RESERVED_POINTS = ("beta", "sum", "sumsq")
 
@@ -38,13 +41,22 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] = os.env
         raise ConfigError(source, [Fault("", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError(source, [Fault("", f"is not UTF-8: {error.reason} at byte {error.start}")]) from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(source, [Fault("", "is nested too deeply")]) from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
         raise ConfigError(source, [Fault("", f"is not TOML: {error}")]) from None
     return parse(data, source, environment)
 
 
 def parse(data: dict[str, Any], source: str = "configuration", environment: Mapping[str, str] = {}) -> Settings:
     """The settings from parsed TOML; raises ConfigError with every fault."""
+    try:
+        return _parse(data, source, environment)
+    except RecursionError:
+        raise ConfigError(source, [Fault("", "is nested too deeply")]) from None
+
+
+def _parse(data: dict[str, Any], source: str, environment: Mapping[str, str]) -> Settings:
     faults = []
     for setting, text in _overrides(environment):
         faults += _override(data, setting, text)
@@ -60,11 +72,14 @@ def parse(data: dict[str, Any], source: str = "configuration", environment: Mapp
     return settings
 
 
+_SECTIONS = [name for name in Settings.model_fields if name not in ("dc", "tenants")]
+
+
 def _overrides(environment: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
     """The variables that override settings: `MONITOR_DC` and MONITOR_<SECTION>__<KEY>; others may be anyone's."""
     for variable, text in sorted(environment.items()):
         place = variable.removeprefix("MONITOR_").lower().split("__")
-        is_section = len(place) == 2 and place[0] in Settings.model_fields and place[0] != "tenants"
+        is_section = len(place) == 2 and place[0] in _SECTIONS
         if variable.startswith("MONITOR_") and (is_section or place == ["dc"]):
             yield place, text
 
@@ -75,12 +90,14 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
     for step in place[:-1]:
         model = model.model_fields[step].annotation  # type: ignore[assignment]
         data = data.setdefault(step, {})
+        if not isinstance(data, dict):
+            return []  # that is a fault of its own
     field = model.model_fields.get(place[-1])
     is_text = field is None or field.annotation is str or get_origin(field.annotation) is Literal
     plain = text.lower() if text.lower() in ("true", "false") else text
     try:
         data[place[-1]] = text if is_text else tomllib.loads(f"value = {plain}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         variable = "MONITOR_" + "__".join(place).upper()
         return [
             Fault(".".join(place), f'{variable} must be a TOML value, such as 10, true or ["a"]; got {shown(text)}')
@@ -109,6 +126,10 @@ def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
     events = events if isinstance(events, int) else LimitsTable().events_per_visit
     for name, tenant in tenants.items() if isinstance(tenants, dict) else ():
         points, experiments, tags = (_tables(tenant, part) for part in ("points", "experiments", "tags"))
+        if math.prod(len(_values(table)) + 2 for table in tags.values()) > TAG_COMBINATIONS_MAX:
+            yield Fault(
+                f"tenants.{name}.tags", f"must not make more than {TAG_COMBINATIONS_MAX:,} combinations of values"
+            )
         for tag in RESERVED_TAGS:
             if tag in tags:
                 yield Fault(
@@ -119,8 +140,9 @@ def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
             place = f"tenants.{name}.points.{point}"
             if point in RESERVED_POINTS:
                 yield Fault(place, f"must not be one of {names(RESERVED_POINTS)}: they end metric names")
-            maximum = _tables(table, "value").get("max", DEFAULT_MAXIMUM)
-            if isinstance(maximum, int) and maximum * events >= SUM_END:
+            value = _tables(table, "value")
+            maximum = value.get("max", DEFAULT_MAXIMUM)
+            if value and isinstance(maximum, int) and maximum * events >= SUM_END:
                 yield Fault(
                     f"{place}.value.max",
                     f"times limits.events_per_visit must stay below 2^63, KairosDB's range; got {maximum} and {events}",
@@ -143,6 +165,11 @@ def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
 def _tables(table: Any, part: str) -> dict[str, Any]:
     found = table.get(part) if isinstance(table, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _values(tag: Any) -> list[Any]:
+    found = tag.get("values") if isinstance(tag, dict) else tag
+    return found if isinstance(found, list) else []
 
 
 def _point_references(rule: Any, place: str) -> Iterator[tuple[str, object]]:

@@ -117,7 +117,7 @@ class Decoder:
             gc=False,
         )
         self._fast = msgspec.json.Decoder(wire).decode
-        self._assignments = msgspec.json.Decoder(dict[str, str] | None).decode
+        self._assignments = msgspec.json.Decoder(dict[str, Any] | None).decode
 
     def decode(self, value: bytes | None) -> Event | Rejected:
         """The event in a message value, or why there is none (oversized, not_json or bad_field)."""
@@ -140,9 +140,10 @@ class Decoder:
     def assignments(self, text: bytes) -> dict[str, str] | None:
         """Experiment -> variation from the JSON text of `assignments`; None if it is of another shape (bad_field)."""
         try:
-            return self._assignments(text) or {}
+            assignments = self._assignments(text) or {}
         except msgspec.DecodeError:
             return None
+        return assignments if all(isinstance(variation, str) for variation in assignments.values()) else None
 
     def _judge(self, value: bytes) -> Event | Rejected:
         try:

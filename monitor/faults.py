@@ -76,5 +76,10 @@ def names(of: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """A value for a message."""
-    text = "true" if value is True else "false" if value is False else repr(value)
+    if isinstance(value, int) and value.bit_length() > SHOWN_MAX:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = "true" if value is True else "false" if value is False else repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        text = f"a {type(value).__name__} with a very large number in it"
     return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 3] + "..."

@@ -133,7 +133,7 @@ def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]
 def _names(key: bytes, value: bytes) -> bool:
     """Whether a glance at the text shows that the key is the sessionId; False where only decoding can tell."""
     at = value.find(_SESSION_ID) + len(_SESSION_ID)
-    if value.find(_SESSION_ID, at) >= 0 or b"\\" in key:
+    if b"\\" in value or b'"' in key or value.find(_SESSION_ID, at) >= 0:
         return False
     return value.startswith((b':"' + key + b'"', b': "' + key + b'"'), at)
 
@@ -275,7 +275,8 @@ class _FlushClockLogic(ClockLogic[Any, datetime]):
         return datetime.max.replace(tzinfo=UTC)
 
     def to_system_utc(self, timestamp: datetime) -> datetime | None:
-        return timestamp - self._lead
+        self.before_batch()
+        return datetime.now(UTC) + (timestamp - self._now)
 
     def snapshot(self) -> datetime:
         return self._now

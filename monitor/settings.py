@@ -15,6 +15,7 @@ from monitor import definitions
 from monitor.faults import broken, names, shown
 from monitor.matching import sanitised
 
+INTEGER_END = 2**63
 DEFAULT_MAXIMUM = 1_000_000_000_000
 
 
@@ -28,19 +29,23 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _number(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise broken(f"must be a finite number; got {shown(value)}")
+    if isinstance(value, int) and not -INTEGER_END <= value < INTEGER_END:
+        raise broken(f"must fit 64 bits, or be written with a decimal point; got {shown(value)}")
+    if not math.isfinite(value):
         raise broken(f"must be a finite number; got {shown(value)}")
     return value
 
 
 Number = Annotated[int | float, PlainValidator(_number)]
-Scalar = Annotated[str, Case("text")] | Annotated[bool, Case("boolean")] | Annotated[Number, Case("number")]
+Scalar = Annotated[str, Case("<text>")] | Annotated[bool, Case("<boolean>")] | Annotated[Number, Case("<number>")]
 
 
 def _scalar_case(value: object) -> str:
     if isinstance(value, bool):
-        return "boolean"
-    return "number" if isinstance(value, int | float) else "text"
+        return "<boolean>"
+    return "<number>" if isinstance(value, int | float) else "<text>"
 
 
 AnyScalar = Annotated[Scalar, Discriminator(_scalar_case)]
@@ -48,7 +53,7 @@ Scalars = Annotated[list[AnyScalar], Field(min_length=1)]
 
 
 def _one_or_more(value: object) -> str:
-    return "list" if isinstance(value, list) else "one"
+    return "<list>" if isinstance(value, list) else "<one>"
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
@@ -68,7 +73,7 @@ class ConditionTable(_Model):
     """What an attribute has to be, beyond equality."""
 
     none_of: (
-        Annotated[Annotated[Scalars, Case("list")] | Annotated[AnyScalar, Case("one")], Discriminator(_one_or_more)]
+        Annotated[Annotated[Scalars, Case("<list>")] | Annotated[AnyScalar, Case("<one>")], Discriminator(_one_or_more)]
         | None
     ) = Field(None, alias="not", description="present and none of these")
     exists: bool | None = Field(None, description="present (true) or absent (false)")
@@ -82,15 +87,17 @@ class ConditionTable(_Model):
 
 
 def _condition_case(value: object) -> str:
-    return "table" if isinstance(value, dict) else _one_or_more(value)
+    return "<table>" if isinstance(value, dict) else _one_or_more(value)
 
 
 Condition = Annotated[
-    Annotated[ConditionTable, Case("table")] | Annotated[Scalars, Case("list")] | Annotated[AnyScalar, Case("one")],
+    Annotated[ConditionTable, Case("<table>")]
+    | Annotated[Scalars, Case("<list>")]
+    | Annotated[AnyScalar, Case("<one>")],
     Discriminator(_condition_case),
 ]
 EventNames = Annotated[
-    Annotated[Annotated[list[str], Field(min_length=1)], Case("list")] | Annotated[str, Case("one")],
+    Annotated[Annotated[list[str], Field(min_length=1)], Case("<list>")] | Annotated[str, Case("<one>")],
     Discriminator(_one_or_more),
 ]
 
@@ -157,14 +164,14 @@ class AnyOfRule(_Model):
 
 def _rule_case(value: object) -> str:
     keys = value if isinstance(value, dict) else ()
-    return next((case for case in ("point", "all", "any") if case in keys), "predicate")
+    return next((f"<{case}>" for case in ("point", "all", "any") if case in keys), "<predicate>")
 
 
 AnyRule = Annotated[
-    Annotated[PointRule, Case("point")]
-    | Annotated[AllRule, Case("all")]
-    | Annotated[AnyOfRule, Case("any")]
-    | Annotated[PredicateTable, Case("predicate")],
+    Annotated[PointRule, Case("<point>")]
+    | Annotated[AllRule, Case("<all>")]
+    | Annotated[AnyOfRule, Case("<any>")]
+    | Annotated[PredicateTable, Case("<predicate>")],
     Discriminator(_rule_case),
 ]
 
@@ -204,7 +211,7 @@ class TenantTable(_Model):
     tags: dict[
         Name,
         Annotated[
-            Annotated[TagTable, Case("table")] | Annotated[list[Text], Case("list")], Discriminator(_condition_case)
+            Annotated[TagTable, Case("<table>")] | Annotated[list[Text], Case("<list>")], Discriminator(_condition_case)
         ],
     ] = {}
     points: dict[Name, PointTable] = {}

@@ -35,6 +35,7 @@ SCOPES = ("assigned", "fm")
 MOVES_MAX = 65_536
 """Remembered moves per kind of event; at the bound they are forgotten and computed anew."""
 TAGS_BITS = 40
+"""How many bits of a cell hold the tag combination."""
 
 
 class Stem(NamedTuple):
