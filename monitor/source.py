@@ -68,9 +68,9 @@ State: TypeAlias = tuple[int, int, int]
 
 
 class Chunk(NamedTuple):
-    """What a partition hands on.
+    """What a partition hands on: messages in their order, and its progress after them.
 
-    messages in their order, and its progress after them; `announce`: to every key group.
+    `announce`: the progress is to be told to every key group.
     """
 
     messages: list[Message]
@@ -106,9 +106,9 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
         ends.watch(self._topic, self._number)
 
     def next_batch(self) -> list[Chunk]:
-        """Whatever is there, at once.
+        """Whatever is there, at once; progress alone when it is due.
 
-        Progress alone when it is due. Raises StopIteration at the end or when asked to stop.
+        Raises StopIteration at the end or when asked to stop, JobError if the partition cannot be read on.
         """
         with reported:
             return self._next()
@@ -164,9 +164,8 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
     def _heed(self, message: KafkaMessage, error: KafkaError) -> None:
         """What a consumer reports beside messages: the end of the partition, trouble that passes, and what does not."""
         if error.code() == KafkaError._PARTITION_EOF:
-            self._position = max(
-                self._position, message.offset() or 0
-            )  # behind markers of transactions, which are not delivered
+            # behind the markers of transactions too, which are not delivered
+            self._position = max(self._position, message.offset() or 0)
         elif error.fatal() or error.code() in _FATAL:
             raise _lost(self._progress.partition, self._position, error)
         else:
