@@ -7,7 +7,7 @@ not look for.
 import fcntl
 import pickle
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -109,6 +109,16 @@ def _resume_epoch(files: list[Path]) -> int:
     latest, resume_epoch = max(executions)
     fronts = [row for file in files for row in _rows(file, "SELECT ex_num, worker_frontier FROM fronts")]
     return int(min((frontier for number, frontier in fronts if number == latest), default=resume_epoch))
+
+
+def resume_epoch(executions: Iterable[tuple[int, int]], fronts: Iterable[tuple[int, int]]) -> int:
+    """The epoch that a job would go on with: the least that a worker of the latest execution has come to.
+
+    0 in a new store. `executions`: (number, the epoch it began with); `fronts`: (number of the execution, the epoch of
+    a worker).
+    """
+    latest, began = max(executions, default=(0, 0))
+    return min((front for number, front in fronts if number == latest), default=began)
 
 
 def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:

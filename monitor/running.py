@@ -31,6 +31,7 @@ REFRESH_S = 2.0
 PLAIN_EVERY_S = 10.0
 """How often the view is printed where there is no terminal."""
 STOP_S = STOP_GRACE_S + 10.0
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunError(Exception):
@@ -85,8 +86,8 @@ def _check_port(port: int) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Makes SIGTERM and a closed terminal end the run like Ctrl-C."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """Makes SIGTERM, a closed terminal, and SIGINT even where a shell had it ignored, end the run like Ctrl-C."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _ENDING}
     try:
         yield
     except KeyboardInterrupt:
