@@ -89,7 +89,11 @@ class SeriesTable:
 
 
 def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
-    """The changes that a tenant's tallies make, summed, by metric key group; changes of 0 are left out."""
+    """The changes that a tenant's tallies make, summed, by metric key group.
+
+    Changes that add up to 0 stay in: what is replayed after a crash may come in other batches than before, and the store
+    may hold what was in between.
+    """
     cells: dict[int, list[int]] = {}
     lost: dict[int, list[int]] = {}
     for tally in tallies:
@@ -117,10 +121,9 @@ def _gather(into: dict[int, list[int]], ones: Mapping[int, list[int]]) -> None:
 def _spread(groups: dict[int, Deltas], cell: int, stems: Mapping[int, int], table: SeriesTable) -> None:
     minute, tags = minute_and_tags(cell)
     for stem, change in stems.items():
-        if change:
-            series, group = table.series(stem, tags)
-            of_minute = groups.setdefault(group, {}).setdefault(minute, {})
-            of_minute[series] = of_minute.get(series, 0) + change
+        series, group = table.series(stem, tags)
+        of_minute = groups.setdefault(group, {}).setdefault(minute, {})
+        of_minute[series] = of_minute.get(series, 0) + change
 
 
 def add(into: Deltas, deltas: Mapping[int, Mapping[Series, int]]) -> None:
@@ -140,14 +143,13 @@ class Ledger:
         """Session key group -> its watermark."""
 
     def apply(self, deltas: Mapping[int, Mapping[Series, int]]) -> list[Point]:
-        """Adds changes; the new totals of what has changed."""
+        """Adds changes, those of 0 too; the new totals of all that was touched."""
         points = []
         for minute, changes in deltas.items():
             totals = self.totals.setdefault(minute, {})
             for series, change in changes.items():
-                if change:
-                    total = totals[series] = totals.get(series, 0) + change
-                    points.append(Point(series, minute * MINUTE_MS, total))
+                total = totals[series] = totals.get(series, 0) + change
+                points.append(Point(series, minute * MINUTE_MS, total))
         return points
 
     def seal(self, watermarks: Mapping[int, int], groups: int) -> int:

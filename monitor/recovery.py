@@ -6,6 +6,7 @@ not look for.
 
 import fcntl
 import pickle
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -31,12 +32,25 @@ def prepare(directory: Path, keys: dict[str, set[str]], worker: str = "0") -> No
     directory.mkdir(parents=True, exist_ok=True)
     _take(directory / f".worker-{worker}")
     with _locked(directory / ".preparing"):
-        files = sorted(directory.glob("part-*.sqlite3"))
-        if not files:
-            init_db_dir(directory, PARTITIONS)
-            return
+        _make(directory)
+    files = sorted(directory.glob("part-*.sqlite3"))
     _check_whole(directory, files)
     _check_keys(directory, files, keys)
+
+
+def _make(directory: Path) -> None:
+    """Makes the store, unless it is there; what a crash in between leaves, the next start completes or makes anew."""
+    making, made = directory / ".making", directory / ".made"
+    if making.exists():
+        shutil.rmtree(making)
+    if not made.exists() and not any(directory.glob("part-*.sqlite3")):
+        making.mkdir()
+        init_db_dir(making, PARTITIONS)
+        making.rename(made)
+    if made.exists():
+        for file in made.iterdir():
+            file.rename(directory / file.name)
+        made.rmdir()
 
 
 def _take(path: Path) -> None:
