@@ -91,8 +91,8 @@ class SeriesTable:
 def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
     """The changes that a tenant's tallies make, summed, by metric key group.
 
-    Changes that add up to 0 stay in: what is replayed after a crash may come in other batches than before, and the store
-    may hold what was in between.
+    Changes that add up to 0 stay in: what is replayed after a crash may come in other batches than before, and the
+    store may hold what was in between.
     """
     cells: dict[int, list[int]] = {}
     lost: dict[int, list[int]] = {}

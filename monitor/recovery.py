@@ -59,6 +59,7 @@ def _take(path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        file.close()
         msg = (
             f"another job uses the recovery directory {path.parent}: stop that one first; "
             "the processes of one cluster need different -i"
@@ -137,7 +138,7 @@ def resume_epoch(executions: Iterable[tuple[int, int]], fronts: Iterable[tuple[i
 
 def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return database.execute(query).fetchall()
     except sqlite3.DatabaseError as error:
         msg = (
