@@ -101,8 +101,8 @@ def _terminable() -> Iterator[None]:
 def _child(
     name: str, command: list[str], folder: Path, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process with its log in the folder; ended by SIGTERM, and by SIGKILL if that takes too long."""
-    with (folder / f"{name}.log").open("wb") as log:
+    """A child process that appends to its log in the folder; ended by SIGTERM, or SIGKILL if that takes too long."""
+    with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -155,7 +155,7 @@ def _raise_if_ended(name: str, process: subprocess.Popen[bytes], folder: Path) -
 def _watch(reader: Reader, settings: Settings, parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
     """Shows the view until a part ends."""
     console = Console()
-    terminal = console.is_terminal
+    terminal, printed_s = console.is_terminal, float("-inf")
     console.print(f"store {settings.kairosdb.url}, logs in {folder}; Ctrl-C stops all")
     with Live(console=console, auto_refresh=False, screen=terminal) as screen:
         while True:
@@ -167,6 +167,7 @@ def _watch(reader: Reader, settings: Settings, parts: dict[str, subprocess.Popen
                 shown = f"the store does not answer: {error}"
             if terminal:
                 screen.update(shown, refresh=True)
-            else:
+            elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
                 console.print(shown)
-            time.sleep(REFRESH_S if terminal else PLAIN_EVERY_S)
+                printed_s = time.monotonic()
+            time.sleep(REFRESH_S)
