@@ -22,8 +22,8 @@ class Condition(Struct, frozen=True):
     any_of: tuple[Scalar, ...] | None = None
     none_of: tuple[Scalar, ...] | None = None
     exists: bool | None = None
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
 
 
 class Predicate(Struct, frozen=True, tag=True):
@@ -37,7 +37,7 @@ class Value(Struct, frozen=True):
     """A measured number: x = round(attribute * scale), clipped to [-maximum, maximum]."""
 
     attribute: str
-    scale: float
+    scale: int | float
     maximum: int
 
 
@@ -84,7 +84,7 @@ class Experiment(Struct, frozen=True):
 
     name: str
     control: str
-    variations: tuple[tuple[str, float], ...]
+    variations: tuple[tuple[str, int | float], ...]
     qualified_when: Rule
 
 

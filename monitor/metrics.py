@@ -1,8 +1,8 @@
 """Metrics: names, series, and the totals per (series, minute) that become points. Pure.
 
 A *series* is written `name|tag=value|...`, for example
-`uswm.visit.fm.red.item_page.beta|experiment=button_color|device=mobile`; neither `|` nor `=` can occur in a part. The
-tag `dc` is the same for all and added last, by the sink.
+`uswm.visit.fm.red.item_page.beta|experiment=button_color|device=mobile`; neither `|` nor `=` can occur in a part, and
+the tenant's tags stand in the order of their names. The tag `dc` is the same for all and added last, by the sink.
 """
 
 from collections import Counter
@@ -82,8 +82,9 @@ class SeriesTable:
         if known is None:
             what = self._tenant.program.stems[stem]
             name = metric_name(self._tenant.name, what)
-            texts = {"experiment": what.experiment, **self._tenant.matcher.tag_sets.texts(tags)}
-            series = "|".join([name, *(f"{tag}={value}" for tag, value in texts.items())])
+            # by name, so that a configuration with its tags in another order means the same series
+            texts = sorted(self._tenant.matcher.tag_sets.texts(tags).items())
+            series = "|".join([name, f"experiment={what.experiment}", *(f"{tag}={value}" for tag, value in texts)])
             known = self._known[stem, tags] = series, crc32(series.encode()) % self._groups
         return known
 

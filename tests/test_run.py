@@ -79,8 +79,7 @@ def test_a_folder_whose_store_is_in_use_is_refused(tmp_path: Path) -> None:
     assert run.errors().startswith("monitor: the store has ended ")
     assert str(tmp_path / "store.sqlite3") in run.errors()
     assert "Traceback" not in run.errors()
-    # BUG: monitor.running._child empties the log of the run that uses the folder before it is known to be in use.
-    assert {log.read_text() for log in logs} == {"what the run before has to tell"}
+    assert all(log.read_text().startswith("what the run before has to tell") for log in logs)
 
 
 def test_a_folder_whose_recovery_store_is_in_use_is_refused(tmp_path: Path) -> None:
