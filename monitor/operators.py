@@ -142,7 +142,8 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, state.Plain]):
     """The sessions of a key group."""
 
     def __init__(self, compiled: Measures, definitions: dict[str, bytes], resume_state: state.Plain | None) -> None:
-        self._group = state.restored_group(resume_state, compiled)
+        with reported:
+            self._group = state.restored_group(resume_state, compiled)
         self._definitions = definitions
 
     def on_batch(self, values: list[Routed]) -> tuple[Iterable[Tallied], bool]:
@@ -303,7 +304,8 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[Point], sta
     """The totals of a metric key group; for the health group, what becomes health metrics."""
 
     def __init__(self, resume_state: state.Plain | None) -> None:
-        self._ledger: Ledger = state.restored_ledger(resume_state)
+        with reported:
+            self._ledger: Ledger = state.restored_ledger(resume_state)
         self._gauges: dict[Series, dict[str, int]] = {}
         self._stamp_ms = 0
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 from bytewax.recovery import init_db_dir
 
 from monitor.lifecycle import JobError
+from monitor.state import check_version
 
 _TAKEN: list[IO[str]] = []
 """Locks of this process, held until it ends."""
@@ -29,13 +30,27 @@ def prepare(directory: Path, keys: dict[str, set[str]], worker: str = "0") -> No
     `keys`: step -> the keys that the job has; `worker`: the number of this process in its cluster. Raises JobError if
     another process with this number uses the store, if it is incomplete, or if it was made with other keys.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    _take(directory / f".worker-{worker}")
-    with _locked(directory / ".preparing"):
-        _make(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _take(directory / f".worker-{worker}")
+        with _locked(directory / ".preparing"):
+            _make(directory)
+    except OSError as error:
+        msg = f"the recovery directory {directory} cannot be used: {error.strerror}; choose another, or mend its rights"
+        raise JobError(msg) from None
     files = sorted(directory.glob("part-*.sqlite3"))
     _check_whole(directory, files)
     _check_keys(directory, files, keys)
+    _check_versions(files)
+
+
+def _check_versions(files: list[Path]) -> None:
+    """A state of each step in each file tells the format, without reading them all."""
+    for file in files:
+        for step in ("sessions", "totals"):
+            query = f"SELECT ser_change FROM snaps WHERE step_id LIKE '%.{step}' AND ser_change IS NOT NULL LIMIT 1"
+            for (data,) in _rows(file, query):
+                check_version(pickle.loads(data)["version"])
 
 
 def _make(directory: Path) -> None:

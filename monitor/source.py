@@ -24,6 +24,7 @@ from monitor.ends import Ends, Quiet
 from monitor.lifecycle import JobError, reported
 from monitor.sessions import Message
 from monitor.settings import KafkaTable
+from monitor.state import check_version
 from monitor.telemetry import TELEMETRY
 from monitor.watermark import NEVER, Progress
 
@@ -37,6 +38,12 @@ START_TIMEOUT_S = 10.0
 STATE_VERSION = 1
 LOG_APPEND_TIME = 2
 """The message timestamp type whose time is the broker's own."""
+
+_FRESH: dict[str, str | int | float | bool] = {
+    "metadata.max.age.ms": 5_000,
+    "topic.metadata.refresh.interval.ms": 5_000,
+}
+"""How old an AdminClient's view of the cluster may be: with that from before a broker's restart it gets no answers."""
 
 _FATAL = {
     KafkaError._AUTO_OFFSET_RESET,
@@ -227,6 +234,8 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
 
     def _begin(self, admin: AdminClient, partition: str, state: State | None) -> tuple[int, int, int]:
         """Where to begin, the largest timestamp known from before, and the partition's present end."""
+        if state is not None:
+            check_version(state[0], STATE_VERSION)
         first, end = (_offset(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         offset, high_ms = (end if self._kafka.start == "end" else first, NEVER) if state is None else state[1:]
         if not first <= offset <= end:
@@ -261,7 +270,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
             raise JobError(msg) from None
 
     def _admin(self) -> AdminClient:
-        options = {"bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)}
+        options = {**_FRESH, "bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)}
         try:
             return AdminClient(options, logger=RDKAFKA_LOG)
         except KafkaException as error:

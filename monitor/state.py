@@ -36,7 +36,7 @@ def restored_group(state: Plain | None, measures: Measures) -> SessionGroup:
     lateness_ms = measures.limits.lateness_ms
     if state is None:
         return SessionGroup(measures, Watermark(lateness_ms))
-    _check(state)
+    check_version(state["version"])
     group = SessionGroup(measures, Watermark(lateness_ms, state["watermark_ms"], state["highs"]))
     for name, (definitions, sessions) in state["tenants"].items():
         tenant = measures.tenants.get(name)
@@ -59,7 +59,7 @@ def restored_ledger(state: Plain | None) -> Ledger:
     """The ledger that a snapshot is of; an empty one without a snapshot."""
     if state is None:
         return Ledger()
-    _check(state)
+    check_version(state["version"])
     return Ledger(state["totals"], state["watermarks"])
 
 
@@ -68,11 +68,12 @@ def packed_definitions(tenant: Tenant) -> bytes:
     return zlib.compress(msgspec.json.encode(tenant))
 
 
-def _check(state: Plain) -> None:
-    if state["version"] != VERSION:
+def check_version(version: object, known: int = VERSION) -> None:
+    """Raises JobError if state of this format cannot be read."""
+    if version != known:
         msg = (
             "the recovery store was written by another version of the monitor "
-            f"(state format {state['version']}, this one reads {VERSION}): "
+            f"(state format {version}, this one reads {known}): "
             "start the version that wrote it, or start with a new recovery directory"
         )
         raise JobError(msg)

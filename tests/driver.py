@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from oracle import Message
+
 from monitor import metrics
 from monitor.config import parse
 from monitor.events import Note, Reason
@@ -11,7 +13,6 @@ from monitor.metrics import Ledger, SeriesTable
 from monitor.sessions import Measures, SessionGroup
 from monitor.state import group_state, packed_definitions, restored_group
 from monitor.watermark import NEVER, Progress
-from oracle import Message
 
 GROUPS = 4
 Key = tuple[str, int, tuple[tuple[str, str], ...]]

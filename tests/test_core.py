@@ -1,12 +1,12 @@
 """The core against the oracle: any configuration, any log, any batching, with restarts in between."""
 
+import itertools
 import tomllib
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 import oracle
 from driver import Core
+from hypothesis import given
+from hypothesis import strategies as st
 from strategies import configs, logs, to_toml
 
 
@@ -14,7 +14,7 @@ from strategies import configs, logs, to_toml
 def batched(draw: st.DrawFn, log: list[oracle.Message]) -> list[list[oracle.Message]]:
     """The log cut into batches."""
     cuts = sorted(draw(st.sets(st.integers(0, len(log)), max_size=8)) | {0, len(log)})
-    return [log[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [log[a:b] for a, b in itertools.pairwise(cuts)]
 
 
 @given(st.data())
