@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from monitor import state_cli, traffic_cli
 from monitor import store as embedded
-from monitor import traffic_cli
 from monitor.config import load
+from monitor.explain import command as explain_cli
 from monitor.faults import ConfigError
 from monitor.matching import TagSets
 from monitor.metrics import metric_names
@@ -20,7 +21,8 @@ from monitor.settings import Settings
 FAULT = 2
 
 app = typer.Typer(no_args_is_help=True, help="Real-time monitor of A/B experiments.", pretty_exceptions_enable=False)
-app.add_typer(traffic_cli.app)
+for commands in (traffic_cli, explain_cli, state_cli):
+    app.add_typer(commands.app)
 
 _OUT, _ERR = Console(), Console(stderr=True)
 

@@ -5,21 +5,20 @@ not look for.
 """
 
 import fcntl
+import os
 import pickle
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from bytewax.recovery import init_db_dir
 
 from monitor.lifecycle import JobError
 from monitor.state import check_version
 
-_TAKEN: list[IO[str]] = []
-"""Locks of this process, held until it ends."""
 PARTITIONS = 4
 """How many files a new store gets: it cannot be changed later, and no more processes than files can share a store."""
 
@@ -69,18 +68,17 @@ def _make(directory: Path) -> None:
 
 
 def _take(path: Path) -> None:
-    """Locks the store for the life of this process: two jobs on one store would spoil it."""
-    file = path.open("w")
+    """Locks the store until this process ends, which frees it: two jobs on one store would spoil it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(lock)
         msg = (
             f"another job uses the recovery directory {path.parent}: stop that one first; "
             "the processes of one cluster need different -i"
         )
         raise JobError(msg) from None
-    _TAKEN.append(file)
 
 
 def _check_whole(directory: Path, files: list[Path]) -> None:

@@ -25,9 +25,7 @@ _OUT, _ERR = Console(), Console(stderr=True)
 
 @app.command()
 def state(
-    directory: Annotated[
-        Path, typer.Argument(metavar="RECOVERY_DIR", help="The directory that the job was started with (-r).")
-    ],
+    directory: Annotated[Path, typer.Argument(help="The directory that the job was started with (-r).")],
     config: Annotated[
         Path | None, typer.Option(help="Compare the definitions in the store with this configuration's.")
     ] = None,

@@ -208,7 +208,7 @@ page = ["home", "a b/ü"]
 
 [tenants.second.points]
 assigned = { where = { loggedIn = true }, value = { attribute = "total", scale = -2.5 } }
-third    = { nth = 3, value = { attribute = "device" } }
+third    = { nth = 3, value = { attribute = "device", max = 1_000_000 } }
 
 [tenants.second.experiments.button_color]
 control = "red"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 import requests
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from oracle import Answer, Key, Message
 from reading import END_MS
 from servers import Kafka
@@ -195,7 +195,8 @@ def log_of(kafka: Kafka, topics: Iterable[str]) -> list[Message]:
                 assert topic is not None
                 assert partition is not None
                 assert offset is not None
-                if read.error() is not None:
+                if (error := read.error()) is not None:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
                     left.discard((topic, partition))
                     continue
                 log.append(
@@ -203,6 +204,7 @@ def log_of(kafka: Kafka, topics: Iterable[str]) -> list[Message]:
                 )
     finally:
         consumer.close()
+    assert len(log) == sum(ends.values())
     return sorted(log, key=lambda message: message[:2])
 
 

@@ -32,7 +32,7 @@ FAULTS: list[tuple[str, Any, str, str]] = [
         {"point": "order", "nth": 2},
         COLOR + "/qualified_when/nth",
         "is not a setting",
-    ),  # BUG: place is that of `point`
+    ),
     (f"{COLOR}/qualified_when", {"evnt": "order"}, COLOR + "/qualified_when/evnt", "is not a setting"),
     # missing
     ("dc", ABSENT, "dc", "is required"),
@@ -162,7 +162,6 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
     assert len(fault.message) < 200
 
 
-# BUG: RecursionError, ValueError or OverflowError instead of ConfigError
 @pytest.mark.parametrize(
     "line",
     [
@@ -190,7 +189,6 @@ def test_values_beyond_all_reason_are_faults(tmp_path: Path, line: str) -> None:
         load(path, {})
 
 
-# BUG: reported for `value.max` of points without a value, where nothing is summed
 def test_a_point_without_a_value_has_no_maximum() -> None:
     """Only sums have to fit KairosDB's range, so only points with a value bound the events of a visit."""
     config = put(put(example(), f"{ORDER}/value", ABSENT), "limits/events_per_visit", 10_000_000)

@@ -145,7 +145,6 @@ def test_an_own_event_id_is_kept() -> None:
     assert event_id(event, value) == event_id(event, b"other bytes") == "e1"
 
 
-# BUG: the strict reader of assignments looks at values that a later equal name replaces
 def test_of_equal_names_in_assignments_the_last_counts() -> None:
     """As of equal names everywhere else: what is replaced has no say, not even by its type."""
     value = encode(FIELDS).replace(b'"button_color":', b'"button_color": 1, "button_color":')

@@ -194,7 +194,6 @@ def test_what_a_tally_counts() -> None:
     }
 
 
-# BUG: an event that matches a value point writes `bad_value` 0, a point of a series that nothing was counted for
 def test_a_good_value_is_not_noted() -> None:
     """Counters hold what was counted since the last flush: nothing, of notes, for an event with a good value."""
     core = Core(shop())

@@ -200,10 +200,10 @@ def test_a_flush_clock_takes_a_later_time_as_it_is(monkeypatch: pytest.MonkeyPat
 
 
 def test_totals_are_absolute() -> None:
-    """Each flush gives the new totals of what has changed, a total corrected to 0 as 0."""
+    """Each flush gives the totals of what was touched, those corrected to 0 and those that stay as they were too."""
     step = TotalsStep(None)
     assert _points(step, _changes({MINUTE: {SERIES: 2, "other": 1}})) == [(SERIES, BASE_MS, 2), ("other", BASE_MS, 1)]
-    assert _points(step, _changes({MINUTE: {SERIES: 1, "other": 0}})) == [(SERIES, BASE_MS, 3)]
+    assert _points(step, _changes({MINUTE: {SERIES: 1, "other": 0}})) == [(SERIES, BASE_MS, 3), ("other", BASE_MS, 1)]
     assert _points(step, _changes({MINUTE: {SERIES: -3}, MINUTE + 1: {SERIES: 3}})) == [
         (SERIES, BASE_MS, 0),
         (SERIES, BASE_MS + MINUTE_MS, 3),

@@ -72,7 +72,6 @@ def test_processes_that_start_together_make_it_once(tmp_path: Path) -> None:
         assert run(directory, [1]) == [1]
 
 
-# BUG: the lock's file is left open when it is refused (ResourceWarning)
 def test_another_job_with_the_same_store_is_refused(tmp_path: Path) -> None:
     """For as long as the first one lives; another worker of its cluster may, and so may a job that comes after it."""
     with preparing(tmp_path, 0) as process:
@@ -163,7 +162,6 @@ def test_an_epoch_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
     assert source_states(tmp_path) == before
 
 
-# BUG: the path goes unescaped into SQLite's URI
 @pytest.mark.parametrize("name", ["a#b", "50%", "a?b", "größe 1"])
 def test_any_folder_name(tmp_path: Path, name: str) -> None:
     """A store may lie anywhere: what means something in a URI means nothing here."""

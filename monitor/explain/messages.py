@@ -1,0 +1,232 @@
+"""The messages of one session: picked out of a topic, and what became of each. Pure.
+
+Reasons, notes and deltas are the core's own: the messages go through a `SessionGroup` one by one, as in the job.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from monitor import timeline
+from monitor.definitions import Limits
+from monitor.events import Decoder, Event, Reason, Rejected, event_id
+from monitor.explain.rules import Moment
+from monitor.matching import scalar
+from monitor.metrics import Deltas, SeriesTable, regroup
+from monitor.recorded import Record
+from monitor.sessions import Measures, SessionGroup
+from monitor.watermark import NEVER, Progress, Watermark
+
+KEPT_BYTES_MAX = 256 * 1024 * 1024
+"""How much of a session is explained, in bytes of its messages; what comes after that is only counted."""
+MESSAGE_OVERHEAD_BYTES = 1_024
+IDS_MAX = 200_000
+"""How many other session ids are looked at for similar ones."""
+
+_ALL = "all"
+_INTEGER_END = 2**63
+
+
+class Arrival(NamedTuple):
+    """A message of the session; `high_ms`: the least of all partitions' highest timestamps when it was read."""
+
+    partition: str
+    record: Record
+    high_ms: int
+
+
+class Gathered(NamedTuple):
+    """A session's messages in the order of reading, and how many messages were looked at.
+
+    `beyond`: how many more of the session there were than fit in KEPT_BYTES_MAX; `others`: ids of other sessions of the
+    tenant, where this one was not found.
+    """
+
+    arrivals: list[Arrival]
+    scanned: int
+    beyond: int
+    others: set[str]
+
+
+class Seen(Struct, frozen=True):
+    """A message of the session. What an event says is None or empty where the value holds no valid event.
+
+    `arrival`: 1 for the first message of the session; `reason`: why it is rejected, None if it was accepted; `why`: the
+    same with the numbers; `notes`: what is noted of it; `delay_ms`: message timestamp less event time; `attributes`:
+    those that the configuration mentions; `visit`: the one that it belongs to in the end, if accepted.
+    """
+
+    arrival: int
+    partition: str
+    offset: int
+    timestamp_ms: int
+    reason: str | None
+    why: str
+    notes: dict[str, int]
+    time_ms: int | None = None
+    delay_ms: int | None = None
+    event: str | None = None
+    event_id: str | None = None
+    assignments: dict[str, str] = {}
+    attributes: dict[str, Any] = {}
+    visit: int | None = None
+
+
+class Judged(NamedTuple):
+    """A message with what the core made of it; `moment` and `event` are there if it was accepted."""
+
+    seen: Seen
+    event: Event | None
+    moment: Moment | None
+    deltas: Deltas
+
+
+def gather(measures: Measures, tenant: str, session_id: str, records: Iterable[tuple[str, Record]]) -> Gathered:
+    """The messages of one session among all (partition, record) of a topic, in the order of arrival.
+
+    A message without a valid event belongs to the session if its key is the session's id.
+    """
+    kept: list[tuple[Arrival, int]] = []
+    highs: dict[str, int] = {}
+    others: set[str] = set()
+    scanned = beyond = room = 0
+    for partition, record in records:
+        scanned += 1
+        decoded = measures.decoder.decode(record.value)
+        if not _concerns(measures, tenant, session_id, decoded, record.key):
+            if isinstance(decoded, Event) and decoded.tenant == tenant and not kept and len(others) < IDS_MAX:
+                others.add(decoded.sessionId)
+        else:
+            room += len(record.value or b"") + MESSAGE_OVERHEAD_BYTES
+            if beyond or (room > KEPT_BYTES_MAX and kept):
+                beyond += 1
+            else:
+                kept.append((Arrival(partition, record, min(highs.values(), default=NEVER)), len(highs)))
+                others.clear()
+        highs[partition] = max(highs.get(partition, NEVER), record.timestamp_ms)
+    # Until all partitions had been heard of there was no watermark, and only now it is known how many there are.
+    arrivals = [arrival if heard == len(highs) else arrival._replace(high_ms=NEVER) for arrival, heard in kept]
+    return Gathered(arrivals, scanned, beyond, others)
+
+
+def _concerns(measures: Measures, tenant: str, session_id: str, decoded: Event | Rejected, key: bytes | None) -> bool:
+    named = isinstance(decoded, Event) and decoded.sessionId == session_id and decoded.tenant == tenant
+    keyed = measures.key_is_session_id and key == session_id.encode() and decoded.tenant in (None, tenant)
+    if not (named or keyed):
+        return False
+    valid = isinstance(decoded, Event) and measures.decoder.assignments(bytes(decoded.assignments)) is not None
+    return named if valid else keyed
+
+
+def judged(measures: Measures, tenant: str, session_id: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
+    """Each message with what the core makes of it, fed one by one."""
+    group = SessionGroup(measures, Watermark(measures.limits.lateness_ms))
+    table = SeriesTable(measures.tenants[tenant], groups=1)
+    accepted: dict[str, list[Moment]] = {}
+    for number, (partition, record, high_ms) in enumerate(arrivals, 1):
+        if group.watermark.advance(Progress((_ALL,), _ALL, high_ms, idle=False)):
+            group.forget()
+        group.feed([(record.key, record.value, record.timestamp_ms)])
+        (tally,) = group.take().values()
+        reason = next(iter(tally.rejected), None)
+        notes = {str(note): count for note, count in tally.noted.items()}
+        slug = None if reason is None else str(reason)
+        seen = Seen(number, partition, record.offset, record.timestamp_ms, slug, "", notes)
+        event = measures.decoder.decode(record.value)
+        if isinstance(event, Rejected):
+            yield Judged(
+                replace(seen, why=_why_not_decoded(event.reason, record.value, measures.limits)), None, None, {}
+            )
+            continue
+        own_id = event_id(event, record.value or b"")
+        why = _why(reason, event, own_id, record.timestamp_ms, group, accepted.get(own_id, []), measures.limits)
+        seen = _with_event(replace(seen, why=why), event, own_id, measures.decoder)
+        if reason is not None:
+            yield Judged(seen, None, None, {})
+            continue
+        moment = Moment(event.time, own_id, number)
+        accepted.setdefault(own_id, []).append(moment)
+        yield Judged(seen, event, moment, regroup([tally], table).get(0, {}))
+
+
+def _with_event(seen: Seen, event: Event, own_id: str, decoder: Decoder) -> Seen:
+    return replace(
+        seen,
+        time_ms=event.time,
+        delay_ms=seen.timestamp_ms - event.time,
+        event=event.event,
+        event_id=own_id,
+        assignments=decoder.assignments(bytes(event.assignments)) or {},
+        attributes=_attributes(event, decoder),
+    )
+
+
+def _attributes(event: Event, decoder: Decoder) -> dict[str, Any]:
+    """The attributes that are present and mentioned, as JSON and UTF-8 can write them."""
+    found = {name: scalar(decoder.attribute(event, name)) for name in decoder.fields}
+    return {name: _writable(value) for name, value in found.items() if value is not None}
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
+    huge = type(value) is int and not -_INTEGER_END <= value < _INTEGER_END
+    return str(value) if huge or value in (math.inf, -math.inf) else value
+
+
+def _why_not_decoded(reason: Reason | None, value: bytes | None, limits: Limits) -> str:
+    match reason:
+        case Reason.OVERSIZED:
+            return f"has {len(value or b''):,} bytes, allowed {limits.message_bytes:,}"
+        case Reason.NOT_JSON:
+            return "has no value" if value is None else "its value is not a JSON object in UTF-8"
+        case _:
+            return "a required field is missing, or a field is of another type or out of range"
+
+
+def _why(
+    reason: Reason | None,
+    event: Event,
+    own_id: str,
+    timestamp_ms: int,
+    group: SessionGroup,
+    same: Sequence[Moment],
+    limits: Limits,
+) -> str:
+    """The numbers behind a decision on an event; `same`: accepted events with its identity."""
+    delay_ms = timestamp_ms - event.time
+    ahead, arrived = f"happened {seconds(-delay_ms)} after it arrived", f"arrived {seconds(delay_ms)} after it happened"
+    match reason:
+        case Reason.BAD_FIELD:
+            return "its assignments are not an object of strings"
+        case Reason.FUTURE:
+            return f"{ahead}, allowed {seconds(limits.future_ms)}"
+        case Reason.LATE if delay_ms > limits.lateness_ms:
+            return f"{arrived}, allowed {seconds(limits.lateness_ms)}"
+        case Reason.LATE:
+            return f"{arrived}, {seconds(group.watermark.value_ms - event.time)} behind the watermark"
+        case Reason.DUPLICATE:
+            visits = _touched(group, event, limits)
+            held = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in visits))
+            return f"its visit already holds eventId {own_id}, of arrival {next(held).arrival}"
+        case Reason.VISIT_FULL:
+            count = sum(len(visit.ids) for visit in _touched(group, event, limits)) // timeline.ID_BYTES
+            return f"its visit already holds {count:,} events, allowed {limits.events_per_visit:,}"
+        case _:
+            return arrived if delay_ms >= 0 else ahead
+
+
+def _touched(group: SessionGroup, event: Event, limits: Limits) -> list[timeline.Visit]:
+    """The visits that an event belongs to, which are there if it was refused by them."""
+    session = group.sessions[event.tenant][event.sessionId]
+    assert not isinstance(session, bytes), "only packing, for snapshots, makes bytes of sessions"
+    return timeline.touching(session, event.time, limits.session_gap_ms)
+
+
+def seconds(duration_ms: int) -> str:
+    """A duration in words, exactly: `612 s`, `0.25 s`."""
+    whole, part = divmod(duration_ms, 1_000)
+    return f"{whole}.{part:03d}".rstrip("0").rstrip(".") + " s" if part else f"{whole} s"

@@ -1,0 +1,181 @@
+"""Explains a session: what was seen of it, what became of each message, and what its visits contribute and why. Pure.
+
+Reasons, contributions and corrections are those of the core (messages.py). What is found here is only which
+event a decision goes back to.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from monitor import metrics
+from monitor.definitions import Experiment
+from monitor.events import Decoder
+from monitor.explain.messages import Gathered, Judged, Seen, judged
+from monitor.explain.rules import Clause, Happened, Moment, told
+from monitor.matching import scalar
+from monitor.metrics import MINUTE_MS, Deltas
+from monitor.sessions import Measures
+
+
+class Amount(Struct, frozen=True):
+    """A contribution, or a change of it."""
+
+    metric: str
+    minute_ms: int
+    tags: dict[str, str]
+    value: int
+
+
+class Outcome(Struct, frozen=True):
+    """What a visit is in one experiment.
+
+    `assigned`: the event that assigned it; `crossed`: the first event that carries another variation, `crossed_to`;
+    `qualified_ms`: from when it is qualified; None where there is no such event or time.
+    """
+
+    experiment: str
+    variation: str | None
+    assigned: Moment | None
+    crossed_to: str | None
+    crossed: Moment | None
+    rule: Clause
+    qualified_ms: int | None
+
+
+class VisitSeen(Struct, frozen=True):
+    """A visit: its events in order, by arrival, and its contributions in their final state."""
+
+    number: int
+    first_ms: int
+    last_ms: int
+    arrivals: list[int]
+    experiments: list[Outcome]
+    contributions: list[Amount]
+
+
+class Correction(Struct, frozen=True):
+    """What an event that arrived after later events of its visit has changed."""
+
+    arrival: int
+    visit: int
+    changes: list[Amount]
+
+
+class Explanation(Struct, frozen=True):
+    """All that was seen of a session: messages by event time, visits by time, corrections by arrival."""
+
+    tenant: str
+    session_id: str
+    dc: str
+    scanned: int
+    beyond: int
+    events: list[Seen]
+    visits: list[VisitSeen]
+    corrections: list[Correction]
+
+
+def explain(measures: Measures, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
+    """What a session's messages came to; the tenant must be one of the configuration."""
+    messages = list(judged(measures, tenant, session_id, gathered.arrivals))
+    runs = _runs([message for message in messages if message.moment is not None], measures.limits.session_gap_ms)
+    number_of = {message.seen.arrival: number for number, run in enumerate(runs, 1) for message in run}
+    late = sorted(message.seen.arrival for run in runs for message in _out_of_order(run))
+    changes = {message.seen.arrival: message.deltas for message in messages}
+    return Explanation(
+        tenant,
+        session_id,
+        dc,
+        gathered.scanned,
+        gathered.beyond,
+        [
+            replace(message.seen, visit=number_of.get(message.seen.arrival))
+            for message in sorted(messages, key=_event_time)
+        ],
+        [_visit(measures, dc, tenant, number, run) for number, run in enumerate(runs, 1)],
+        [Correction(arrival, number_of[arrival], _amounts(changes[arrival], dc)) for arrival in late],
+    )
+
+
+def _event_time(message: Judged) -> tuple[int, str, int]:
+    """Messages without an event stand where they arrived."""
+    seen = message.seen
+    return seen.timestamp_ms if seen.time_ms is None else seen.time_ms, seen.event_id or "", seen.arrival
+
+
+def _order(message: Judged) -> Moment:
+    assert message.moment is not None, "only accepted events have an order"
+    return message.moment
+
+
+def _runs(accepted: Sequence[Judged], gap_ms: int) -> list[list[Judged]]:
+    """The visits in the end: runs of accepted events whose neighbours are at most the gap apart."""
+    runs: list[list[Judged]] = []
+    for message in sorted(accepted, key=_order):
+        if runs and _order(message).time_ms - _order(runs[-1][-1]).time_ms <= gap_ms:
+            runs[-1].append(message)
+        else:
+            runs.append([message])
+    return runs
+
+
+def _out_of_order(run: Sequence[Judged]) -> Iterator[Judged]:
+    """The events that arrived after later events of their visit."""
+    latest: Moment | None = None
+    for message in sorted(run, key=lambda message: message.seen.arrival):
+        moment = _order(message)
+        if latest is not None and moment < latest:
+            yield message
+        else:
+            latest = moment
+
+
+def _visit(measures: Measures, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> VisitSeen:
+    """A visit in the end. No event of it has changed anything but its contributions."""
+    total: Deltas = {}
+    for message in run:
+        metrics.add(total, message.deltas)
+    definitions = measures.tenants[tenant].program.tenant
+    points = {point.name: point for point in definitions.points}
+    happened = [_happened(message, measures.decoder) for message in run]
+    outcomes = [
+        _outcome(experiment, run, told(experiment.qualified_when, points, happened))
+        for experiment in definitions.experiments
+    ]
+    first_ms, last_ms = _order(run[0]).time_ms, _order(run[-1]).time_ms
+    arrivals = [message.seen.arrival for message in run]
+    return VisitSeen(number, first_ms, last_ms, arrivals, outcomes, _amounts(total, dc))
+
+
+def _happened(message: Judged, decoder: Decoder) -> Happened:
+    event = message.event
+    assert event is not None, "an accepted message holds an event"
+    return Happened(_order(message), event.event, lambda name: scalar(decoder.attribute(event, name)))
+
+
+def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause) -> Outcome:
+    known = {variation for variation, _ in experiment.variations}
+    carried = [(message.seen.assignments.get(experiment.name), _order(message)) for message in run]
+    carriers = [(variation, moment) for variation, moment in carried if variation in known]
+    if not carriers:
+        return Outcome(experiment.name, None, None, None, None, rule, None)
+    variation, assigned = carriers[0]
+    others = (carrier for carrier in carriers if carrier[0] != variation)
+    crossed_to, crossed = next(others, (None, None))
+    qualified_ms = None if rule.met is None else max(assigned.time_ms, rule.met.time_ms)
+    return Outcome(experiment.name, variation, assigned, crossed_to, crossed, rule, qualified_ms)
+
+
+def _amounts(deltas: Deltas, dc: str) -> list[Amount]:
+    """What is not 0, by metric, minute and tags."""
+    found = []
+    for minute, changes in deltas.items():
+        for series, value in changes.items():
+            metric, *tags = series.split("|")
+            pairs = (tag.split("=", 1) for tag in tags)
+            if value:
+                found.append(
+                    Amount(metric, minute * MINUTE_MS, {"dc": dc, **{tag: text for tag, text in pairs}}, value)
+                )
+    return sorted(found, key=lambda amount: (amount.metric, amount.minute_ms, list(amount.tags.items())))
