@@ -130,13 +130,9 @@ def source_states(directory: Path) -> dict[str, Any]:
 
 
 def _resume_epoch(files: list[Path]) -> int:
-    """The first epoch that is not complete: the least that a worker of the latest execution has come to."""
     executions = [row for file in files for row in _rows(file, "SELECT ex_num, resume_epoch FROM exs")]
-    if not executions:
-        return 0
-    latest, resume_epoch = max(executions)
     fronts = [row for file in files for row in _rows(file, "SELECT ex_num, worker_frontier FROM fronts")]
-    return int(min((frontier for number, frontier in fronts if number == latest), default=resume_epoch))
+    return resume_epoch(((number, began) for number, began in executions), ((number, at) for number, at in fronts))
 
 
 def resume_epoch(executions: Iterable[tuple[int, int]], fronts: Iterable[tuple[int, int]]) -> int:

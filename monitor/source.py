@@ -8,7 +8,8 @@ which a silent partition would hold the watermark back for ever.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -263,19 +264,23 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
 
     def _consumer(self) -> Consumer:
         brokers = {"bootstrap.servers": self._kafka.brokers, "group.id": "monitor-without-group"}
-        try:
+        with _usable_options():
             return Consumer({**_TUNING, **brokers, **self._kafka.options, **_ESSENTIALS}, logger=RDKAFKA_LOG)
-        except KafkaException as error:
-            msg = f"kafka.options cannot be used: {error.args[0].str()}"
-            raise JobError(msg) from None
 
     def _admin(self) -> AdminClient:
         options = {**_FRESH, "bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)}
-        try:
+        with _usable_options():
             return AdminClient(options, logger=RDKAFKA_LOG)
-        except KafkaException as error:
-            msg = f"kafka.options cannot be used: {error.args[0].str()}"
-            raise JobError(msg) from None
+
+
+@contextmanager
+def _usable_options() -> Iterator[None]:
+    """Says of options that a client does not take whose they are."""
+    try:
+        yield
+    except KafkaException as error:
+        msg = f"kafka.options cannot be used: {error.args[0].str()}"
+        raise JobError(msg) from None
 
 
 def _for_admin(options: Mapping[str, Any]) -> dict[str, Any]:
