@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help run test lint format lock servers bench clean
+.PHONY: help run test faults soak lint format lock servers clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,6 +16,12 @@ run: $(READY) ## Run everything on simulated traffic and show it live; Ctrl-C st
 
 test: $(READY) lint ## Check and test everything, on real Kafka and KairosDB where Java 17 and Maven are there
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(READY) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job
+	$(BIN)/python tests/faults.py --seeds $(or $(SEEDS),20) $(ARGS)
+
+soak: $(READY) ## Run the job under load for MINUTES=10 and hold memory, files and lag against bounds
+	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

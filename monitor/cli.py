@@ -17,11 +17,12 @@ from monitor.metrics import metric_names
 from monitor.running import RunError
 from monitor.running import run as run_all
 from monitor.settings import Settings
+from monitor.verify import command as verify_cli
 
 FAULT = 2
 
 app = typer.Typer(no_args_is_help=True, help="Real-time monitor of A/B experiments.", pretty_exceptions_enable=False)
-for commands in (traffic_cli, explain_cli, state_cli):
+for commands in (traffic_cli, verify_cli, explain_cli, state_cli):
     app.add_typer(commands.app)
 
 _OUT, _ERR = Console(), Console(stderr=True)

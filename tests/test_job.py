@@ -17,6 +17,9 @@ from job import SLOW, Job, Run, assert_stored, configured, counted, log_of, mess
 from oracle import Answer
 from servers import Kafka, Record, free_ports
 from strategies import BAD_FIELDS, NOT_JSON, STRANGE_FIELDS, Config, encode
+from typer.testing import CliRunner
+
+from monitor.cli import app
 
 AT_FULL_SPEED = "{}"
 CRASH_WITHIN_S = 2.0
@@ -105,12 +108,15 @@ def test_what_a_crash_left_behind_is_written_over(run_case: Golden) -> None:
 
 
 def test_a_straight_run_stores_and_counts_what_the_log_comes_to(run_case: Golden) -> None:
-    """Read once to its end: every total is right, and so is every count of events, rejects and notes."""
+    """Read once to its end: every total is right, so is every count, and `monitor verify` says so."""
     job, run = run_case.straight
     run.ends_well()
     assert_stored(run_case.url, job.config, run_case.answer)
     assert counted(run_case.url, job.dc) == run_case.answer[1:4]
     assert not (job.folder / "dead-letters.jsonl").read_text()
+    verified = CliRunner().invoke(app, ["verify", "--config", str(job.folder / "monitor.toml"), "--to", "2100-01-01"])
+    assert verified.exit_code == 0, verified.output
+    assert f"equal: {len(run_case.answer.totals):,} points compared" in verified.output
 
 
 def test_two_processes_leave_the_same_store(run_case: Golden) -> None:

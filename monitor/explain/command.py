@@ -4,7 +4,7 @@ Exit status 0 if it was seen, 1 if not; a fault of the configuration, the log or
 """
 
 import heapq
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
 from difflib import get_close_matches
 from itertools import takewhile
@@ -17,16 +17,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from monitor import recorded
 from monitor.config import load
 from monitor.explain.messages import Gathered, gather
 from monitor.explain.session import explain as explain_session
 from monitor.explain.tables import explained, printable
 from monitor.faults import ConfigError
 from monitor.recorded import Record, RecordedLogError
+from monitor.rereading import messages
 from monitor.sessions import Measures
-from monitor.settings import KafkaTable, Settings
-from monitor.simulate.topic import TopicError, read_topic
+from monitor.settings import Settings
+from monitor.simulate.topic import TopicError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -85,28 +85,8 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
     measures = Measures(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
     with ExitStack() as stack:
-        records = _of_topics(settings.kafka, stack) if log is None else _of_log(log)
-        shown = stack.enter_context(closing(_shown(records)))
+        shown = stack.enter_context(closing(_shown(messages(settings.kafka, log, stack))))
         return gather(measures, tenant, session, shown), measures
-
-
-def _of_log(path: Path) -> Iterator[tuple[str, Record]]:
-    return ((str(record.partition), record) for record in recorded.read(path))
-
-
-def _of_topics(kafka: KafkaTable, stack: ExitStack) -> Iterator[tuple[str, Record]]:
-    """All messages of the topics by time, as far as the order of reading permits; partitions are TOPIC/NUMBER."""
-    options = {name: _property(value) for name, value in kafka.options.items()}
-
-    def of(topic: str) -> Iterator[tuple[str, Record]]:
-        records = stack.enter_context(closing(read_topic(kafka.brokers, topic, options, None)))
-        return ((f"{topic}/{record.partition}", record) for record in records)
-
-    return heapq.merge(*[of(topic) for topic in kafka.topics], key=lambda item: item[1].timestamp_ms)
-
-
-def _property(value: str | int | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shown(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:

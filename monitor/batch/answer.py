@@ -1,0 +1,135 @@
+"""The batch answer for a log: read, judge, compute, ask."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from monitor.batch.judging import Bounds, judge, reason_of_time
+from monitor.batch.layout import layout_of
+from monitor.batch.queries import MINUTE_MS, TenantQueries
+from monitor.batch.rows import rows
+from monitor.batch.workspace import Workspace
+from monitor.recorded import Record
+from monitor.settings import Settings
+
+TOTALS = "totals"
+UNSURE = "unsure"
+END_MS = 2**53
+"""No event has this time or a later one."""
+
+
+class Cell(NamedTuple):
+    """What makes a total one: metric name, experiment, start of the minute in ms, and the tenant's tags as text.
+
+    The text of tags is `device=mobile|login=true`, in order of their names, without dc and experiment.
+    """
+
+    name: str
+    experiment: str
+    minute_ms: int
+    tags: str
+
+
+class VisitBehind(NamedTuple):
+    """A visit that contributes to a total: its session, when it began (event time, ms), and how much it contributes."""
+
+    session_id: str
+    began_ms: int
+    amount: int
+
+
+class Batch:
+    """The answer of one log under one configuration, in the tables of a workspace.
+
+    `totals` (name, experiment, minute, tags, value) has every total of the computed minutes that is not 0, `unsure`
+    (tenant, minute, tags) the cells that visits under way at the log's beginning reach into.
+    """
+
+    def __init__(self, work: Workspace, settings: Settings) -> None:
+        self._work = work
+        self._settings = settings
+        self._layout = layout_of(settings)
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        self._tenants = [TenantQueries(name, table, self._layout) for name, table in settings.tenants.items()]
+        time, limits = settings.time, settings.limits
+        self._bounds = Bounds(
+            gap_ms=round(time.session_gap_s * 1000),
+            lateness_ms=round(time.allowed_lateness_s * 1000),
+            future_ms=round(time.future_tolerance_s * 1000),
+            events_per_visit=limits.events_per_visit,
+        )
+
+    def read(self, records: Iterable[Record]) -> None:
+        """Takes in a log's messages, in order of arrival within each session; once."""
+        columns = self._layout.columns()
+        self._work.create("arrived", columns | {"reason": "VARCHAR"})
+        found = rows(records, self._settings, self._layout, self._rejected)
+        self._work.fill("arrived", columns, found, f"*, {reason_of_time(self._bounds)}")
+
+    def judge(self) -> None:
+        """Tells accepted events from rejected ones, and visits from each other; once, after `read`."""
+        judge(self._work, self._bounds)
+
+    def compute(self, first_ms: int = 0, end_ms: int = END_MS, missing_until_ms: int | None = None) -> None:
+        """Computes the totals of the minutes from `first_ms` to before `end_ms`; once, after `judge`.
+
+        `missing_until_ms`: the log lacks events up to this time; visits that they may have belonged to are unsure.
+        """
+        cells = {"name": "VARCHAR", "experiment": "VARCHAR", "minute": "BIGINT", "tags": "VARCHAR", "value": "HUGEINT"}
+        self._work.create(TOTALS, cells)
+        self._work.create(UNSURE, {"tenant": "VARCHAR", "minute": "BIGINT", "tags": "VARCHAR"})
+        for tenant in self._tenants:
+            for statement in tenant.statements():
+                self._work.run(statement)
+            for experiment in tenant.experiments:
+                self._work.run(f"INSERT INTO {TOTALS} {tenant.totals(experiment, first_ms, end_ms)}")
+            if missing_until_ms is not None:
+                began = f"SELECT visit FROM {tenant.visits} WHERE began <= {missing_until_ms + self._bounds.gap_ms}"
+                self._work.run(
+                    f"INSERT INTO {UNSURE} SELECT DISTINCT '{tenant.name}', minute, tags FROM {tenant.events} "
+                    f"WHERE visit IN ({began}) AND minute >= {first_ms} AND minute < {end_ms}"
+                )
+
+    def totals(self) -> Iterator[tuple[Cell, int]]:
+        """Every total of the computed minutes that is not 0."""
+        for *cell, value in self._work.each(f"SELECT name, experiment, minute, tags, value FROM {TOTALS}"):
+            yield Cell(*cell), value
+
+    def accepted(self) -> Counter[str]:
+        """Accepted events by tenant."""
+        return self._by_tenant("SELECT tenant, count(*) FROM arrived JOIN placed USING (seq) GROUP BY tenant")
+
+    def rejected(self) -> Counter[tuple[str, str]]:
+        """Rejected messages by tenant and reason."""
+        found = Counter(self._rejected)
+        names = list(self._layout.tenants)
+        sql = "SELECT tenant, r.reason, count(*) FROM arrived JOIN refused r USING (seq) GROUP BY ALL"
+        for tenant, reason, count in self._work.rows(sql):
+            found[names[tenant], reason] += count
+        return found
+
+    def visits_behind(self, cell: Cell, most: int) -> list[VisitBehind]:
+        """Up to `most` visits that contribute to a total, those that contribute most first."""
+        queries = next((t for t in self._tenants if cell.name.startswith(f"{t.name}.visit.")), None)
+        if queries is None or cell.experiment not in queries.experiments:
+            return []
+        scope, _, variation_and_rest = cell.name.removeprefix(f"{queries.name}.visit.").partition(".")
+        variation, _, rest = variation_and_rest.partition(".")
+        found = [i for i, stem in enumerate(queries.stems()) if (stem.scope, stem.rest) == (scope, f".{rest}")]
+        if not found:
+            return []
+        sql = f"""
+            SELECT session, time, amount FROM (
+                SELECT visit, sum(c{found[0]})::HUGEINT AS amount FROM {queries.contributions(cell.experiment)}
+                WHERE minute = $1 AND tags = $2 AND variation = $3 GROUP BY visit HAVING amount <> 0
+            ) JOIN arrived ON seq = visit ORDER BY abs(amount) DESC, session, time LIMIT {most}"""
+        return [VisitBehind(*row) for row in self._work.rows(sql, (cell.minute_ms, cell.tags, variation))]
+
+    def _by_tenant(self, sql: str) -> Counter[str]:
+        names = list(self._layout.tenants)
+        return Counter({names[tenant]: count for tenant, count in self._work.rows(sql)})
+
+
+def minute_of(time_ms: int) -> int:
+    """The start of the minute that a time lies in."""
+    return time_ms - time_ms % MINUTE_MS

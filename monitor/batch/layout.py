@@ -1,0 +1,95 @@
+"""Which columns a configuration needs: those that its tags, predicates and values look at."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from monitor.settings import (
+    AllRule,
+    AnyOfRule,
+    AnyRule,
+    ConditionTable,
+    PointRule,
+    PredicateTable,
+    Settings,
+    TagTable,
+    TenantTable,
+)
+
+ATTRIBUTE_KINDS = "sbn"
+"""The first letters of attributes as text: strings, booleans, numbers."""
+
+
+class Layout(NamedTuple):
+    """Where a row has what; each maps a name to its number, in the order of the configuration.
+
+    A row has `seq` (order of arrival), `tenant` (number), `session`, `time`, `id`, `event`, `stamp` (message time),
+    `v0`... (variation by experiment name), `a0`... (attribute as text: s + string, b + true or false, n + number) and,
+    for attributes that are measured or compared, `n0`... (nearest double) and `r0`... (what that lacks to an integer).
+    """
+
+    tenants: dict[str, int]
+    experiments: dict[str, int]
+    attributes: dict[str, int]
+    numbers: dict[str, int]
+    """Attributes that are needed as numbers."""
+
+    def columns(self) -> dict[str, str]:
+        """Column name to SQL type."""
+        fixed = {"seq": "BIGINT", "tenant": "INTEGER", "session": "VARCHAR", "time": "BIGINT", "id": "VARCHAR"}
+        fixed |= {"event": "VARCHAR", "stamp": "BIGINT"}
+        fixed |= {f"v{i}": "VARCHAR" for i in self.experiments.values()}
+        fixed |= {f"a{i}": "VARCHAR" for i in self.attributes.values()}
+        for i in self.numbers.values():
+            fixed |= {f"n{i}": "DOUBLE", f"r{i}": "BIGINT"}
+        return fixed
+
+
+def layout_of(settings: Settings) -> Layout:
+    """The layout that a configuration needs."""
+    experiments, attributes, numbers = dict[str, None](), dict[str, None](), dict[str, None]()
+    for tenant in settings.tenants.values():
+        experiments |= dict.fromkeys(tenant.experiments)
+        attributes |= {tag_attribute(name, tag): None for name, tag in tenant.tags.items()}
+        for predicate in predicates(tenant):
+            attributes |= dict.fromkeys(predicate.where)
+            numbers |= {name: None for name, condition in predicate.where.items() if _is_bounded(condition)}
+        numbers |= {point.value.attribute: None for point in tenant.points.values() if point.value is not None}
+    numbered = {name: i for i, name in enumerate(attributes | numbers)}
+    return Layout(
+        {name: i for i, name in enumerate(settings.tenants)},
+        {name: i for i, name in enumerate(experiments)},
+        numbered,
+        {name: numbered[name] for name in numbers},
+    )
+
+
+def tag_attribute(name: str, tag: TagTable | list[str]) -> str:
+    """The attribute that a tag is read from."""
+    return tag.attribute if isinstance(tag, TagTable) else name
+
+
+def predicates(tenant: TenantTable) -> Iterator[PredicateTable]:
+    """The predicates of a tenant's points and rules."""
+    yield from tenant.points.values()
+    for experiment in tenant.experiments.values():
+        yield from rule_predicates(experiment.qualified_when)
+
+
+def rule_predicates(rule: AnyRule) -> Iterator[PredicateTable]:
+    """The predicates that a rule is made of, without those of the points that it names."""
+    match rule:
+        case PointRule():
+            return
+        case AllRule():
+            parts = rule.all
+        case AnyOfRule():
+            parts = rule.any
+        case PredicateTable():
+            yield rule
+            return
+    for part in parts:
+        yield from rule_predicates(part)
+
+
+def _is_bounded(condition: object) -> bool:
+    return isinstance(condition, ConditionTable) and (condition.minimum is not None or condition.maximum is not None)

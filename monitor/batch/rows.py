@@ -1,0 +1,220 @@
+"""Messages as rows: decoding, and the rules of an event's fields (specification, section 1).
+
+An ordinary message is read by a decoder made for the fields that the configuration looks at. What that refuses is
+judged field by field from the whole JSON object, which is the definition.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import astuple
+
+from monitor.batch.layout import Layout
+from monitor.recorded import Record
+from monitor.settings import Settings
+
+TIME_END_MS = 2**53
+SESSION_ID_CHARACTERS_MAX = 256
+DIGITS_MAX = 4_000
+"""An integer literal of more digits counts as infinite: Python refuses to read it."""
+
+UNKNOWN = "unknown"
+
+Row: TypeAlias = Any
+"""An instance of a generated struct with the fields of `Layout.columns`, which is written as a JSON object."""
+
+
+def rows(
+    records: Iterable[Record], settings: Settings, layout: Layout, rejected: Counter[tuple[str, str]]
+) -> Iterator[Row]:
+    """The rows of those messages that hold an event of a known tenant; the others are counted in `rejected`."""
+    bytes_max, tenants = settings.limits.message_bytes, layout.tenants
+    read, row_of = _reader(layout), _row_maker(layout)
+    for seq, record in enumerate(records):
+        value = record.value
+        if value is None or len(value) > bytes_max:
+            rejected[UNKNOWN, "not_json" if value is None else "oversized"] += 1
+            continue
+        fields = read(value)
+        if isinstance(fields, Fault):
+            rejected[fields.tenant if fields.tenant in tenants else UNKNOWN, fields.reason] += 1
+            continue
+        tenant = tenants.get(fields.tenant)
+        if tenant is None:
+            rejected[UNKNOWN, "unknown_tenant"] += 1
+            continue
+        own_id = fields.eventId or "~" + blake2b(value, digest_size=8).hexdigest()
+        yield row_of(seq, tenant, own_id, record.timestamp_ms, fields)
+
+
+class Fields(Struct, gc=False):
+    """An event's fields, checked; `attributes` has one field for each that the layout knows, None where absent."""
+
+    tenant: str
+    sessionId: Annotated[str, Meta(min_length=1, max_length=SESSION_ID_CHARACTERS_MAX)]
+    time: Annotated[int, Meta(gt=0, lt=TIME_END_MS)]
+    event: str
+    eventId: str | None = None
+    assignments: dict[str, str] | None = None
+    attributes: Any = None
+
+
+class Fault(NamedTuple):
+    """Why a message holds no event, and the tenant that it names, if any."""
+
+    tenant: str
+    reason: str
+
+
+def _reader(layout: Layout) -> Callable[[bytes], Fields | Fault]:
+    """What reads a message value for this layout."""
+    attributes = msgspec.defstruct(
+        "Attributes",
+        [(f"a{i}", Any, None) for i in layout.attributes.values()],
+        rename={f"a{i}": name for name, i in layout.attributes.items()},
+        gc=False,
+    )
+    ordinary = msgspec.defstruct("Ordinary", [("attributes", attributes | None, None)], bases=(Fields,), gc=False)
+    fast = msgspec.json.Decoder(ordinary).decode
+
+    def read(value: bytes) -> Fields | Fault:
+        try:
+            if not value.isascii():
+                value.decode()  # what the decoder skips it does not hold to UTF-8
+            fields: Fields = fast(value)  # type: ignore[assignment]  # the generated struct is one
+            return fields
+        except (ValueError, RecursionError):
+            pass
+        found = decoded(value)
+        if found is None:
+            return Fault(UNKNOWN, "not_json")
+        if not _is_event(found):
+            tenant = found.get("tenant")
+            return Fault(tenant if isinstance(tenant, str) else UNKNOWN, "bad_field")
+        present = found.get("attributes") or {}
+        known = attributes(**{f"a{i}": present.get(name) for name, i in layout.attributes.items()})
+        texts = (found["tenant"], found["sessionId"], found["time"], found["event"])
+        return Fields(*texts, found.get("eventId"), found.get("assignments"), known)
+
+    return read
+
+
+def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], Row]:
+    """What makes rows: of seq, tenant, id, message timestamp and fields."""
+    row = msgspec.defstruct("Row", [(name, Any, None) for name in layout.columns()], omit_defaults=True, gc=False)
+    numbers = list(layout.numbers.values())
+    experiments = list(layout.experiments)
+    unassigned: list[Any] = [None] * len(experiments)
+    absent: list[str | None] = [None] * len(layout.attributes)
+    no_numbers: list[Any] = [None] * (2 * len(numbers))
+
+    def row_of(seq: int, tenant: int, own_id: str, stamp: int, fields: Fields) -> Row:
+        assigned, texts, measured = fields.assignments, absent, no_numbers
+        variations = [assigned.get(name) for name in experiments] if assigned else unassigned
+        if fields.attributes is not None:
+            values = astuple(fields.attributes)
+            # the frequent kinds without a call: this is where most of the time goes
+            texts = [
+                None if v is None else f"s{v}" if type(v) is str and v.isascii() else tagged_text(v) for v in values
+            ]
+            if any([values[i] is not None for i in numbers]):
+                measured = [part for i in numbers for part in double_and_rest(values[i])]
+        fixed = (seq, tenant, fields.sessionId, fields.time, own_id, fields.event, stamp)
+        return row(*fixed, *variations, *texts, *measured)
+
+    return row_of
+
+
+def decoded(value: bytes) -> dict[str, Any] | None:
+    """The JSON object in a message value, None for `not_json`: RFC 8259 in UTF-8, of equal names the last counts."""
+    try:
+        found = json.loads(value.decode(), parse_int=_integer, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def tagged_text(found: Any) -> str | None:
+    """An attribute as text from which its kind can be told; equal for equal values, so for 1 and 1.0. None: absent.
+
+    A string with half a surrogate pair, which equals nothing in a configuration, is marked x, and stands with a
+    character that no tag value may have in its place.
+    """
+    if found is True:
+        return "btrue"
+    if found is False:
+        return "bfalse"
+    if isinstance(found, str):
+        return f"s{found}" if is_text(found) else "x" + found.encode("utf-8", "replace").decode()
+    if isinstance(found, int):
+        return f"n{found}"
+    if isinstance(found, float):
+        return f"n{int(found)}" if math.isfinite(found) and found.is_integer() else f"n{found!r}"
+    return None
+
+
+def double_and_rest(number: Any) -> tuple[float | str | None, int | None]:
+    """A number as the nearest double and, for an integer, the rest: together they compare as the number itself.
+
+    The rest of an integer that no double is near to tells that it is below infinity (above, if negative). What is no
+    number has neither.
+    """
+    if type(number) is float:
+        return (number if math.isfinite(number) else _infinity(number > 0)), None
+    if type(number) is not int:
+        return None, None
+    try:
+        nearest = float(number)
+    except OverflowError:
+        return _infinity(number > 0), -1 if number > 0 else 1
+    rest = number - int(nearest)
+    return nearest, max(-_REST_MAX, min(rest, _REST_MAX))
+
+
+def is_text(found: object) -> bool:
+    """Whether a value is a string of whole characters."""
+    return isinstance(found, str) and (found.isascii() or not any("\ud800" <= c <= "\udfff" for c in found))
+
+
+_REST_MAX = 2**62
+"""The rests of a configuration's numbers, which have 64 bits, are far smaller."""
+
+
+def _infinity(positive: bool) -> str:
+    return "Infinity" if positive else "-Infinity"
+
+
+def _is_event(fields: Mapping[str, Any]) -> bool:
+    """Whether each field that is required is there, and each that is there has its type and range."""
+    session, time, own_id = fields.get("sessionId"), fields.get("time"), fields.get("eventId")
+    assignments, attributes = fields.get("assignments"), fields.get("attributes")
+    return (
+        is_text(session)
+        and 1 <= len(fields["sessionId"]) <= SESSION_ID_CHARACTERS_MAX
+        and type(time) is int
+        and 0 < time < TIME_END_MS
+        and is_text(fields.get("tenant"))
+        and is_text(fields.get("event"))
+        and (own_id is None or is_text(own_id))
+        and (attributes is None or isinstance(attributes, dict))
+        and (assignments is None or (isinstance(assignments, dict) and _all_text(assignments)))
+    )
+
+
+def _all_text(pairs: Mapping[Any, Any]) -> bool:
+    return all(is_text(name) and is_text(found) for name, found in pairs.items())
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
+    message = f"{constant} is not JSON"
+    raise ValueError(message)

@@ -1,0 +1,159 @@
+"""Faults that are planted into a copy of the job, to see that the simulations find them."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from job import ROOT
+
+
+class Mutation(NamedTuple):
+    """In `file`, `old`, which occurs once, becomes `new`; `breaks` says what is wrong then.
+
+    `found_by`: the quick simulation of the core, the whole job, or a file of tests, for what scenarios meet too seldom;
+    `seeds`: scenarios one of which shows it, since how
+    far a job has come when it is killed is not the seed's to say.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+    found_by: str
+    seeds: tuple[int, ...]
+
+
+def mutated(mutation: Mutation, folder: Path) -> Path:
+    """A copy of the job in `folder`, with the fault in it."""
+    shutil.copytree(ROOT / "monitor", folder / "monitor", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dataflow.py", folder)
+    path = folder / mutation.file
+    text = path.read_text()
+    occurs = text.count(mutation.old)
+    assert occurs == 1, (
+        f"{mutation.name}: the text to change must occur once in {mutation.file}; it does {occurs} times"
+    )
+    path.write_text(text.replace(mutation.old, mutation.new))
+    return folder
+
+
+MUTATIONS = (
+    Mutation(
+        "dropped retraction",
+        "monitor/timeline.py",
+        "lost = _cancel(gained, self.old.ones.pop(cell, []))",
+        "lost = _cancel(gained, self.old.ones.pop(cell, []))[1:]",
+        "a correction does not take back all that it moved",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "half a correction of values",
+        "monitor/timeline.py",
+        "changed[cell, stem] -= amount",
+        "changed[cell, stem] -= 0",
+        "sums and sums of squares keep what a late event changed",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "total forgotten too early",
+        "monitor/metrics.py",
+        "if (minute + 1) * MINUTE_MS <= passed_ms",
+        "if minute * MINUTE_MS <= passed_ms",
+        "a minute that can still change starts again at 0",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "visit forgotten too early",
+        "monitor/sessions.py",
+        "settled_ms = self.watermark.value_ms - self._gap_ms\n        for",
+        "settled_ms = self.watermark.value_ms + 60_000\n        for",
+        "an event begins a new visit though one is within its gap",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "silent partition overlooked",
+        "monitor/watermark.py",
+        "for p in progress.partitions if p not in self._idle",
+        "for p in progress.partitions if p in self._highs and p not in self._idle",
+        "a partition that was not heard of yet does not hold the watermark back",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "largest instead of smallest",
+        "monitor/watermark.py",
+        "min(moving) - self._lateness_ms",
+        "max(moving) - self._lateness_ms",
+        "the fastest partition makes the others late",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "identities lost at rest",
+        "monitor/packing.py",
+        "            packed.ids,\n",
+        "            bytes(len(packed.ids)),\n",
+        "a repeated event is accepted after its visit was packed",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "earlier visit lost at rest",
+        "monitor/packing.py",
+        "self.unpack(packed.earlier) if packed.earlier is not None else None",
+        "None",
+        "a late event finds no visit to join",
+        "core",
+        (4,),
+    ),
+    Mutation(
+        "offset one too high",
+        "monitor/source.py",
+        "return STATE_VERSION, self._position, ",
+        "return STATE_VERSION, self._position + (self._position > 0), ",
+        "a restart skips a message",
+        "job",
+        (1, 2),
+    ),
+    Mutation(
+        "lost flush",
+        "monitor/operators.py",
+        "deltas = {minute: dict(changes) for minute, changes in self.deltas.items()}",
+        "deltas: metrics.Deltas = {}",
+        "a snapshot forgets what waits for its flush",
+        "tests/test_dataflow.py",
+        (),
+    ),
+    Mutation(
+        "snapshot that does not wait",
+        "monitor/sink.py",
+        "self._lane.flush()",
+        "pass",
+        "an epoch is committed before its points are safe",
+        "job",
+        (1, 2),
+    ),
+    Mutation(
+        "key groups of one process",
+        "monitor/operators.py",
+        "groups.setdefault(crc32(key) % SESSION_GROUPS, [])",
+        "groups.setdefault(hash(key) % SESSION_GROUPS, [])",
+        "after a restart a session is looked for in another key group",
+        "job",
+        (1, 2),
+    ),
+    Mutation(
+        "partition confirmed before it is read",
+        "monitor/ends.py",
+        "if end is None or position < end.offset:",
+        "if end is None:",
+        "the watermark passes what a slow consumer has not read yet",
+        "tests/test_kafka_partition.py",
+        (),
+    ),
+)
