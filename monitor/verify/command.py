@@ -10,7 +10,6 @@ from typing import Annotated
 
 import duckdb
 import msgspec
-import requests
 import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -18,20 +17,22 @@ from rich.table import Table
 from monitor.batch import workspace
 from monitor.batch.answer import minute_of
 from monitor.config import load
+from monitor.explain.tables import printable
 from monitor.faults import ConfigError
 from monitor.recorded import RecordedLogError
 from monitor.simulate.topic import TopicError
 from monitor.verify.comparing import EXPLAINED_MAX, Count, Difference, Mirrors, Verdict, VerifyError, mirrors, verify
-from monitor.verify.stored import END_MS, Store
+from monitor.verify.stored import END_MS, Store, StoreError
 
 DIFFERS, FAULT, INTERRUPTED = 1, 2, 130
 MINUTES_SHOWN_MAX = 20
+_DATES_END_MS = 253_402_300_800_000
 
 app = typer.Typer(no_args_is_help=True)
 
 _OUT, _ERR = Console(), Console(stderr=True)
 
-_FAULTS = (ConfigError, VerifyError, TopicError, RecordedLogError, OSError, duckdb.Error, requests.RequestException)
+_FAULTS = (ConfigError, VerifyError, TopicError, RecordedLogError, OSError, duckdb.Error, StoreError)
 
 
 @app.command("verify")
@@ -88,6 +89,8 @@ def _minute(text: str | None, option: str) -> int | None:
 
 def _of_verdict(verdict: Verdict) -> Iterator[RenderableType]:
     yield f"{verdict.messages:,} messages read, dc {verdict.dc}, {_range(verdict.first_ms, verdict.end_ms)}"
+    if verdict.end_ms < END_MS:
+        yield f"minutes from {_time(verdict.end_ms)} on are left out: not sealed yet, or beyond --to"
     if verdict.unsure:
         yield f"{verdict.unsure:,} totals left out: they depend on messages that the log has lost"
     if verdict.counts:
@@ -123,8 +126,9 @@ def _differences(differences: list[Difference]) -> Table:
     table.add_column("visits behind it (amount, session, since)", overflow="fold")
     for found in differences:
         tags = " ".join(f"{tag}={value}" for tag, value in found.tags.items())
-        visits = "\n".join(f"{v.amount:+} {v.session_id} {_time(v.began_ms)}" for v in found.visits)
-        row = _time(found.minute_ms), found.metric, tags, found.stored or "-", found.wanted or "-", visits
+        visits = "\n".join(f"{v.amount:+} {printable(v.session_id)} {_time(v.began_ms)}" for v in found.visits)
+        stored = "-" if found.stored is None else printable(found.stored)
+        row = _time(found.minute_ms), found.metric, printable(tags), stored, found.wanted or "-", visits
         table.add_row(*row)
     return table
 
@@ -156,4 +160,6 @@ def _range(first_ms: int, end_ms: int) -> str:
 
 
 def _time(time_ms: int) -> str:
+    if time_ms >= _DATES_END_MS:
+        return f"{time_ms} ms"
     return datetime.fromtimestamp(time_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -11,7 +11,7 @@ from monitor.batch.answer import TOTALS, UNSURE, minute_of
 from monitor.batch.queries import MINUTE_MS
 from monitor.recorded import Record
 from monitor.rereading import Read, messages
-from monitor.settings import Settings
+from monitor.settings import Settings, milliseconds
 from monitor.verify.stored import END_MS, Minutes, Store
 
 DIFFERENCES_MAX = 10_000
@@ -85,14 +85,9 @@ class Mirrors(Struct, frozen=True):
     differing: int
     totals: int
     totals_against: int
+    more_complete: str | None
+    """The data center that holds more totals; None if both hold as many."""
     minutes: list[MinuteOfMirrors]
-
-    @property
-    def more_complete(self) -> str | None:
-        """The data center that holds more totals; None if both hold as many."""
-        if self.totals == self.totals_against:
-            return None
-        return self.dc if self.totals > self.totals_against else self.against
 
 
 class _Scan:
@@ -112,9 +107,14 @@ class _Scan:
                 self.highs[partition] = record.timestamp_ms
             yield record
 
-    def missing_until_ms(self) -> int | None:
-        """The latest timestamp that a message before the log's beginning can have; None if it lacks none."""
-        return max((stamp_ms for offset, stamp_ms in self.firsts.values() if offset > 0), default=None)
+    def sealed_ms(self, lateness_ms: int) -> int:
+        """The watermark at the log's end."""
+        return min(self.highs.values()) - lateness_ms
+
+    def missing_until_ms(self, future_ms: int) -> int | None:
+        """The latest event time that a message before the log's beginning can have; None if it lacks none."""
+        newest = [stamp_ms + future_ms for offset, stamp_ms in self.firsts.values() if offset > 0]
+        return max(newest, default=None)
 
 
 def verify(
@@ -129,36 +129,50 @@ def verify(
     """Compares what the store holds for `dc` with what the topics, or a recorded log, come to.
 
     From the minute `first_ms` to before `end_ms`. Unless these are given: from the beginning, or from where a log that
-    has lost its beginning is whole; to the end of a recorded log, or to the last minute sealed by topics and job.
+    has lost its beginning is whole; to the last minute that the job has sealed, and a recorded log, which may end
+    before. To the end, if the job has counted exactly the messages of the whole log, so that the store has all of it,
+    or if a store that is compared with a recorded log knows no job.
     """
     batch, scan = Batch(work, settings), _Scan()
+    # Asked before topics are read, to an end that is later: so what the job has sealed is read.
+    watermark_ms = _watermark_ms(store, dc) if log is None and end_ms is None else store.sealed_ms(dc)
     with ExitStack() as stack:
         batch.read(scan.records(messages(settings.kafka, log, stack)))
     if not scan.messages:
         msg = "there are no messages to compare with"
         raise VerifyError(msg)
-    missing_ms = scan.missing_until_ms()
+    missing_ms = scan.missing_until_ms(milliseconds(settings.time.future_tolerance_s))
     whole = first_ms is None and end_ms is None and missing_ms is None
     if first_ms is None:
         first_ms = 0 if missing_ms is None else minute_of(missing_ms) + MINUTE_MS
-    if end_ms is None:
-        end_ms = END_MS if log is not None else _sealed_ms(settings, store, dc, scan)
     batch.judge()
+    counts = _counts(batch, store, dc) if missing_ms is None else []
+    if end_ms is None:
+        settled = watermark_ms is None or (counts and all(count.wanted == count.stored for count in counts))
+        end_ms = END_MS if settled or watermark_ms is None else watermark_ms
+        if log is not None and not settled:
+            end_ms = min(end_ms, minute_of(max(0, scan.sealed_ms(milliseconds(settings.time.allowed_lateness_s)))))
+    _check(first_ms, end_ms)
     batch.compute(first_ms, end_ms, missing_ms)
     store.bring(work, "stored", dc, Minutes(first_ms, end_ms))
     unsure = _leave_out_unsure(work) if missing_ms is not None else 0
     compared, differing = _join(work, "stored", TOTALS)
     differences = list(_differences(work, batch))
-    counts = _counts(batch, store, dc) if whole else []
-    return Verdict(dc, scan.messages, first_ms, end_ms, compared, unsure, differing, differences, counts)
+    return Verdict(
+        dc, scan.messages, first_ms, end_ms, compared, unsure, differing, differences, counts if whole else []
+    )
 
 
 def mirrors(work: Workspace, store: Store, dc: str, against: str, first_ms: int | None, end_ms: int | None) -> Mirrors:
     """Compares what the store holds for two data centers, by minute; by default the last sealed day."""
+    if dc == against:
+        msg = f"a mirror is another data center than {dc}"
+        raise VerifyError(msg)
     if end_ms is None:
         end_ms = min(_watermark_ms(store, name) for name in (dc, against))
     if first_ms is None:
         first_ms = max(0, end_ms - MIRRORED_MS)
+    _check(first_ms, end_ms)
     minutes = Minutes(first_ms, end_ms)
     store.bring(work, "stored", dc, minutes)
     store.bring(work, "mirrored", against, minutes)
@@ -169,13 +183,14 @@ def mirrors(work: Workspace, store: Store, dc: str, against: str, first_ms: int 
         FROM joined GROUP BY minute HAVING d > 0 ORDER BY minute LIMIT {DIFFERENCES_MAX}"""
     )
     differ = [MinuteOfMirrors(*row) for row in by_minute]
-    return Mirrors(dc, against, first_ms, end_ms, compared, differing, totals, totals_against, differ)
+    fuller = None if totals == totals_against else dc if totals > totals_against else against
+    return Mirrors(dc, against, first_ms, end_ms, compared, differing, totals, totals_against, fuller, differ)
 
 
-def _sealed_ms(settings: Settings, store: Store, dc: str, scan: _Scan) -> int:
-    """Up to when neither the topics nor the job can change a total."""
-    lateness_ms = round(settings.time.allowed_lateness_s * 1_000)
-    return min(minute_of(min(scan.highs.values()) - lateness_ms), _watermark_ms(store, dc))
+def _check(first_ms: int, end_ms: int) -> None:
+    if first_ms >= end_ms:
+        msg = "there is no minute to compare: of the times asked for none is sealed, or --from is not before --to"
+        raise VerifyError(msg)
 
 
 def _watermark_ms(store: Store, dc: str) -> int:
