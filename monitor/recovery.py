@@ -28,17 +28,20 @@ def prepare(directory: Path, keys: dict[str, set[str]], worker: str = "0") -> No
 
     `keys`: step -> the keys that the job has; `worker`: the number of this process in its cluster. Raises JobError if
     another process with this number uses the store, if it is incomplete, or if it was made with other keys.
+
+    What a crashed run has left of an epoch that it did not finish is deleted.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _take(directory / f".worker-{worker}")
         with _locked(directory / ".preparing"):
             _make(directory)
+            files = sorted(directory.glob("part-*.sqlite3"))
+            _check_whole(directory, files)
+            _forget_unfinished(files)
     except OSError as error:
         msg = f"the recovery directory {directory} cannot be used: {error.strerror}; choose another, or mend its rights"
         raise JobError(msg) from None
-    files = sorted(directory.glob("part-*.sqlite3"))
-    _check_whole(directory, files)
     _check_keys(directory, files, keys)
     _check_versions(files)
 
@@ -99,6 +102,17 @@ def _check_whole(directory: Path, files: list[Path]) -> None:
         raise JobError(msg)
 
 
+def _forget_unfinished(files: list[Path]) -> None:
+    """Deletes the snapshots of the epoch to resume from, and of later ones.
+
+    Bytewax neither reads nor deletes them. Once the next run has finished an epoch of that number, a key that was not
+    touched in it would be resumed with the crashed run's snapshot, which belongs to other offsets.
+    """
+    epoch = _resume_epoch(files)
+    for file in files:
+        _execute(file, "rw", "DELETE FROM snaps WHERE snap_epoch >= ?", epoch)
+
+
 def _check_keys(directory: Path, files: list[Path], keys: dict[str, set[str]]) -> None:
     for file in files:
         for step, key in _rows(file, "SELECT DISTINCT step_id, state_key FROM snaps WHERE ser_change IS NOT NULL"):
@@ -146,9 +160,13 @@ def resume_epoch(executions: Iterable[tuple[int, int]], fronts: Iterable[tuple[i
 
 
 def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:
+    return _execute(file, "ro", query)
+
+
+def _execute(file: Path, mode: str, statement: str, *values: int) -> list[tuple[Any, ...]]:
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            return database.execute(query).fetchall()
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True)) as database, database:
+            return database.execute(statement, values).fetchall()
     except sqlite3.DatabaseError as error:
         msg = (
             f"the recovery file {file} cannot be read: {error}; "

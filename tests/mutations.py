@@ -130,6 +130,15 @@ MUTATIONS = (
         (),
     ),
     Mutation(
+        "unfinished epoch left in the store",
+        "monitor/recovery.py",
+        "            _forget_unfinished(files)\n",
+        "",
+        "a key is resumed with what a crashed run had made of it",
+        "job",
+        (17,),
+    ),
+    Mutation(
         "snapshot that does not wait",
         "monitor/sink.py",
         "self._lane.flush()",

@@ -5,11 +5,12 @@ limits, the cost of an event does not grow, other tenants' numbers stay right, a
 """
 
 import gc
-import time
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import oracle
@@ -28,12 +29,10 @@ from monitor.events import Note, Reason
 from monitor.faults import ConfigError
 from monitor.watermark import NEVER
 
-FLAT = 3.0
-"""How much more an event may cost after abuse than before it, on a busy machine; what grows grows by far more."""
+FLAT = 1.5
+"""How many more lines an event may run after abuse than before it; what grows grows by far more."""
 SLICE = 500
 """Events between two looks at the cost."""
-ROUNDS = 3
-"""A cost is the least of so many: the machine is shared."""
 
 
 def events(count: int, at_ms: Callable[[int], int] = lambda n: n, **fields: Any) -> Iterator[Message]:
@@ -43,12 +42,22 @@ def events(count: int, at_ms: Callable[[int], int] = lambda n: n, **fields: Any)
         yield message(at_ms(number), "home", **{"eventId": f"e{number}", **own})
 
 
-def cost_us(core: Core, batch: Sequence[Message]) -> float:
-    """The CPU time per event of feeding a batch, in µs."""
-    gc.collect()
-    started = time.process_time_ns()
-    core.feed(batch)
-    return (time.process_time_ns() - started) / 1_000 / len(batch)
+def lines_run(core: Core, batch: Sequence[Message]) -> float:
+    """Lines of Python that run per event when a batch is fed: its cost, the same on any machine at any time."""
+    lines = 0
+
+    def count(_: FrameType, what: str, __: object) -> Any:
+        nonlocal lines
+        lines += what == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        core.feed(batch)
+    finally:
+        sys.settrace(before)
+    return lines / len(batch)
 
 
 def held_by(fill: Callable[[], object]) -> int:
@@ -94,18 +103,18 @@ def test_a_long_visit_costs_no_more_per_event_at_its_end(times: str) -> None:
     log = list(events(count, lambda number: step * number * 10, arrives_ms=0 if step < 0 else None))
     core = Core(shop(events_per_visit=count))
     size = count // 10
-    costs = [cost_us(core, log[first : first + size]) for first in range(0, count, size)]
+    costs = [lines_run(core, log[first : first + size]) for first in range(0, count, size)]
     assert core.accepted == {"uswm": count}
     allowed = FLAT if times == "forward" else 1 + count / 10
-    assert min(costs[-3:]) < allowed * max(20.0, min(costs[:3])), costs
+    assert max(costs[-3:]) < allowed * min(costs[:3]), costs
 
 
 def test_a_full_visit_costs_little_to_refuse() -> None:
     """What is refused is not put into its place first: refusing costs no more than accepting did."""
     core = Core(shop(events_per_visit=2_000))
     log = list(events(4_000))
-    accepted = min(cost_us(core, log[first : first + SLICE]) for first in range(0, 2_000, SLICE))
-    refused = min(cost_us(core, log[first : first + SLICE]) for first in range(2_000, 4_000, SLICE))
+    accepted = min(lines_run(core, log[first : first + SLICE]) for first in range(0, 2_000, SLICE))
+    refused = max(lines_run(core, log[first : first + SLICE]) for first in range(2_000, 4_000, SLICE))
     assert refused < FLAT * accepted
 
 
@@ -119,9 +128,9 @@ def test_very_many_visits_of_one_event() -> None:
     costs = []
     for first in range(0, count, size):
         batch = [message(first // 100, "home", sessionId=f"visit-{n}") for n in range(first, first + size)]
-        costs.append(cost_us(core, batch))
+        costs.append(lines_run(core, batch))
         core.restart()  # a snapshot: all go to rest
-    assert min(costs[-3:]) < FLAT * min(costs[:3]), costs
+    assert max(costs[-3:]) < FLAT * min(costs[:3]), costs
     assert core.accepted == {"uswm": count}
     at_rest = core.group.sessions["uswm"].values()
     assert sum(map(len, (session for session in at_rest if isinstance(session, bytes)))) < 100 * count
@@ -177,7 +186,12 @@ def test_a_message_of_10_mib_is_not_looked_into() -> None:
     assert core.rejected == {("unknown", Reason.OVERSIZED): 3}
     assert not core.totals
     assert held < 20_000
-    assert min(cost_us(core, huge) for _ in range(ROUNDS)) < 1_000, "decoding it takes tens of milliseconds"
+    tracemalloc.start()
+    try:
+        core.feed(huge)
+        assert tracemalloc.get_traced_memory()[1] < 100_000, "decoding it would take a copy of it"
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_message_as_large_as_allowed_is_not_kept() -> None:
@@ -287,12 +301,12 @@ def test_500_experiments() -> None:
     all_of_them = {f"e{i}": f"e{i}-b" for i in range(500)}
     full = list(events(60, lambda n: 300 + n, sessionId=lambda n: f"all-{n % 10}", assignments=all_of_them))
     core.feed([*one[:30], *full[:10]])
-    cheap = min(cost_us(core, one[first : first + 90]) for first in range(30, 300, 90))
-    dear = min(cost_us(core, full[first : first + 10]) for first in range(10, 60, 10))
+    cheap = max(lines_run(core, one[first : first + 90]) for first in range(30, 300, 90))
+    dear = max(lines_run(core, full[first : first + 10]) for first in range(10, 60, 10))
     assert core.answer() == oracle.answer(config, [*one, *full]).totals
     assert core.accepted == {"uswm": 360}
-    assert cheap < 1_000, "µs for an event in one of 500 experiments"
-    assert dear < 500 * 100, "µs for an event in all of them"
+    assert cheap < 200, "lines for an event in one of 500 experiments"
+    assert dear < 500 * 100, "lines for an event in all of them"
     core.restart()
     core.feed(events(10, lambda n: 400 + n, sessionId=lambda n: f"all-{n}", eventId=lambda n: f"x{n}"))
     assert core.accepted == {"uswm": 370}
@@ -321,7 +335,7 @@ def test_deep_rules_run(depth: int) -> None:
     config = shop()
     config["tenants"]["uswm"]["experiments"]["button_color"]["qualified_when"] = rule
     core, log = Core(config), list(events(200, sessionId=lambda n: f"s-{n % 40}"))
-    assert cost_us(core, log) < 5_000
+    assert lines_run(core, log) < 500
     assert core.answer() == oracle.answer(config, log).totals
     core.restart()
 

@@ -1,5 +1,6 @@
 """The recovery store, looked at before a job starts: made once, refused where the job could not go on with it."""
 
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -160,6 +161,25 @@ def test_an_epoch_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
                 "SELECT step_id, state_key, snap_epoch + 1000, x'80' FROM snaps"
             )
     assert source_states(tmp_path) == before
+
+
+def test_what_a_crashed_run_left_of_an_epoch_is_never_resumed(tmp_path: Path) -> None:
+    """Not even once a later run has finished an epoch of that number, in which the key was not touched."""
+    prepare(tmp_path)
+    items = [1, 2, TestingSource.EOF(), 4, 6, 8, TestingSource.ABORT(), 3]
+    assert run(tmp_path, items) == [1, 2]
+    resume = recovery._resume_epoch([tmp_path / name for name in parts(tmp_path)])
+    for name in parts(tmp_path):  # as a run that was killed after its snapshots, before the end of the epoch
+        with closing(sqlite3.connect(tmp_path / name)) as database, database:
+            database.execute(
+                "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) SELECT step_id, state_key, ?, ? "
+                "FROM snaps WHERE state_key = 'odd' AND ser_change IS NOT NULL",
+                (resume, pickle.dumps(1_000)),
+            )
+    prepare(tmp_path)
+    run(tmp_path, items)  # some epochs of even numbers, and a crash
+    prepare(tmp_path)
+    assert run(tmp_path, items)[-1] == 4
 
 
 @pytest.mark.parametrize("name", ["a#b", "50%", "a?b", "größe 1"])
