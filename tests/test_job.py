@@ -127,6 +127,40 @@ def test_two_processes_leave_the_same_store(run_case: Golden) -> None:
     assert_stored(run_case.url, job.config, run_case.answer)
 
 
+def test_mirrors_are_equal_but_for_their_dc(run_case: Golden) -> None:
+    """Two jobs on one log, the second of two processes: `monitor verify --against` finds every point equal."""
+    (job, run), (mirror, runs) = run_case.straight, run_case.two
+    for ended in (run, *runs):
+        ended.ends_well()
+    status, said = _against(job, mirror)
+    assert status == 0, said
+    assert f"equal: {len(run_case.answer.totals):,} points compared" in said
+
+
+@pytest.mark.parametrize("run_case", [CORRECTIONS], indirect=True, ids=lambda case: case.name)
+def test_the_mirror_that_is_behind_is_named(run_case: Golden) -> None:
+    """Stopped half way, it holds less; when it has caught up, both are equal."""
+    (job, run), behind = run_case.straight, run_case.slow_job("behind")
+    run.ends_well()
+    with behind.running(KAFKA__TAIL="false") as half:
+        half.awaits(behind.position, "snapshot")
+        half.stop()
+    assert 0 < behind.position() < run_case.case.messages
+    status, said = _against(behind, job)
+    assert status == 1, said
+    assert f"{job.dc} is more complete" in said
+    behind.run(KAFKA__OPTIONS=AT_FULL_SPEED)
+    assert _against(behind, job)[0] == 0
+
+
+def _against(job: Job, mirror: Job) -> tuple[int, str]:
+    """Exit status and output of comparing a job's points with its mirror's."""
+    config = ["--config", str(job.folder / "monitor.toml")]
+    whole = ["--from", "2000-01-01", "--to", "2100-01-01"]
+    verified = CliRunner().invoke(app, ["verify", *config, "--against", mirror.dc, *whole])
+    return verified.exit_code, verified.output
+
+
 @pytest.mark.parametrize("run_case", [CORRECTIONS], indirect=True, ids=lambda case: case.name)
 def test_a_job_that_is_stopped_at_any_moment_goes_on_exactly_there(run_case: Golden) -> None:
     """SIGTERM and SIGINT: soon an end with status 0; after the last start nothing is lost and nothing counted twice."""
