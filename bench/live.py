@@ -34,6 +34,7 @@ from bench import load
 from bench.core import Pipeline, chunks
 from bench.figures import Figures, details_of, most_memory_bytes, report
 from bench.process import SNAPSHOT_S
+from monitor import lifecycle
 
 ARRIVING_S = 1_200
 """The population begins over so much time ..."""
@@ -56,6 +57,7 @@ class Pause(NamedTuple):
 
 def measure(visits: int, restart: bool, events_per_s: int) -> Figures:
     """Runs the traffic over so many idle visits."""
+    lifecycle.spare_the_collector()
     pipeline = Pipeline(load.config())
     pipeline.advance(load.START_MS)
     gc.collect()

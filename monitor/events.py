@@ -70,9 +70,9 @@ class Event(Struct, gc=False):
     attributes: Attributes
 
 
-def event_id(event: Event, value: bytes) -> str:
-    """The identity for removing duplicates: the event's own, or one derived from the message's bytes."""
-    return event.eventId or "~" + hashlib.blake2b(value, digest_size=8).hexdigest()
+def derived_id(value: bytes) -> str:
+    """The identity of an event that has no `eventId`, for removing duplicates: from the message's bytes."""
+    return "~" + hashlib.blake2b(value, digest_size=8).hexdigest()
 
 
 _ABSENT = Raw(b"null")

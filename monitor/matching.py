@@ -157,14 +157,10 @@ class Matcher:
     def symbol(self, event: Event) -> Symbol:
         """The symbol of an event."""
         known = self._by_event.get(event.event, self._unnamed)
-        values = self._read(event.attributes)
-        if self._intervals:
-            exact, signature = values, list(values)
-            for i, intervals in self._intervals:
-                signature[i] = intervals.of(values[i])
-            values = tuple(signature)
-        else:
-            exact = values
+        exact = values = self._read(event.attributes)
+        for i, intervals in self._intervals:
+            if (value := exact[i]) is not None:
+                values = (*values[:i], intervals.of(value), *values[i + 1 :])
         try:
             symbol = known.get(values)
         except TypeError:  # an array or object, which cannot be part of a signature

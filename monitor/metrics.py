@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
+from monitor.events import Note, Reason
 from monitor.sessions import Measured, Tally
 from monitor.visits import Stem, minute_and_tags
 from monitor.watermark import NEVER, smallest
@@ -55,16 +56,22 @@ def health_series(name: str, **tags: str) -> Series:
     return "|".join([f"monitor.{name}", *(f"{tag}={value}" for tag, value in tags.items())])
 
 
-def counts_of(tenant: str, tally: Tally) -> dict[Series, int]:
-    """The counters of a tally as health series."""
-    counts = {health_series("rejected", tenant=tenant, reason=reason): n for reason, n in tally.rejected.items()}
-    counts |= {health_series("noted", tenant=tenant, reason=note): n for note, n in tally.noted.items()}
-    if tally.accepted:
-        counts[health_series("events", tenant=tenant)] = tally.accepted
-        counts[health_series("delay_ms.sum", tenant=tenant)] = tally.delay_sum_ms
-        counts[health_series("delay_ms.count", tenant=tenant)] = tally.accepted
-    if tally.corrections:
-        counts[health_series("corrections", tenant=tenant)] = tally.corrections
+def counts_of(tenant: str, tallies: Sequence[Tally]) -> dict[Series, int]:
+    """The counters of a tenant's tallies as health series."""
+    rejected: Counter[Reason] = Counter()
+    noted: Counter[Note] = Counter()
+    for tally in tallies:
+        if tally.rejected or tally.noted:
+            rejected.update(tally.rejected)
+            noted.update(tally.noted)
+    counts = {health_series("rejected", tenant=tenant, reason=reason): n for reason, n in rejected.items()}
+    counts |= {health_series("noted", tenant=tenant, reason=note): n for note, n in noted.items()}
+    if accepted := sum([tally.accepted for tally in tallies]):
+        counts[health_series("events", tenant=tenant)] = accepted
+        counts[health_series("delay_ms.sum", tenant=tenant)] = sum([tally.delay_sum_ms for tally in tallies])
+        counts[health_series("delay_ms.count", tenant=tenant)] = accepted
+    if corrections := sum([tally.corrections for tally in tallies]):
+        counts[health_series("corrections", tenant=tenant)] = corrections
     return counts
 
 
@@ -74,19 +81,23 @@ class SeriesTable:
     def __init__(self, tenant: Measured, groups: int) -> None:
         self._tenant = tenant
         self._groups = groups
-        self._known: dict[tuple[int, int], tuple[Series, int]] = {}
+        self._known: dict[int, dict[int, tuple[Series, int]]] = {}
+
+    def of_tags(self, tags: int) -> dict[int, tuple[Series, int]]:
+        """What `series` has found so far for a tag combination, by stem."""
+        return self._known.setdefault(tags, {})
 
     def series(self, stem: int, tags: int) -> tuple[Series, int]:
         """The series and its key group: the same in every process, for ever."""
-        known = self._known.get((stem, tags))
-        if known is None:
-            what = self._tenant.program.stems[stem]
+        known = self.of_tags(tags)
+        if stem not in known:
+            what = self._tenant.program.stem(stem)
             name = metric_name(self._tenant.name, what)
             # by name, so that a configuration with its tags in another order means the same series
             texts = sorted(self._tenant.matcher.tag_sets.texts(tags).items())
             series = "|".join([name, f"experiment={what.experiment}", *(f"{tag}={value}" for tag, value in texts)])
-            known = self._known[stem, tags] = series, crc32(series.encode()) % self._groups
-        return known
+            known[stem] = series, crc32(series.encode()) % self._groups
+        return known[stem]
 
 
 def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
@@ -95,36 +106,31 @@ def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
     Changes that add up to 0 stay in: what is replayed after a crash may come in other batches than before, and the
     store may hold what was in between.
     """
-    cells: dict[int, list[int]] = {}
-    lost: dict[int, list[int]] = {}
-    for tally in tallies:
-        _gather(cells, tally.plus.ones)
-        _gather(lost, tally.minus.ones)
-    groups: dict[int, Deltas] = {}
-    for cell in cells.keys() | lost.keys():
-        stems = Counter(cells.get(cell, ()))
-        stems.subtract(lost.get(cell, ()))
-        _spread(groups, cell, stems, table)
-    amounts: dict[int, Counter[int]] = {}
+    cells: dict[int, dict[int, int]] = {}
+    _count(cells, [ones for tally in tallies for ones in tally.plus.ones], 1)
+    _count(cells, [ones for tally in tallies for ones in tally.minus.ones], -1)
     for tally in tallies:
         for cell, stem, amount in tally.plus.amounts:
-            amounts.setdefault(cell, Counter())[stem] += amount
-    for cell, stems in amounts.items():
-        _spread(groups, cell, stems, table)
+            stems = cells.setdefault(cell, {})
+            stems[stem] = stems.get(stem, 0) + amount
+    groups: dict[int, Deltas] = {}
+    for cell, stems in cells.items():
+        minute, tags = minute_and_tags(cell)
+        known = table.of_tags(tags)
+        for stem, change in stems.items():
+            series, group = known.get(stem) or table.series(stem, tags)
+            groups.setdefault(group, {}).setdefault(minute, {})[series] = change
     return groups
 
 
-def _gather(into: dict[int, list[int]], ones: Mapping[int, list[int]]) -> None:
-    for cell, stems in ones.items():
-        into.setdefault(cell, []).extend(stems)
-
-
-def _spread(groups: dict[int, Deltas], cell: int, stems: Mapping[int, int], table: SeriesTable) -> None:
-    minute, tags = minute_and_tags(cell)
-    for stem, change in stems.items():
-        series, group = table.series(stem, tags)
-        of_minute = groups.setdefault(group, {}).setdefault(minute, {})
-        of_minute[series] = of_minute.get(series, 0) + change
+def _count(cells: dict[int, dict[int, int]], ones: list[tuple[int, tuple[int, ...]]], sign: int) -> None:
+    """Adds +1s to the changes by cell and stem; events that contribute the same are counted together."""
+    for (cell, stems), times in Counter(ones).items():
+        changes = cells.get(cell)
+        if changes is None:
+            changes = cells[cell] = {}
+        for stem in stems:
+            changes[stem] = changes.get(stem, 0) + sign * times
 
 
 def add(into: Deltas, deltas: Mapping[int, Mapping[Series, int]]) -> None:

@@ -132,10 +132,9 @@ def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]
 
 def _names(key: bytes, value: bytes) -> bool:
     """Whether a glance at the text shows that the key is the sessionId; False where only decoding can tell."""
-    at = value.find(_SESSION_ID) + len(_SESSION_ID)
-    if b"\\" in value or b'"' in key or value.find(_SESSION_ID, at) >= 0:
+    if b"\\" in value or b'"' in key or value.count(_SESSION_ID) != 1:
         return False
-    return value.startswith((b':"' + key + b'"', b': "' + key + b'"'), at)
+    return b'%b:"%b"' % (_SESSION_ID, key) in value or b'%b: "%b"' % (_SESSION_ID, key) in value
 
 
 class SessionsStep(StatefulBatchLogic[Routed, Tallied, state.Plain]):
@@ -202,8 +201,7 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
             if tenant in tables:
                 for group, deltas in metrics.regroup(of_tenant, tables[tenant]).items():
                     metrics.add(changes[group].deltas, deltas)
-            for tally in of_tenant:
-                _count(changes[HEALTH_GROUP], tenant, tally)
+            _count(changes[HEALTH_GROUP], tenant, of_tenant)
         if risen:
             for change in changes:
                 change.watermarks.update(risen)
@@ -219,11 +217,10 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
     return step
 
 
-def _count(change: Changes, tenant: str, tally: Tally) -> None:
-    _sum(change.counts, metrics.counts_of(tenant, tally))
-    if tally.accepted:
-        series = health_series("delay_ms.max", tenant=tenant)
-        change.maxima[series] = max(change.maxima.get(series, 0), tally.delay_max_ms)
+def _count(change: Changes, tenant: str, tallies: list[Tally]) -> None:
+    _sum(change.counts, metrics.counts_of(tenant, tallies))
+    if any(tally.accepted for tally in tallies):
+        change.maxima[health_series("delay_ms.max", tenant=tenant)] = max(tally.delay_max_ms for tally in tallies)
 
 
 def _sum(into: dict[Series, int], counts: dict[Series, int]) -> None:

@@ -4,20 +4,23 @@
 event. Numbers refer to the tenant's definitions (arms, points, predicates, tags in their order): bytes can be read
 only with the definitions that they were written with, which is why snapshots hold those too (state.py). Masks that
 need more than 63 bits, which msgpack has not, are written as hexadecimal text.
+
+A session is put to rest at every snapshot, and mostly comes back for one more event at the end: so the events of its
+tail stay packed, `folded`, and the new ones are put behind them.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from monitor.timeline import Visit
 from monitor.visits import Entry, Program, State
 
 _TIME_BYTES = 8
 
-_PackedState = tuple[Any, tuple[int, ...], list[Any], dict[int, int]]
+_PackedState = tuple[Any, tuple[int, ...], tuple[Any, ...], dict[int, int]]
 _PackedEntry = tuple[int, str, Any, Any, int, tuple[int, ...], tuple[int, ...]]
 
 
@@ -25,14 +28,29 @@ class _Packed(Struct, array_like=True, gc=False):
     span_ms: int
     ids: bytes
     state: _PackedState
-    base: _PackedState | None
-    tail: list[_PackedEntry]
+    base: Raw
+    tail: Raw
     earlier: bytes | None
+
+
+_FIXARRAY, _ARRAY_16, _ARRAY_32 = 0x90, 0xDC, 0xDD
+_NOTHING = Raw(msgspec.msgpack.encode(None))
 
 
 def last_ms(session: bytes) -> int:
     """The time of the session's last event."""
     return int.from_bytes(session[:_TIME_BYTES], "big")
+
+
+class _Folded(Struct, gc=False, eq=False):
+    """Entries of a tail as a msgpack array, and the state before them."""
+
+    packer: "Packer"
+    base: Raw
+    tail: Raw
+
+    def unfolded(self, first_ms: int) -> tuple[list[Entry], State]:
+        return self.packer.unfolded(self.base, self.tail, first_ms)
 
 
 class Packer:
@@ -42,48 +60,61 @@ class Packer:
         self._program = program
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(_Packed).decode
-        wide = program.bits > 63
-        self._out: Callable[[int], Any] = hex if wide else int
-        self._in: Callable[[Any], int] = (lambda text: int(text, 16)) if wide else int
+        self._decode_tail = msgspec.msgpack.Decoder(list[_PackedEntry]).decode
+        self._decode_state = msgspec.msgpack.Decoder(_PackedState).decode
+        self._wide = program.bits > 63
+        self._out: Callable[[int], Any] = hex if self._wide else int
+        self._in: Callable[[Any], int] = (lambda text: int(text, 16)) if self._wide else int
 
     def pack(self, session: Visit) -> bytes:
         """The session as bytes."""
-        first_ms = session.first_ms
+        first_ms, folded = session.first_ms, session.folded
+        tail = self._encode([self._pack_entry(entry, first_ms) for entry in session.tail])
+        base = _NOTHING
+        if isinstance(folded, _Folded):
+            base, tail = folded.base, _joined(bytes(folded.tail), tail)
+        elif session.tail:
+            base = Raw(self._encode(self._pack_state(session.state_before(0, self._program))))
         packed = _Packed(
             session.last_ms - first_ms,
             session.ids,
             self._pack_state(session.state),
-            self._pack_state(session.state_before(0, self._program)) if session.tail else None,
-            [self._pack_entry(entry, first_ms) for entry in session.tail],
+            base,
+            Raw(tail),
             self.pack(session.earlier) if session.earlier is not None else None,
         )
         return session.last_ms.to_bytes(_TIME_BYTES, "big") + self._encode(packed)
 
     def unpack(self, data: bytes) -> Visit:
-        """The session that these bytes are of."""
+        """The session that these bytes are of, its tail folded."""
         packed = self._decode(memoryview(data)[_TIME_BYTES:])
         last = last_ms(data)
-        first_ms = last - packed.span_ms
-        before: list[State | None] = [None] * len(packed.tail)
-        if packed.base is not None:
-            before[0] = self._unpack_state(packed.base)
         return Visit(
-            first_ms,
+            last - packed.span_ms,
             last,
             packed.ids,
             self._unpack_state(packed.state),
-            [self._unpack_entry(entry, first_ms) for entry in packed.tail],
-            before,
-            None,
-            self.unpack(packed.earlier) if packed.earlier is not None else None,
+            [],
+            [],
+            _Folded(self, packed.base, packed.tail) if packed.base != _NOTHING else None,
+            earlier=self.unpack(packed.earlier) if packed.earlier is not None else None,
         )
 
+    def unfolded(self, base: Raw, tail: Raw, first_ms: int) -> tuple[list[Entry], State]:
+        """The entries of a packed tail, and the state before them."""
+        entries = [self._unpack_entry(entry, first_ms) for entry in self._decode_tail(tail)]
+        return entries, self._unpack_state(self._decode_state(base))
+
     def _pack_state(self, state: State) -> _PackedState:
-        return self._out(state.seen), state.counts, [self._out(code) for code in state.codes], state.sums
+        if self._wide:
+            return hex(state.seen), state.counts, tuple([hex(code) for code in state.codes]), state.sums
+        return state.seen, state.counts, state.codes, state.sums
 
     def _unpack_state(self, packed: _PackedState) -> State:
         seen, counts, codes, sums = packed
-        return State(self._in(seen), counts, tuple([self._in(code) for code in codes]), sums)
+        if self._wide:
+            seen, codes = int(seen, 16), tuple([int(code, 16) for code in codes])
+        return State(seen, counts, codes, sums)
 
     def _pack_entry(self, entry: Entry, first_ms: int) -> _PackedEntry:
         kind = entry.kind
@@ -95,3 +126,26 @@ class Packer:
         return Entry(
             first_ms + time, event_id, self._program.kind_of(self._in(points), self._in(clauses)), tags, arms, values
         )
+
+
+def _joined(first: bytes, second: bytes) -> bytes:
+    """Two msgpack arrays as one."""
+    (count, at), (more, more_at) = _array(first), _array(second)
+    return _array_header(count + more) + first[at:] + second[more_at:]
+
+
+def _array(data: bytes) -> tuple[int, int]:
+    """How many elements an array has, and where the first begins (msgpack: fixarray, array 16, array 32)."""
+    kind = data[0]
+    if kind < _ARRAY_16:
+        return kind - _FIXARRAY, 1
+    size = 2 if kind == _ARRAY_16 else 4
+    return int.from_bytes(data[1 : 1 + size], "big"), 1 + size
+
+
+def _array_header(count: int) -> bytes:
+    if count < 16:
+        return bytes([_FIXARRAY + count])
+    if count < 2**16:
+        return bytes([_ARRAY_16]) + count.to_bytes(2, "big")
+    return bytes([_ARRAY_32]) + count.to_bytes(4, "big")

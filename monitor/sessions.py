@@ -15,7 +15,7 @@ import xxhash
 
 from monitor import timeline
 from monitor.definitions import Limits, Tenant
-from monitor.events import Decoder, Event, Note, Reason, Rejected, event_id
+from monitor.events import Decoder, Event, Note, Reason, Rejected, derived_id
 from monitor.matching import Matcher, mentioned
 from monitor.packing import Packer, last_ms
 from monitor.timeline import ID_BYTES, Correction, Visit
@@ -44,8 +44,16 @@ class Tally:
         self.delay_sum_ms = 0
         self.delay_max_ms = 0
         self.corrections = 0
-        self.rejected: Counter[Reason] = Counter()
-        self.noted: Counter[Note] = Counter()
+        self.rejected: dict[Reason, int] = {}
+        self.noted: dict[Note, int] = {}
+
+    def reject(self, reason: Reason) -> None:
+        """Counts a message that is not accepted."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def note(self, note: Note, times: int = 1) -> None:
+        """Counts what is odd about a message."""
+        self.noted[note] = self.noted.get(note, 0) + times
 
 
 class Measured:
@@ -109,20 +117,36 @@ class Measures:
         return Reason.UNKNOWN_TENANT if well_formed else Reason.BAD_FIELD
 
 
+class _Held:
+    """What a key group holds of one tenant."""
+
+    __slots__ = ("awake", "forgetting", "sessions", "settling", "tally", "tenant")
+
+    def __init__(self, tenant: Measured) -> None:
+        self.tenant = tenant
+        self.sessions: dict[str, Visit | bytes] = {}
+        self.awake: dict[str, Visit] = {}
+        """Those of them that are no bytes."""
+        self.tally: Tally | None = None
+        self.settling: dict[int, list[str]] = {}
+        self.forgetting: dict[int, list[str]] = {}
+        """Minute of a session's last event, as it was when noted -> sessionIds; each session is in one of the two.
+
+        Where to look for what the watermark has passed: to settle it; and once the gap is over too, to forget it.
+        """
+
+
 class SessionGroup:
     """The sessions of one key group."""
 
     def __init__(self, measures: Measures, watermark: Watermark) -> None:
         self.watermark = watermark
-        self.sessions: dict[str, dict[str, Visit | bytes]] = {name: {} for name in measures.tenants}
+        self._held = {name: _Held(tenant) for name, tenant in measures.tenants.items()}
+        self.sessions: Mapping[str, Mapping[str, Visit | bytes]] = {
+            name: held.sessions for name, held in self._held.items()
+        }
         self.tallies: dict[str, Tally] = {}
         """What was changed and counted since the last `take`, by tenant; `unknown` where the tenant is not known."""
-        self._awake: dict[str, dict[str, Visit]] = {name: {} for name in measures.tenants}
-        self._due: dict[int, list[tuple[str, str]]] = {}
-        """Minute of a session's last event, as it was when noted -> (tenant, sessionId).
-
-        Where to look for sessions that can be forgotten.
-        """
         self._measures = measures
         self._gap_ms = measures.limits.session_gap_ms
         self._full_bytes = measures.limits.events_per_visit * ID_BYTES
@@ -130,68 +154,70 @@ class SessionGroup:
     def take(self) -> dict[str, Tally]:
         """The tallies since the last call."""
         tallies, self.tallies = self.tallies, {}
+        for name in tallies.keys() & self._held.keys():
+            self._held[name].tally = None
         return tallies
 
     def feed(self, messages: Iterable[Message]) -> None:
         """Takes in messages in the order of their partition."""
-        decode, tenants, limits = self._measures.decoder.decode, self._measures.tenants, self._measures.limits
+        decode, all_held, limits = self._measures.decoder.decode, self._held, self._measures.limits
         checks_key, lateness_ms, future_ms = self._measures.key_is_session_id, limits.lateness_ms, -limits.future_ms
         settled_ms = self.watermark.value_ms
         for key, value, timestamp_ms in messages:
             event = decode(value)
             if isinstance(event, Rejected):
-                self._tally(event.tenant or NO_TENANT).rejected[event.reason] += 1
+                self._tally(event.tenant or NO_TENANT).reject(event.reason)
                 continue
-            tally = self._tally(event.tenant)
-            tenant = tenants.get(event.tenant)
-            if tenant is None:
-                tally.rejected[self._measures.strangers_fault(event)] += 1
+            held = all_held.get(event.tenant)
+            if held is None:
+                self._tally(NO_TENANT).reject(self._measures.strangers_fault(event))
                 continue
-            arms = tenant.arms(bytes(event.assignments))
+            tally = held.tally or self._tally(event.tenant)
+            arms = held.tenant.arms(bytes(event.assignments))
             if arms is None:
-                tally.rejected[Reason.BAD_FIELD] += 1
+                tally.reject(Reason.BAD_FIELD)
                 continue
             if checks_key and key is not None and key != event.sessionId.encode():
-                tally.noted[Note.KEY_MISMATCH] += 1
+                tally.note(Note.KEY_MISMATCH)
             delay_ms = timestamp_ms - event.time
             if delay_ms < future_ms:
-                tally.rejected[Reason.FUTURE] += 1
+                tally.reject(Reason.FUTURE)
             elif delay_ms > lateness_ms or event.time < settled_ms:
-                tally.rejected[Reason.LATE] += 1
-            elif self._accept(tenant, event, value or b"", arms, tally):
+                tally.reject(Reason.LATE)
+            elif self._accept(held, event, value or b"", arms, tally):
                 tally.accepted += 1
                 tally.delay_sum_ms += delay_ms
                 if delay_ms > tally.delay_max_ms:
                     tally.delay_max_ms = delay_ms
 
-    def _accept(self, tenant: Measured, event: Event, value: bytes, arms: Arms, tally: Tally) -> bool:
+    def _accept(self, held: _Held, event: Event, value: bytes, arms: Arms, tally: Tally) -> bool:
         """Takes an event into its visit, unless that holds it already or is full."""
-        own_id = event_id(event, value)
+        own_id, time_ms = event.eventId or derived_id(value), event.time
         digest = xxhash.xxh3_64_digest(own_id.encode())
-        session, time_ms = self._wake(tenant, event.sessionId), event.time
+        session = held.sessions.get(event.sessionId)
+        if isinstance(session, bytes):
+            session = self._wake(held, event.sessionId, session)
         if session is not None and session.last_ms < time_ms <= session.last_ms + self._gap_ms:
-            if self._refused((session,), digest, tally):
+            suspicious = digest in session.ids or len(session.ids) >= self._full_bytes
+            if suspicious and self._refused((session,), digest, tally):
                 return False
-            entry = self._entry(tenant, event, own_id, arms, tally)
-            session.append(tenant.program, entry, digest, self.watermark.value_ms, tally.plus)
+            entry = self._entry(held.tenant, event, own_id, arms, tally)
+            session.append(held.tenant.program, entry, digest, self.watermark.value_ms, tally.plus)
             return True
         visits = timeline.touching(session, time_ms, self._gap_ms)
         if self._refused(visits, digest, tally):
             return False
-        entry = self._entry(tenant, event, own_id, arms, tally)
-        self._place(tenant, event.sessionId, session, visits, entry, digest, tally)
+        entry = self._entry(held.tenant, event, own_id, arms, tally)
+        self._place(held, event.sessionId, session, visits, entry, digest, tally)
         return True
 
     def _refused(self, visits: Sequence[Visit], digest: bytes, tally: Tally) -> bool:
         """Whether the visits that an event belongs to hold it already, or are full."""
-        held = 0
-        for visit in visits:
-            held += len(visit.ids)
-            if digest in visit.ids and visit.holds(digest):
-                tally.rejected[Reason.DUPLICATE] += 1
-                return True
-        if held >= self._full_bytes:
-            tally.rejected[Reason.VISIT_FULL] += 1
+        if any(visit.holds(digest) for visit in visits):
+            tally.reject(Reason.DUPLICATE)
+            return True
+        if sum(len(visit.ids) for visit in visits) >= self._full_bytes:
+            tally.reject(Reason.VISIT_FULL)
             return True
         return False
 
@@ -204,14 +230,15 @@ class SessionGroup:
             measured = tenant.values(event, kind)
             values = tuple([x or 0 for x in measured])
             if None in measured:
-                tally.noted[Note.BAD_VALUE] += measured.count(None)
+                tally.note(Note.BAD_VALUE, measured.count(None))
         if arms[1]:
-            tally.noted.update(arms[1])
+            for note, times in arms[1].items():
+                tally.note(note, times)
         return Entry(event.time, own_id, kind, symbol.tags, arms[0], values)
 
     def _place(
         self,
-        tenant: Measured,
+        held: _Held,
         session_id: str,
         session: Visit | None,
         visits: Sequence[Visit],
@@ -220,11 +247,11 @@ class SessionGroup:
         tally: Tally,
     ) -> None:
         """Takes in an event that is not simply the next of the session's latest visit."""
-        program, settled_ms = tenant.program, self.watermark.value_ms
+        program, settled_ms = held.tenant.program, self.watermark.value_ms
         if session is None:
             started = timeline.start(program, entry, digest, None, tally.plus)
-            self._due.setdefault(entry.time // 60_000, []).append((tenant.name, session_id))
-            self.sessions[tenant.name][session_id] = self._awake[tenant.name][session_id] = started
+            held.settling.setdefault(entry.time // 60_000, []).append(session_id)
+            held.sessions[session_id] = held.awake[session_id] = started
             return
         others = [v for v in timeline.runs(session) if v not in visits and v.last_ms + self._gap_ms >= settled_ms]
         if visits:
@@ -235,53 +262,76 @@ class SessionGroup:
         else:
             visit = timeline.start(program, entry, digest, None, tally.plus)
         latest = timeline.chained(sorted([visit, *others], key=_first_ms, reverse=True))
-        self.sessions[tenant.name][session_id] = self._awake[tenant.name][session_id] = latest
+        held.sessions[session_id] = held.awake[session_id] = latest
 
-    def _wake(self, tenant: Measured, session_id: str) -> Visit | None:
-        """The session as an object that can be changed; None if there is none."""
-        session = self.sessions[tenant.name].get(session_id)
-        if isinstance(session, bytes):
-            session = tenant.packer.unpack(session)
-            self.sessions[tenant.name][session_id] = self._awake[tenant.name][session_id] = session
-        return session
+    def _wake(self, held: _Held, session_id: str, session: bytes) -> Visit:
+        """The session as an object that can be changed."""
+        woken = held.tenant.packer.unpack(session)
+        held.sessions[session_id] = held.awake[session_id] = woken
+        return woken
 
     def _tally(self, tenant: str) -> Tally:
-        tally = self.tallies.get(tenant)
-        if tally is None:
-            known = tenant if tenant in self._measures.tenants else NO_TENANT
-            tally = self.tallies.setdefault(known, Tally())
-        return tally
+        """The tally of a tenant, `NO_TENANT` if it is not known."""
+        held = self._held.get(tenant)
+        if held is None:
+            return self.tallies.setdefault(NO_TENANT, Tally())
+        if held.tally is None:
+            held.tally = self.tallies[tenant] = Tally()
+        return held.tally
 
     def forget(self) -> None:
-        """Forgets the sessions that no event can reach any more; to be called when the watermark has risen."""
-        settled_ms = self.watermark.value_ms - self._gap_ms
-        for minute in [minute for minute in self._due if (minute + 1) * 60_000 <= settled_ms]:
-            for name, session_id in self._due.pop(minute):
-                session = self.sessions[name][session_id]
-                last = last_ms(session) if isinstance(session, bytes) else session.last_ms
+        """Forgets what no event can reach any more; to be called when the watermark has risen.
+
+        Sessions that ended longer ago than the gap; of the others, the events behind the watermark.
+        """
+        watermark_ms, settled_ms = self.watermark.value_ms, self.watermark.value_ms - self._gap_ms
+        for held in self._held.values():
+            for session_id in [*_due(held.settling, watermark_ms), *_due(held.forgetting, settled_ms)]:
+                last = _last_ms(held.sessions[session_id])
                 if last < settled_ms:
-                    del self.sessions[name][session_id]
-                    self._awake[name].pop(session_id, None)
+                    del held.sessions[session_id]
+                    held.awake.pop(session_id, None)
                 else:
-                    self._due.setdefault(last // 60_000, []).append((name, session_id))
+                    self._settle(held, session_id)
+                    queue = held.forgetting if last < watermark_ms else held.settling
+                    queue.setdefault(last // 60_000, []).append(session_id)
+
+    def _settle(self, held: _Held, session_id: str) -> None:
+        """Forgets the session's events behind the watermark."""
+        session, packer = held.sessions[session_id], held.tenant.packer
+        visit = packer.unpack(session) if isinstance(session, bytes) else session
+        for one in timeline.runs(visit):
+            one.settle(self.watermark.value_ms, held.tenant.program)
+        if isinstance(session, bytes):
+            held.sessions[session_id] = packer.pack(visit)
 
     def pack(self) -> dict[str, dict[str, bytes]]:
         """All sessions as bytes, by tenant and sessionId; those that were awake go to rest."""
-        settled_ms = self.watermark.value_ms
-        for name, awake in self._awake.items():
-            tenant = self._measures.tenants[name]
-            for session_id, session in awake.items():
-                for visit in timeline.runs(session):
-                    visit.settle(settled_ms, tenant.program)
-                self.sessions[name][session_id] = tenant.packer.pack(session)
-            awake.clear()
-        return {name: dict(sessions) for name, sessions in self.sessions.items() if sessions}  # type: ignore[arg-type]
+        for held in self._held.values():
+            pack = held.tenant.packer.pack
+            for session_id, session in held.awake.items():
+                held.sessions[session_id] = pack(session)
+            held.awake.clear()
+        return {name: dict(held.sessions) for name, held in self._held.items() if held.sessions}  # type: ignore[arg-type]
 
     def restore(self, tenant: str, sessions: dict[str, bytes]) -> None:
-        """Takes back what `pack` gave."""
-        self.sessions[tenant].update(sessions)
+        """Takes back what `pack` gave, at the watermark of that moment."""
+        held = self._held[tenant]
+        held.sessions.update(sessions)
         for session_id, session in sessions.items():
-            self._due.setdefault(last_ms(session) // 60_000, []).append((tenant, session_id))
+            minute = last_ms(session) // 60_000
+            queue = held.forgetting if (minute + 1) * 60_000 <= self.watermark.value_ms else held.settling
+            queue.setdefault(minute, []).append(session_id)
+
+
+def _due(queue: dict[int, list[str]], until_ms: int) -> list[str]:
+    """Takes out what was noted for minutes that end by then."""
+    minutes = [minute for minute in queue if (minute + 1) * 60_000 <= until_ms]
+    return [session_id for minute in minutes for session_id in queue.pop(minute)]
+
+
+def _last_ms(session: Visit | bytes) -> int:
+    return last_ms(session) if isinstance(session, bytes) else session.last_ms
 
 
 def _first_ms(visit: Visit) -> int:

@@ -8,11 +8,13 @@ two.
   event is put into its place and the steps from there on are done again; what they contributed before is taken back.
 * Nothing is accepted behind the watermark, so events behind it have their final place: only the state after them is
   kept.
+* A visit that comes back from rest has its earlier events still *folded*: only a late event needs them.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -25,12 +27,20 @@ TAIL_SETTLE = 32
 """Whenever a visit's tail has grown by this many events, those behind the watermark are forgotten."""
 
 
+class Folded(Protocol):
+    """The first events of a tail, as they rest."""
+
+    def unfolded(self, first_ms: int) -> tuple[list[Entry], State]:
+        """These events of a visit that begins at `first_ms`, and the state before them."""
+
+
 class Visit(Struct, gc=False, eq=False):
     """A run of events.
 
     `ids`: 8-byte hashes of all event ids; `state`: after all events; `tail`: the events that a late one could
     precede, in order; `before`: the state before each of the tail (None: to be computed from the one before it);
-    `arms`: those applied last; `earlier`: the session's visit before this one, while an event can still reach it.
+    `folded`: events that come first in the tail; `arms`: those applied last, if known; `earlier`: the session's visit
+    before this one, while an event can still reach it.
     """
 
     first_ms: int
@@ -39,21 +49,31 @@ class Visit(Struct, gc=False, eq=False):
     state: State
     tail: list[Entry]
     before: list[State | None]
+    folded: Folded | None = None
     arms: tuple[int, ...] | None = None
     earlier: "Visit | None" = None
+
+    def unfold(self) -> None:
+        """Makes the tail whole."""
+        if self.folded is not None:
+            entries, state = self.folded.unfolded(self.first_ms)
+            self.tail[:0] = entries
+            self.before[:0] = [state, *[None] * (len(entries) - 1)]
+            self.folded = None
 
     def settle(self, watermark_ms: int, program: Program) -> None:
         """Forgets the events behind the watermark, which nothing can precede any more.
 
         The state before the others stays.
         """
+        self.unfold()
         settled = bisect_left(self.tail, watermark_ms, key=_time)
         if 0 < settled < len(self.tail):
             self.before[settled] = self.state_before(settled, program)
         del self.tail[:settled], self.before[:settled]
 
     def state_before(self, index: int, program: Program) -> State:
-        """The state before the tail's event at `index`, the first of its time."""
+        """The state before the tail's event at `index`, the first of its time; the tail must be whole."""
         known = index
         while (state := self.before[known]) is None:
             known -= 1
@@ -68,11 +88,14 @@ class Visit(Struct, gc=False, eq=False):
 
     def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
         """Takes in an event that is later than all of the visit."""
-        state = self.state
+        state, arms = self.state, entry.arms
         self.tail.append(entry)
         self.before.append(state)
-        self.state = program.step_one(state, entry, out, arms_are_new=entry.arms is not self.arms)
-        self.arms = entry.arms or self.arms
+        if arms and arms is not self.arms:
+            self.arms = arms
+            self.state = program.step_one(state, entry, out, arms_are_new=True)
+        else:
+            self.state = program.step_one(state, entry, out, arms_are_new=False)
         self.ids += digest
         self.last_ms = entry.time
         if not len(self.tail) % TAIL_SETTLE:
@@ -82,7 +105,7 @@ class Visit(Struct, gc=False, eq=False):
 def start(program: Program, entry: Entry, digest: bytes, earlier: Visit | None, out: Contributions) -> Visit:
     """A new visit of one event."""
     state = program.step_one(program.start, entry, out, arms_are_new=True)
-    return Visit(entry.time, entry.time, digest, state, [entry], [program.start], entry.arms or None, earlier)
+    return Visit(entry.time, entry.time, digest, state, [entry], [program.start], None, entry.arms or None, earlier)
 
 
 def runs(session: Visit | None) -> Iterator[Visit]:
@@ -114,16 +137,14 @@ class Correction:
     def apply(self, plus: Contributions, minus: Contributions) -> int:
         """Moves the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
         losses = 0
-        for cell, gained in self.new.ones.items():
-            lost = _cancel(gained, self.old.ones.pop(cell, []))
+        old, new = _by_cell(self.old), _by_cell(self.new)
+        for cell in old.keys() | new.keys():
+            gained = new.get(cell, [])
+            lost = _cancel(gained, old.get(cell, []))
             if gained:
-                plus.ones.setdefault(cell, []).extend(gained)
+                plus.ones.append((cell, tuple(gained)))
             if lost:
-                minus.ones.setdefault(cell, []).extend(lost)
-                losses += len(set(lost))
-        for cell, lost in self.old.ones.items():
-            if lost:
-                minus.ones.setdefault(cell, []).extend(lost)
+                minus.ones.append((cell, tuple(lost)))
                 losses += len(set(lost))
         changed: Counter[tuple[int, int]] = Counter()
         for cell, stem, amount in self.new.amounts:
@@ -132,6 +153,14 @@ class Correction:
             changed[cell, stem] -= amount
         plus.amounts += [(cell, stem, amount) for (cell, stem), amount in changed.items() if amount]
         return losses + sum(amount < 0 for amount in changed.values())
+
+
+def _by_cell(contributions: Contributions) -> dict[int, list[int]]:
+    """The stems that get +1, by cell, one occurrence per +1."""
+    found: dict[int, list[int]] = {}
+    for cell, stems in contributions.ones:
+        found.setdefault(cell, []).extend(stems)
+    return found
 
 
 def _cancel(gained: list[int], lost: list[int]) -> list[int]:
@@ -153,6 +182,7 @@ def insert(
     program: Program, visit: Visit, joined: Visit | None, entry: Entry, digest: bytes, correction: Correction
 ) -> None:
     """Puts an event into its place in `visit`, and with it the later visit that it joins to it, if there is one."""
+    visit.unfold()
     from_here = bisect_left(visit.tail, entry.time, key=_time)
     state = visit.state_before(from_here, program) if from_here < len(visit.tail) else visit.state
     tail = visit.tail[from_here:]
@@ -160,6 +190,7 @@ def insert(
     tail.insert(bisect_left(tail, _order(entry), key=_order), entry)
     visit.ids += digest
     if joined is not None:
+        joined.unfold()
         assert len(joined.ids) == len(joined.tail) * ID_BYTES, "a visit after an accepted event cannot have settled"
         replay(program, program.start, joined.tail, correction.old, [])
         tail += joined.tail

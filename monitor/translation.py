@@ -38,6 +38,7 @@ class _Translation:
 
     def visit(self, visit: Visit) -> Visit:
         """The visit in the new numbers."""
+        visit.unfold()
         return Visit(
             visit.first_ms,
             visit.last_ms,
@@ -45,8 +46,7 @@ class _Translation:
             self._state(visit.state),
             [self._entry(entry) for entry in visit.tail],
             [state and self._state(state) for state in visit.before],
-            None,
-            visit.earlier and self.visit(visit.earlier),
+            earlier=visit.earlier and self.visit(visit.earlier),
         )
 
     def _state(self, state: State) -> State:

@@ -21,7 +21,7 @@ counted in each scope, and flags. Moves (kind of event, code) -> (next code, con
 remembered.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import Struct
@@ -33,7 +33,7 @@ QUALIFIED, CROSSING, CROSSED, COUNTED, COUNTED_FM = 1, 2, 4, 8, 16
 FLAG_BITS = 5
 SCOPES = ("assigned", "fm")
 MOVES_MAX = 65_536
-"""Remembered moves per kind of event; at the bound they are forgotten and computed anew."""
+"""Remembered per kind of event; at the bound they are forgotten and computed anew."""
 TAGS_BITS = 40
 """How many bits of a cell hold the tag combination."""
 
@@ -88,12 +88,14 @@ Gain: TypeAlias = tuple[int, int, int, int]
 """Slot of the sum, position in `Entry.values`, stem of `.sum`, stem of `.sumsq`."""
 Move: TypeAlias = tuple[int, tuple[int, ...], tuple[Gain, ...]]
 """Next code, stems that get +1, sums that grow."""
+Pattern: TypeAlias = tuple[int, tuple[int, ...], tuple[Gain, ...]]
+"""A move of any arm: code without the arm; stems, and slots too, as those of the first arm and experiment."""
 
 
 class Kind:
     """A kind of event: the points it counts for and the rule clauses it meets (masks)."""
 
-    __slots__ = ("clauses", "has_nth", "moves", "points", "refined", "value_points")
+    __slots__ = ("clauses", "has_nth", "moves", "patterns", "points", "refined", "value_points")
 
     def __init__(self, points: int, clauses: int, value_points: tuple[int, ...], *, has_nth: bool) -> None:
         self.points = points
@@ -101,17 +103,18 @@ class Kind:
         self.value_points = value_points
         self.has_nth = has_nth
         self.moves: dict[int, Move] = {}
+        self.patterns: dict[int, Pattern] = {}
         self.refined: dict[tuple[int, ...], tuple[tuple[int, ...], Kind]] = {}
 
 
 class Contributions:
-    """What events contribute: +1 per stem, grouped by *cell* (minute and tag combination), and amounts for the sums."""
+    """What events contribute, by *cell* (minute and tag combination): +1 for stems, and amounts for the sums."""
 
     __slots__ = ("amounts", "ones")
 
     def __init__(self) -> None:
-        self.ones: dict[int, list[int]] = {}
-        """cell -> stems, one occurrence per +1"""
+        self.ones: list[tuple[int, tuple[int, ...]]] = []
+        """(cell, stems that get +1)"""
         self.amounts: list[tuple[int, int, int]] = []
         """(cell, stem, amount)"""
 
@@ -142,9 +145,9 @@ class Program:
         self._experiment_of = [i for i, e in enumerate(tenant.experiments) for _ in e.variations]
         self._kinds: dict[tuple[int, int], Kind] = {}
         self._refined: dict[tuple[int, int, int], Kind] = {}
-        self.stems: list[Stem] = []
-        """Stem by number; numbers hold for this object only."""
-        self._stem_numbers: dict[Stem, int] = {}
+        self._counted = [("crossed", None, "beta"), *_counted(self.point_names)]
+        """What is counted for each arm: (scope, point, part). A stem is one of these of an arm."""
+        self._numbers = {counted: number for number, counted in enumerate(self._counted)}
         self.start = State(0, (0,) * len(self.nth_points), (), {})
 
     def kind(self, met: int) -> Kind:
@@ -167,7 +170,7 @@ class Program:
 
     def step(self, state: State, entries: Sequence[Entry], out: Contributions) -> State:
         """The state after all events of one time, given in order; adds what they contribute to `out`."""
-        seen, counts, sums = state.seen, state.counts, state.sums
+        seen, counts, codes, sums = state.seen, state.counts, state.codes, state.sums
         kinds = []
         for entry in entries:
             kind = entry.kind
@@ -175,48 +178,41 @@ class Program:
                 counts, kind = self._refine(kind, counts)
             kinds.append(kind)
             seen |= kind.clauses
-        codes = list(state.codes)
-        for entry in entries:
-            self._assign(codes, entry.arms)
-        self._qualify(codes, seen)
+            codes = self._assigned(codes, entry.arms)
+        codes = self._qualified(codes, seen)
         for entry, kind in zip(entries, kinds, strict=True):
-            self._cross(codes, entry.arms)
-            sums = self._count(kind, codes, entry, sums, out)
-        return State(seen, counts, tuple(codes), sums)
+            codes, sums = self._count(kind, self._crossing(codes, entry.arms), entry, sums, out)
+        return State(seen, counts, codes, sums)
 
     def step_one(self, state: State, entry: Entry, out: Contributions, *, arms_are_new: bool) -> State:
         """`step` for one event, as nearly always; `arms_are_new`: the event before it did not carry the same."""
-        seen, counts, kind = state.seen, state.counts, entry.kind
-        codes = list(state.codes)
+        seen, counts, codes, kind = state.seen, state.counts, state.codes, entry.kind
         if kind.has_nth:
             counts, kind = self._refine(kind, counts)
-        if arms_are_new and entry.arms and not self._carries(codes, entry.arms):
-            self._assign(codes, entry.arms)
-            self._cross(codes, entry.arms)
-        if arms_are_new or kind.clauses & ~seen:
+        if arms_are_new and not self._carries(codes, entry.arms):
+            codes = self._qualified(self._assigned(codes, entry.arms), seen)
+            codes = self._crossing(codes, entry.arms)
+        if kind.clauses & ~seen:
             seen |= kind.clauses
-            self._qualify(codes, seen)
-        sums = self._count(kind, codes, entry, state.sums, out) if codes else state.sums
-        return State(seen, counts, tuple(codes), sums)
+            codes = self._qualified(codes, seen)
+        codes, sums = self._count(kind, codes, entry, state.sums, out)
+        return State(seen, counts, codes, sums)
 
     def _count(
-        self, kind: Kind, codes: list[int], entry: Entry, sums: dict[int, int], out: Contributions
-    ) -> dict[int, int]:
-        """Lets one event count in every assigned experiment: changes `codes`, returns the sums after it."""
-        moves = kind.moves
+        self, kind: Kind, codes: tuple[int, ...], entry: Entry, sums: dict[int, int], out: Contributions
+    ) -> tuple[tuple[int, ...], dict[int, int]]:
+        """Lets one event count in every assigned experiment: the codes and the sums after it."""
+        known, ones = kind.moves, out.ones
         cell = entry.time // 60_000 << TAGS_BITS | entry.tags
-        ones = out.ones.get(cell)
-        if ones is None:
-            ones = out.ones[cell] = []
-        for i, code in enumerate(codes):
-            move = moves.get(code)
-            if move is None:
-                move = self._move(kind, code)
-            codes[i], stems, gains = move
-            ones += stems
-            if gains:
-                sums = _grow(sums, gains, entry.values, cell, out.amounts)
-        return sums
+        after = []
+        for code in codes:
+            move = known.get(code) or self._move(kind, code)
+            after.append(move[0])
+            if move[1]:
+                ones.append((cell, move[1]))
+                if move[2]:
+                    sums = _grow(sums, move[2], entry.values, cell, out.amounts)
+        return tuple(after), sums
 
     def code(self, parts: Code) -> int:
         """The code of these parts."""
@@ -240,67 +236,86 @@ class Program:
 
     def _move(self, kind: Kind, code: int) -> Move:
         """What an event of this kind does to one experiment's code."""
-        arm, assigned, fm, flags = self.code_parts(code)
-        counted = [assigned, fm]
+        arm, rest = code >> self._arm_shift, code & (1 << self._arm_shift) - 1
+        after, stems, gains = kind.patterns.get(rest) or self._pattern(kind, rest)
+        first, slot = arm * len(self._counted), self.slot(self._experiment_of[arm], 0, 0)
+        if len(kind.moves) >= MOVES_MAX:
+            kind.moves.clear()
+        move = kind.moves[code] = (
+            arm << self._arm_shift | after,
+            tuple([first + stem for stem in stems]),
+            tuple([(slot + s, position, first + total, first + square) for s, position, total, square in gains]),
+        )
+        return move
+
+    def _pattern(self, kind: Kind, rest: int) -> Pattern:
+        """What an event of this kind does to a code, whatever its arm."""
+        _, assigned, fm, flags = self.code_parts(rest)
+        counted, number = [assigned, fm], self._numbers
         stems: list[int] = []
         gains: list[Gain] = []
         if flags & CROSSING:
-            stems.append(self._stem(arm, "crossed", None, "beta"))
+            stems.append(number["crossed", None, "beta"])
             flags = flags & ~CROSSING | CROSSED
         for s, (scope, flag) in enumerate(zip(SCOPES, (COUNTED, COUNTED_FM), strict=True)):
             if scope == "fm" and not flags & QUALIFIED:
                 continue
             if not flags & flag:
-                stems.append(self._stem(arm, scope, None, "beta"))
+                stems.append(number[scope, None, "beta"])
                 flags |= flag
             for p in _bits(kind.points):
-                stems.append(self._stem(arm, scope, p, None))
+                name = self.point_names[p]
+                stems.append(number[scope, name, None])
                 if not counted[s] >> p & 1:
-                    stems.append(self._stem(arm, scope, p, "beta"))
+                    stems.append(number[scope, name, "beta"])
                     counted[s] |= 1 << p
                 if p in kind.value_points:
-                    slot = self.slot(self._experiment_of[arm], s, p)
-                    sum_stems = self._stem(arm, scope, p, "sum"), self._stem(arm, scope, p, "sumsq")
-                    gains.append((slot, kind.value_points.index(p), *sum_stems))
-        if len(kind.moves) >= MOVES_MAX:
-            kind.moves.clear()
-        move = kind.moves[code] = self.code(Code(arm, counted[0], counted[1], flags)), tuple(stems), tuple(gains)
-        return move
+                    sums = number[scope, name, "sum"], number[scope, name, "sumsq"]
+                    gains.append((self.slot(0, s, p), kind.value_points.index(p), *sums))
+        if len(kind.patterns) >= MOVES_MAX:
+            kind.patterns.clear()
+        after = self.code(Code(0, counted[0], counted[1], flags))
+        pattern = kind.patterns[rest] = after, tuple(stems), tuple(gains)
+        return pattern
+
+    def stem(self, number: int) -> Stem:
+        """The stem of this number; numbers hold for this object only."""
+        arm, counted = divmod(number, len(self._counted))
+        experiment, variation = self._arms[arm]
+        scope, point, part = self._counted[counted]
+        return Stem(experiment, scope, variation, point, part)
 
     def _arm(self, code: int) -> int:
         return code >> self._arm_shift
 
-    def _stem(self, arm: int, scope: str, point: int | None, part: str | None) -> int:
-        experiment, variation = self._arms[arm]
-        stem = Stem(experiment, scope, variation, None if point is None else self._points[point].name, part)
-        number = self._stem_numbers.setdefault(stem, len(self.stems))
-        if number == len(self.stems):
-            self.stems.append(stem)
-        return number
-
-    def _carries(self, codes: list[int], arms: tuple[int, ...]) -> bool:
+    def _carries(self, codes: tuple[int, ...], arms: tuple[int, ...]) -> bool:
         """Whether the arms are just those of the visit, as nearly always: nothing to assign, nothing crossed."""
         shift = self._arm_shift
         return len(codes) == len(arms) and all([code >> shift == arm for code, arm in zip(codes, arms, strict=True)])
 
-    def _assign(self, codes: list[int], arms: tuple[int, ...]) -> None:
-        """Adds a code for each experiment that the visit was not yet assigned to."""
+    def _assigned(self, codes: tuple[int, ...], arms: tuple[int, ...]) -> tuple[int, ...]:
+        """With a code for each experiment that the visit was not yet assigned to."""
         assigned = {self._experiment_of[self._arm(code)] for code in codes}
-        codes += [arm << self._arm_shift for arm in arms if self._experiment_of[arm] not in assigned]
+        return codes + tuple([arm << self._arm_shift for arm in arms if self._experiment_of[arm] not in assigned])
 
-    def _cross(self, codes: list[int], arms: tuple[int, ...]) -> None:
-        """Marks each experiment of which the event carries another variation than the visit's."""
+    def _crossing(self, codes: tuple[int, ...], arms: tuple[int, ...]) -> tuple[int, ...]:
+        """With a mark at each experiment of which the event carries another variation than the visit's."""
         carried = {self._experiment_of[arm]: arm for arm in arms}
-        for i, code in enumerate(codes):
-            arm = self._arm(code)
-            if carried.get(self._experiment_of[arm], arm) != arm and not code & CROSSED:
-                codes[i] = code | CROSSING
+        return tuple([code | CROSSING if self._crosses(code, carried) else code for code in codes])
 
-    def _qualify(self, codes: list[int], seen: int) -> None:
-        """Marks each experiment whose rule is met by now."""
-        for i, code in enumerate(codes):
-            if not code & QUALIFIED and self.clauses.rules[self._experiment_of[self._arm(code)]](seen):
-                codes[i] = code | QUALIFIED
+    def _crosses(self, code: int, carried: Mapping[int, int]) -> bool:
+        arm = self._arm(code)
+        return carried.get(self._experiment_of[arm], arm) != arm and not code & CROSSED
+
+    def _qualified(self, codes: tuple[int, ...], seen: int) -> tuple[int, ...]:
+        """With a mark at each experiment whose rule is met by now."""
+        rules, experiment_of, shift = self.clauses.rules, self._experiment_of, self._arm_shift
+        return tuple(
+            [
+                code | QUALIFIED if not code & QUALIFIED and rules[experiment_of[code >> shift]](seen) else code
+                for code in codes
+            ]
+        )
 
     def _refine(self, kind: Kind, counts: tuple[int, ...]) -> tuple[tuple[int, ...], Kind]:
         """Applies `nth`.
@@ -358,6 +373,15 @@ def _grow(
             amounts.append((cell, sum_stem, x))
             amounts.append((cell, sumsq_stem, x * (2 * s + x)))
     return grown
+
+
+def _counted(points: Sequence[str]) -> Iterator[tuple[str, str | None, str | None]]:
+    """(scope, point, part) of all that is counted for an arm that a visit is assigned to."""
+    for scope in SCOPES:
+        yield scope, None, "beta"
+        for point in points:
+            for part in (None, "beta", "sum", "sumsq"):
+                yield scope, point, part
 
 
 def _bits(mask: int) -> Iterator[int]:

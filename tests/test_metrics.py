@@ -179,12 +179,12 @@ def test_the_series_of_health() -> None:
 
 def test_what_a_tally_counts() -> None:
     """Each counter of the contract under its name, and none where nothing was counted."""
-    assert counts_of("uswm", Tally()) == {}
+    assert counts_of("uswm", [Tally()]) == {}
     tally = Tally()
     tally.accepted, tally.delay_sum_ms, tally.corrections = 2, 7_000, 3
     tally.rejected[Reason.NOT_JSON] = 4
     tally.noted[Note.BAD_VALUE] = 5
-    assert counts_of("uswm", tally) == {
+    assert counts_of("uswm", [tally]) == {
         "monitor.events|tenant=uswm": 2,
         "monitor.rejected|tenant=uswm|reason=not_json": 4,
         "monitor.noted|tenant=uswm|reason=bad_value": 5,
@@ -199,7 +199,7 @@ def test_a_good_value_is_not_noted() -> None:
     core = Core(shop())
     arriving = message(0, None, event="order", attributes={"total": 1})
     core.group.feed([(arriving.key, arriving.value, arriving.timestamp)])
-    assert "monitor.noted|tenant=uswm|reason=bad_value" not in counts_of("uswm", core.group.take()["uswm"])
+    assert "monitor.noted|tenant=uswm|reason=bad_value" not in counts_of("uswm", [core.group.take()["uswm"]])
 
 
 def fed() -> dict[int, Deltas]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from monitor import timeline
 from monitor.definitions import Limits
-from monitor.events import Decoder, Event, Reason, Rejected, event_id
+from monitor.events import Decoder, Event, Reason, Rejected, derived_id
 from monitor.explain.rules import Moment
 from monitor.matching import scalar
 from monitor.metrics import Deltas, SeriesTable, regroup
@@ -141,7 +141,7 @@ def judged(measures: Measures, tenant: str, session_id: str, arrivals: Sequence[
                 replace(seen, why=_why_not_decoded(event.reason, record.value, measures.limits)), None, None, {}
             )
             continue
-        own_id = event_id(event, record.value or b"")
+        own_id = event.eventId or derived_id(record.value or b"")
         why = _why(reason, event, own_id, record.timestamp_ms, group, accepted.get(own_id, []), measures.limits)
         seen = _with_event(replace(seen, why=why), event, own_id, measures.decoder)
         if reason is not None:
