@@ -4,9 +4,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-bench
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help run test faults soak lint format lock servers clean
+.PHONY: help run test faults soak bench bench-quick lint format lock servers clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +24,13 @@ faults: $(READY) ## Play SEEDS=20 scenarios of faults, each from a seed of its o
 soak: $(READY) ## Run the job under load for MINUTES=10 and hold memory, files and lag against bounds
 	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
+bench: $(READY) $(PEERS)/.ready ## Measure everything, beside the peers: about an hour
+	BENCH_SPARK_PYTHON=$(PEERS)/bin/python $(BIN)/python -m bench.run $(ARGS)
+	$(BIN)/python -m pytest bench/test_pure.py
+
+bench-quick: $(READY) ## Measure most of it, smaller: about 2 minutes
+	$(BIN)/python -m bench.run --quick $(ARGS)
+
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,12 +45,14 @@ lock: $(READY) ## Pin the newest dependencies that fit pyproject.toml
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile --group pyproject.toml:bench --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-bench.lock
 
 servers: $(READY) ## Run a real Kafka and KairosDB in the foreground (needs Java 17 and Maven); Ctrl-C stops them
 	@$(BIN)/python tests/servers.py run
 
 clean: ## Remove the environment and what `make run` has stored
-	rm -rf $(VENV) var
+	rm -rf $(VENV) $(PEERS) var
 
 # The first suitable interpreter makes the environment; requirements.lock pins it, hashes and all.
 $(READY): requirements.lock pyproject.toml
@@ -58,4 +68,10 @@ $(READY): requirements.lock pyproject.toml
 	[ -x $(BIN)/python ] && $(BIN)/python -c '$(SUITABLE)' || $$found -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the peers of the benchmarks need is large, and nothing that the monitor needs.
+$(PEERS)/.ready: requirements-bench.lock $(READY)
+	@[ -x $(PEERS)/bin/python ] || $(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from monitor import state_cli, traffic_cli
 from monitor import store as embedded
 from monitor.config import load
+from monitor.console import OUT, faults_told
 from monitor.explain import command as explain_cli
 from monitor.faults import ConfigError
 from monitor.matching import TagSets
@@ -19,25 +19,18 @@ from monitor.running import run as run_all
 from monitor.settings import Settings
 from monitor.verify import command as verify_cli
 
-FAULT = 2
-
 app = typer.Typer(no_args_is_help=True, help="Real-time monitor of A/B experiments.", pretty_exceptions_enable=False)
 for commands in (traffic_cli, verify_cli, explain_cli, state_cli):
     app.add_typer(commands.app)
-
-_OUT, _ERR = Console(), Console(stderr=True)
 
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="The configuration file.")]) -> None:
     """Checks a configuration and shows what it would measure."""
-    try:
+    with faults_told(ConfigError):
         settings = load(file)
-    except ConfigError as error:
-        _ERR.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(FAULT) from None
-    _OUT.print(_summary(settings))
-    _OUT.print(f"{file} is right", markup=False, highlight=False)
+    OUT.print(_summary(settings))
+    OUT.print(f"{file} is right", markup=False, highlight=False)
 
 
 def _summary(settings: Settings) -> Table:
@@ -70,10 +63,8 @@ def store(
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
 ) -> None:
     """Runs the embedded store, which speaks KairosDB's REST API."""
-    try:
+    with faults_told(embedded.StoreError):
         embedded.serve(path, host, port)
-    except embedded.StoreError as error:
-        _fail(error)
 
 
 @app.command()
@@ -88,15 +79,8 @@ def run(
     ] = None,
 ) -> None:
     """Runs the store and the job, with recovery, on simulated traffic, and shows it live. Ctrl-C stops all."""
-    try:
+    with faults_told(RunError, ConfigError):
         run_all(config, folder, port, rate, seed, incident or [])
-    except (RunError, ConfigError) as error:
-        _fail(error)
-
-
-def _fail(error: Exception) -> None:
-    _ERR.print(f"monitor: {error}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(FAULT) from None
 
 
 if __name__ == "__main__":

@@ -169,9 +169,10 @@ class Matcher:
             if len(known) >= SIGNATURES_MAX:
                 known.clear()
             symbol = known[values] = self._judge(event.event, exact, values)
-        for i, boolean in symbol.booleans:
-            if (type(values[i]) is bool) is not boolean:
-                return self._judge(event.event, exact)
+        if symbol.booleans:
+            for i, boolean in symbol.booleans:
+                if (type(values[i]) is bool) is not boolean:
+                    return self._judge(event.event, exact)
         return symbol
 
     def _judge(self, event: str, values: Sequence[Any], signature: Sequence[Any] = ()) -> Symbol:

@@ -67,17 +67,17 @@ class Measured:
         self._decoder = decoder
         self._points = tenant.points
         self._experiments = {experiment.name for experiment in tenant.experiments}
-        self._arms: dict[bytes, Arms | None] = {}
+        self.known_arms: dict[bytes, Arms] = {}
+        """What `arms` has found so far."""
 
     def arms(self, text: bytes) -> Arms | None:
         """What the JSON text of an event's assignments says; None if it is a bad field."""
-        try:
-            return self._arms[text]
-        except KeyError:
-            if len(self._arms) >= ASSIGNMENTS_MAX:
-                self._arms.clear()
-            known = self._arms[text] = self._read(text)
-            return known
+        arms = self._read(text)
+        if arms is not None:
+            if len(self.known_arms) >= ASSIGNMENTS_MAX:
+                self.known_arms.clear()
+            self.known_arms[text] = arms
+        return arms
 
     def _read(self, text: bytes) -> Arms | None:
         assignments = self._decoder.assignments(text)
@@ -173,7 +173,8 @@ class SessionGroup:
                 self._tally(NO_TENANT).reject(self._measures.strangers_fault(event))
                 continue
             tally = held.tally or self._tally(event.tenant)
-            arms = held.tenant.arms(bytes(event.assignments))
+            text = bytes(event.assignments)
+            arms = held.tenant.known_arms.get(text) or held.tenant.arms(text)
             if arms is None:
                 tally.reject(Reason.BAD_FIELD)
                 continue
@@ -204,8 +205,8 @@ class SessionGroup:
             entry = self._entry(held.tenant, event, own_id, arms, tally)
             session.append(held.tenant.program, entry, digest, self.watermark.value_ms, tally.plus)
             return True
-        visits = timeline.touching(session, time_ms, self._gap_ms)
-        if self._refused(visits, digest, tally):
+        visits = timeline.touching(session, time_ms, self._gap_ms) if session is not None else []
+        if visits and self._refused(visits, digest, tally):
             return False
         entry = self._entry(held.tenant, event, own_id, arms, tally)
         self._place(held, event.sessionId, session, visits, entry, digest, tally)
@@ -253,14 +254,18 @@ class SessionGroup:
             held.settling.setdefault(entry.time // 60_000, []).append(session_id)
             held.sessions[session_id] = held.awake[session_id] = started
             return
+        correction = Correction()
+        match visits:
+            case []:
+                visit = timeline.start(program, entry, digest, None, correction.new)
+            case [visit]:
+                timeline.insert(program, visit, entry, digest, correction)
+            case [later, visit]:
+                timeline.join(program, visit, later, entry, digest, correction)
+        tally.corrections += correction.apply(tally.plus, tally.minus)
+        if visit is session and visit.earlier is None:
+            return
         others = [v for v in timeline.runs(session) if v not in visits and v.last_ms + self._gap_ms >= settled_ms]
-        if visits:
-            visit, joined = visits[-1], visits[0] if len(visits) == 2 else None
-            correction = Correction()
-            timeline.insert(program, visit, joined, entry, digest, correction)
-            tally.corrections += correction.apply(tally.plus, tally.minus)
-        else:
-            visit = timeline.start(program, entry, digest, None, tally.plus)
         latest = timeline.chained(sorted([visit, *others], key=_first_ms, reverse=True))
         held.sessions[session_id] = held.awake[session_id] = latest
 

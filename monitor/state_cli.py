@@ -1,26 +1,22 @@
 """`monitor state`: shows what a recovery store holds. A fault is one message on stderr and exit status 2."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
 from monitor.config import load
+from monitor.console import OUT, faults_told, moment
 from monitor.faults import ConfigError
 from monitor.inspecting import Contents, TenantState, inspect
 from monitor.lifecycle import JobError
 
 app = typer.Typer(no_args_is_help=True)
 
-FAULT = 2
 UNKNOWN = "-"
-
-_OUT, _ERR = Console(), Console(stderr=True)
 
 
 @app.command()
@@ -32,20 +28,17 @@ def state(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Shows what a recovery store holds: positions, watermark, live visits, totals, size. Safe while a job runs."""
-    try:
+    with faults_told(JobError, ConfigError):
         contents = inspect(directory, None if config is None else load(config).compiled_tenants())
-    except (JobError, ConfigError) as error:
-        _ERR.print(f"monitor: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(FAULT) from None
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(contents)))
         return
     for line in _summary(contents):
-        _OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in (_partitions(contents), _tenants(contents), _files(contents)):
-        _OUT.print(table)
+        OUT.print(table)
     for line in _compared(contents.tenants):
-        _OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(contents: Contents) -> list[str]:
@@ -121,4 +114,4 @@ def _moment(time_ms: int | None) -> str:
     """A time in UTC, to the second."""
     if time_ms is None:
         return UNKNOWN
-    return datetime.fromtimestamp(time_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return moment(time_ms)

@@ -136,6 +136,10 @@ class Correction:
 
     def apply(self, plus: Contributions, minus: Contributions) -> int:
         """Moves the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
+        if not (self.old.ones or self.old.amounts):
+            plus.ones += self.new.ones
+            plus.amounts += self.new.amounts
+            return 0
         losses = 0
         old, new = _by_cell(self.old), _by_cell(self.new)
         for cell in old.keys() | new.keys():
@@ -178,28 +182,44 @@ def _cancel(gained: list[int], lost: list[int]) -> list[int]:
     return left_over
 
 
-def insert(
-    program: Program, visit: Visit, joined: Visit | None, entry: Entry, digest: bytes, correction: Correction
-) -> None:
-    """Puts an event into its place in `visit`, and with it the later visit that it joins to it, if there is one."""
+def insert(program: Program, visit: Visit, entry: Entry, digest: bytes, correction: Correction) -> None:
+    """Puts an event into its place in a visit.
+
+    The steps from there on are done again up to where the visit comes to the state that it had come to before.
+    """
     visit.unfold()
-    from_here = bisect_left(visit.tail, entry.time, key=_time)
-    state = visit.state_before(from_here, program) if from_here < len(visit.tail) else visit.state
-    tail = visit.tail[from_here:]
-    replay(program, state, tail, correction.old, [])
-    tail.insert(bisect_left(tail, _order(entry), key=_order), entry)
+    tail, before = visit.tail, visit.before
+    at = bisect_left(tail, entry.time, key=_time)
+    old = new = visit.state_before(at, program) if at < len(tail) else visit.state
+    end = _end_of_time(tail, at) if at < len(tail) and tail[at].time == entry.time else at
+    known: list[State | None] = []
+    old = replay(program, old, tail[at:end], correction.old, [])
+    new = replay(program, new, sorted([*tail[at:end], entry], key=_order), correction.new, known)
+    while end < len(tail) and new != old:
+        here, end = end, _end_of_time(tail, end)
+        old = replay(program, old, tail[here:end], correction.old, [])
+        new = replay(program, new, tail[here:end], correction.new, known)
+    before[at:end] = known
+    tail.insert(bisect_left(tail, _order(entry), lo=at, key=_order), entry)
+    if end == len(tail) - 1:
+        visit.state = new
     visit.ids += digest
-    if joined is not None:
-        joined.unfold()
-        assert len(joined.ids) == len(joined.tail) * ID_BYTES, "a visit after an accepted event cannot have settled"
-        replay(program, program.start, joined.tail, correction.old, [])
-        tail += joined.tail
-        visit.ids += joined.ids
-    before: list[State | None] = []
-    visit.state = replay(program, state, tail, correction.new, before)
-    visit.tail[from_here:], visit.before[from_here:] = tail, before
     visit.first_ms = min(visit.first_ms, entry.time)
-    visit.last_ms = visit.tail[-1].time
+    visit.last_ms = tail[-1].time
+    visit.arms = None
+
+
+def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: bytes, correction: Correction) -> None:
+    """Puts an event behind the events of a visit, and those of a later one that it joins to it behind that."""
+    later.unfold()
+    assert len(later.ids) == len(later.tail) * ID_BYTES, "a visit after an accepted event cannot have settled"
+    visit.unfold()
+    replay(program, program.start, later.tail, correction.old, [])
+    added = [entry, *later.tail]
+    visit.state = replay(program, visit.state, added, correction.new, visit.before)
+    visit.tail += added
+    visit.ids += digest + later.ids
+    visit.last_ms = later.last_ms
     visit.arms = None
 
 
@@ -212,9 +232,7 @@ def replay(
     """
     at, arms = 0, None
     while at < len(entries):
-        end = at + 1
-        while end < len(entries) and entries[end].time == entries[at].time:
-            end += 1
+        end = _end_of_time(entries, at)
         before.append(state)
         if end == at + 1:
             entry = entries[at]
@@ -225,6 +243,14 @@ def replay(
             state, arms = program.step(state, entries[at:end], out), None
         at = end
     return state
+
+
+def _end_of_time(entries: Sequence[Entry], at: int) -> int:
+    """Where the events of the same time as the one at `at` end."""
+    end, time = at + 1, entries[at].time
+    while end < len(entries) and entries[end].time == time:
+        end += 1
+    return end
 
 
 def _time(entry: Entry) -> int:

@@ -10,7 +10,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor import recorded
 from monitor.config import load
+from monitor.console import ERR, OUT, faults_told, moment
 from monitor.faults import ConfigError
 from monitor.recorded import Record
 from monitor.simulate import DEFAULT_RATE, KINDS, RATE_MAX, Incident, Message, Traffic, Truth, parse_incident, truth
@@ -34,10 +34,6 @@ from monitor.simulate.topic import Publisher, TopicError, partitions_of, read_to
 
 app = typer.Typer(no_args_is_help=True)
 
-FAULT = 2
-INTERRUPTED = 130
-
-_OUT, _ERR = Console(), Console(stderr=True)
 _LOG_START = "2026-01-05T12:00:00Z"
 _SHOW_EVERY = 500
 _SHORTEST_WAIT_S = 0.002
@@ -211,17 +207,9 @@ class _Tally:
         return self.last_ms - self.first_ms
 
 
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Says what went wrong in one line, and ends the command."""
-    try:
-        yield
-    except (TopicError, recorded.RecordedLogError, TruthError, ConfigError, OSError) as fault:
-        _ERR.print(f"error: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(FAULT) from fault
-    except KeyboardInterrupt as interrupt:
-        _ERR.print("interrupted", style="red")
-        raise typer.Exit(INTERRUPTED) from interrupt
+def _faults() -> AbstractContextManager[None]:
+    """Tells what can go wrong with topics, logs and what is asked for."""
+    return faults_told(TopicError, recorded.RecordedLogError, TruthError, ConfigError, OSError)
 
 
 def _counting(path: Path) -> Callable[[_Rows], Truth]:
@@ -337,7 +325,7 @@ def _shown(
         BarColumn(),
         TextColumn("{task.fields[messages]:,} messages"),
         TimeElapsedColumn(),
-        console=_ERR,
+        console=ERR,
         transient=True,
     )
     with progress:
@@ -351,19 +339,15 @@ def _shown(
 
 def _say(tally: _Tally, partitions: int, *places: str) -> None:
     took_s = time.monotonic() - tally.began_at
-    span = f"{_moment(tally.first_ms)} to {_moment(tally.last_ms)}" if tally.messages else "empty"
+    span = f"{moment(tally.first_ms)} to {moment(tally.last_ms)}" if tally.messages else "empty"
     to = f" -> {', '.join(places)}" if places else ""
-    _OUT.print(
+    OUT.print(
         f"{tally.messages:,} messages in {partitions} partitions, {span}{to}; "
         f"{took_s:.1f} s, {tally.messages / max(took_s, 0.001):,.0f} messages/s",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _now_ms() -> int:
@@ -374,4 +358,4 @@ def _give_truth(totals: Truth, show: bool, path: Path | None) -> None:
     if path is not None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(totals._asdict(), order="sorted")) + b"\n")
     if show:
-        _OUT.print(*truth_tables(totals), sep="\n")
+        OUT.print(*truth_tables(totals), sep="\n")

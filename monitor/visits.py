@@ -48,7 +48,7 @@ class Stem(NamedTuple):
     part: str | None
 
 
-class State(Struct, frozen=True, gc=False, eq=False):
+class State(Struct, frozen=True, gc=False):
     """All that later contributions of a visit depend on.
 
     `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n); `codes`:
@@ -188,7 +188,7 @@ class Program:
         """`step` for one event, as nearly always; `arms_are_new`: the event before it did not carry the same."""
         seen, counts, codes, kind = state.seen, state.counts, state.codes, entry.kind
         if kind.has_nth:
-            counts, kind = self._refine(kind, counts)
+            counts, kind = kind.refined.get(counts) or self._refine(kind, counts)
         if arms_are_new and not self._carries(codes, entry.arms):
             codes = self._qualified(self._assigned(codes, entry.arms), seen)
             codes = self._crossing(codes, entry.arms)

@@ -21,7 +21,7 @@ SHOP = Path(__file__).parent.parent / "examples/shop/monitor.toml"
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that breaks no line."""
-    monkeypatch.setattr(cli, "_OUT", Console(width=200))
+    monkeypatch.setattr(cli, "OUT", Console(width=200))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from monitor.explain import messages as explain_messages
 from monitor.explain.messages import gather, seconds
 from monitor.explain.rules import ordinal, predicate_words
 from monitor.explain.session import Amount, Explanation, explain
-from monitor.explain.tables import ENDS, moment
+from monitor.explain.tables import ENDS, instant
 from monitor.recorded import Record
 from monitor.settings import PredicateTable
 from monitor.simulate.topic import Publisher
@@ -39,7 +39,7 @@ MIN = MINUTE_MS
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that breaks no line, and no configuration from outside."""
-    monkeypatch.setattr(explain_cli, "_OUT", Console(width=300))
+    monkeypatch.setattr(explain_cli, "OUT", Console(width=300))
     monkeypatch.delenv("MONITOR_CONFIG", raising=False)
 
 
@@ -156,12 +156,12 @@ def test_what_people_read(tmp_path: Path) -> None:
         12: f"future: happened {seconds(2**53 - 1 - BASE_MS - 16 * MIN)} after it arrived, allowed 60 s",
     }
     assert rows[12][1] == f"{2**53 - 1} ms"
-    assert rows[8][1:5] == [f"{moment(BASE_MS + 15 * MIN + 250)}", r"[b]\x1b[31m", "button_color=blue, size=xl", "1"]
+    assert rows[8][1:5] == [f"{instant(BASE_MS + 15 * MIN + 250)}", r"[b]\x1b[31m", "button_color=blue, size=xl", "1"]
     told = [re.sub(r"^[\s│├└─]+", "", line).rstrip() for line in result.output.splitlines()]
-    home = f"arrival 4, page_view at {moment(BASE_MS + 10 * MIN)}"
+    home = f"arrival 4, page_view at {instant(BASE_MS + 10 * MIN)}"
     start = told.index(f"button_color: red, assigned by {home}")
     assert told[start + 1 : start + 9] == [
-        rf"crossed: blue in arrival 8, [b]\x1b[31m at {moment(BASE_MS + 15 * MIN + 250)}",
+        rf"crossed: blue in arrival 8, [b]\x1b[31m at {instant(BASE_MS + 15 * MIN + 250)}",
         "not qualified",
         "rule",
         "all of: not met",
@@ -281,7 +281,7 @@ def test_faults(arguments: list[str], message_of: str, tmp_path: Path, monkeypat
     result = CliRunner(env={"MONITOR_CONFIG": str(config)}).invoke(mounted(), ["explain", *filled])
     assert (result.exit_code, result.stdout) == (2, "")
     assert message_of in result.stderr
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("monitor: ")
     assert "--config" in arguments or result.stderr.count("\n") == 1
 
 
@@ -473,7 +473,7 @@ def cells(output: str) -> list[list[str]]:
 
 def minute(text: str) -> int:
     """Minutes after the base of a minute as it is shown."""
-    base = moment(BASE_MS)
+    base = instant(BASE_MS)
     assert text[:10] == base[:10]
     hours, minutes = (int(text[i : i + 2]) - int(base[i : i + 2]) for i in (11, 14))
     return 60 * hours + minutes

@@ -110,7 +110,7 @@ def test_several_visits_of_a_session() -> None:
 
 @pytest.mark.parametrize("events", [50, 400])
 def test_what_is_packed_is_small(events: int) -> None:
-    """A visit at rest is little more than its identities: 8 bytes each, once the watermark has passed its last minute."""
+    """A visit at rest is little more than its identities, 8 bytes each, when its last minute is sealed."""
     core = Core(shop(lateness_s=0))
     core.feed([message(i * 1_000, "item") for i in range(events)])
     core.feed([message(events * 1_000 + 60_000, "x", sessionId="s-2")])

@@ -14,13 +14,13 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor.config import load
+from monitor.console import ERR, OUT, faults_told, printable, say
 from monitor.explain.messages import Gathered, gather
 from monitor.explain.session import explain as explain_session
-from monitor.explain.tables import explained, printable
+from monitor.explain.tables import explained
 from monitor.faults import ConfigError
 from monitor.recorded import Record, RecordedLogError
 from monitor.rereading import messages
@@ -30,12 +30,11 @@ from monitor.simulate.topic import TopicError
 
 app = typer.Typer(no_args_is_help=True)
 
-NOT_FOUND, FAULT, INTERRUPTED = 1, 2, 130
+NOT_FOUND = 1
 SIMILAR = 3
 LOOKED_AT = 1_000
 """How many ids, those that begin and end most alike, are compared closely."""
 
-_OUT, _ERR = Console(), Console(stderr=True)
 _SHOW_EVERY = 500
 
 
@@ -56,23 +55,17 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
 ) -> None:
     """Explain a visit: its events, what became of each, when it was assigned and qualified, and what it counts for."""
-    try:
+    with faults_told(ConfigError, ExplainError, TopicError, RecordedLogError, OSError):
         settings = load(config)
         gathered, measures = _gathered(settings, tenant, session, log)
-    except (ConfigError, ExplainError, TopicError, RecordedLogError, OSError) as fault:
-        _say(f"error: {fault}")
-        raise typer.Exit(FAULT) from fault
-    except KeyboardInterrupt as interrupt:
-        _say("interrupted")
-        raise typer.Exit(INTERRUPTED) from interrupt
     if not gathered.arrivals:
-        _say(_not_found(tenant, session, gathered))
+        say(_not_found(tenant, session, gathered))
         raise typer.Exit(NOT_FOUND)
     explanation = explain_session(measures, settings.dc, tenant, session, gathered)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(explanation)))
     else:
-        _OUT.print(*explained(explanation), sep="\n", highlight=False)
+        OUT.print(*explained(explanation), sep="\n", highlight=False)
 
 
 def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -> tuple[Gathered, Measures]:
@@ -92,9 +85,7 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
 def _shown(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:
     """Messages on their way, counted by a progress bar on stderr."""
     columns = SpinnerColumn(), TextColumn("scanning"), BarColumn(), TextColumn("{task.completed:,} messages")
-    with Progress(
-        *columns, TimeElapsedColumn(), console=_ERR, transient=True, disable=not _ERR.is_terminal
-    ) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
         task = progress.add_task("scanning", total=None)
         for count, record in enumerate(records, 1):
             if count % _SHOW_EVERY == 0:
@@ -120,7 +111,3 @@ def _alike_ends(one: str, other: str) -> int:
 
 def _alike_start(one: str, other: str) -> int:
     return sum(takewhile(bool, map(eq, one, other)))
-
-
-def _say(message: str) -> None:
-    _ERR.print(message, style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,6 @@
 """An explanation as tables to print. What comes from events is shown with its strange characters escaped."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
+from monitor.console import moment, printable
 from monitor.explain.messages import Seen
 from monitor.explain.rules import Clause, Moment
 from monitor.explain.session import Amount, Correction, Explanation, Outcome, VisitSeen
@@ -18,7 +18,6 @@ from monitor.explain.session import Amount, Correction, Explanation, Outcome, Vi
 ENDS = 50
 """Of longer tables, so many of the first and of the last rows are shown."""
 
-_DATES_END_MS = 253_402_300_800_000
 _MORE = "--json has all"
 
 
@@ -33,11 +32,6 @@ def explained(explanation: Explanation) -> Iterator[RenderableType]:
             yield Padding(_outcome(outcome, named), (0, 0, 0, 2))
         yield _contributions(visit, explanation.tenant)
     yield _corrections(explanation.corrections, named, explanation.tenant)
-
-
-def printable(text: str) -> str:
-    """A text that cannot steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _heading(explanation: Explanation) -> str:
@@ -65,7 +59,7 @@ def _event_row(seen: Seen) -> list[str]:
     notes = "".join(f"; noted: {note}" for note in seen.notes)
     return [
         str(seen.arrival),
-        "" if seen.time_ms is None else moment(seen.time_ms),
+        "" if seen.time_ms is None else instant(seen.time_ms),
         "" if seen.event is None else seen.event,
         ", ".join(f"{name}={_value(value)}" for name, value in said.items()),
         "" if seen.visit is None else str(seen.visit),
@@ -78,7 +72,7 @@ def _value(value: Any) -> str:
 
 
 def _visit_heading(visit: VisitSeen) -> Text:
-    span = f"{moment(visit.first_ms)} to {moment(visit.last_ms)}"
+    span = f"{instant(visit.first_ms)} to {instant(visit.last_ms)}"
     return Text(f"\nVisit {visit.number}: {_count(len(visit.arrivals), 'event')}, {span}", style="bold")
 
 
@@ -91,7 +85,7 @@ def _outcome(outcome: Outcome, named: Mapping[int, str]) -> Tree:
         if outcome.crossed is not None:
             tree.add(Text(f"crossed: {outcome.crossed_to} in {_event(outcome.crossed, named)}", style="yellow"))
         qualified = outcome.qualified_ms
-        tree.add(Text("not qualified" if qualified is None else f"qualified at {moment(qualified)}"))
+        tree.add(Text("not qualified" if qualified is None else f"qualified at {instant(qualified)}"))
     _add_clause(tree.add(Text("rule")), outcome.rule, named)
     return tree
 
@@ -106,7 +100,7 @@ def _add_clause(tree: Tree, clause: Clause, named: Mapping[int, str]) -> None:
 
 
 def _event(event: Moment, named: Mapping[int, str]) -> str:
-    return f"arrival {event.arrival}, {printable(named[event.arrival])} at {moment(event.time_ms)}"
+    return f"arrival {event.arrival}, {printable(named[event.arrival])} at {instant(event.time_ms)}"
 
 
 def _contributions(visit: VisitSeen, tenant: str) -> Table:
@@ -160,8 +154,7 @@ def _cell(text: str) -> Text:
     return Text(printable(text), overflow="fold")
 
 
-def moment(ms: int) -> str:
-    """A time, UTC; beyond the calendar (an event may claim any time) its milliseconds."""
-    if ms >= _DATES_END_MS:
-        return f"{ms} ms"
-    return datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{ms % 1_000:03d}"
+def instant(ms: int) -> str:
+    """A time to the millisecond: events of one second have an order."""
+    second = moment(ms)
+    return f"{second[:-1]}.{ms % 1_000:03d}" if second.endswith("Z") else second

@@ -11,26 +11,23 @@ from typing import Annotated
 import duckdb
 import msgspec
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from monitor.batch import workspace
 from monitor.batch.answer import minute_of
 from monitor.config import load
-from monitor.explain.tables import printable
+from monitor.console import OUT, faults_told, moment, printable
 from monitor.faults import ConfigError
 from monitor.recorded import RecordedLogError
 from monitor.simulate.topic import TopicError
 from monitor.verify.comparing import EXPLAINED_MAX, Count, Difference, Mirrors, Verdict, VerifyError, mirrors, verify
 from monitor.verify.stored import END_MS, Store, StoreError
 
-DIFFERS, FAULT, INTERRUPTED = 1, 2, 130
+DIFFERS = 1
 MINUTES_SHOWN_MAX = 20
-_DATES_END_MS = 253_402_300_800_000
 
 app = typer.Typer(no_args_is_help=True)
-
-_OUT, _ERR = Console(), Console(stderr=True)
 
 _FAULTS = (ConfigError, VerifyError, TopicError, RecordedLogError, OSError, duckdb.Error, StoreError)
 
@@ -51,7 +48,7 @@ def verify_command(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
 ) -> None:
     """Prove the numbers: compute the batch answer from the messages once more, and compare it with the store."""
-    try:
+    with faults_told(*_FAULTS):
         settings = load(config)
         store = Store(url or settings.kairosdb.url, settings)
         whose = dc or settings.dc
@@ -61,17 +58,11 @@ def verify_command(
                 verdict: Verdict | Mirrors = verify(work, settings, store, whose, log, first_ms, end_ms)
             else:
                 verdict = mirrors(work, store, whose, against, first_ms, end_ms)
-    except _FAULTS as fault:
-        _ERR.print(f"monitor: {fault}", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(FAULT) from None
-    except KeyboardInterrupt:
-        _ERR.print("monitor: interrupted")
-        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(verdict)))
     else:
         for part in _of_verdict(verdict) if isinstance(verdict, Verdict) else _of_mirrors(verdict):
-            _OUT.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
+            OUT.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
     raise typer.Exit(DIFFERS if verdict.differing else 0)
 
 
@@ -90,7 +81,7 @@ def _minute(text: str | None, option: str) -> int | None:
 def _of_verdict(verdict: Verdict) -> Iterator[RenderableType]:
     yield f"{verdict.messages:,} messages read, dc {verdict.dc}, {_range(verdict.first_ms, verdict.end_ms)}"
     if verdict.end_ms < END_MS:
-        yield f"minutes from {_time(verdict.end_ms)} on are left out: not sealed yet, or beyond --to"
+        yield f"minutes from {moment(verdict.end_ms)} on are left out: not sealed yet, or beyond --to"
     if verdict.unsure:
         yield f"{verdict.unsure:,} totals left out: they depend on messages that the log has lost"
     if verdict.counts:
@@ -126,9 +117,9 @@ def _differences(differences: list[Difference]) -> Table:
     table.add_column("visits behind it (amount, session, since)", overflow="fold")
     for found in differences:
         tags = " ".join(f"{tag}={value}" for tag, value in found.tags.items())
-        visits = "\n".join(f"{v.amount:+} {printable(v.session_id)} {_time(v.began_ms)}" for v in found.visits)
+        visits = "\n".join(f"{v.amount:+} {printable(v.session_id)} {moment(v.began_ms)}" for v in found.visits)
         stored = "-" if found.stored is None else printable(found.stored)
-        row = _time(found.minute_ms), found.metric, printable(tags), stored, found.wanted or "-", visits
+        row = moment(found.minute_ms), found.metric, printable(tags), stored, found.wanted or "-", visits
         table.add_row(*row)
     return table
 
@@ -144,7 +135,7 @@ def _of_mirrors(found: Mirrors) -> Iterator[RenderableType]:
         table.add_column(column, justify="right")
     for minute in found.minutes[:MINUTES_SHOWN_MAX]:
         amounts = (minute.totals, minute.totals_against, minute.differing)
-        table.add_row(_time(minute.minute_ms), *(f"{amount:,}" for amount in amounts))
+        table.add_row(moment(minute.minute_ms), *(f"{amount:,}" for amount in amounts))
     yield table
     fuller = found.more_complete
     complete = "both hold as many points" if fuller is None else f"{fuller} is more complete"
@@ -155,11 +146,5 @@ def _of_mirrors(found: Mirrors) -> Iterator[RenderableType]:
 
 
 def _range(first_ms: int, end_ms: int) -> str:
-    start = "from the beginning" if first_ms <= 0 else f"from {_time(first_ms)}"
-    return f"{start} {'to the end' if end_ms >= END_MS else f'to before {_time(end_ms)}'}"
-
-
-def _time(time_ms: int) -> str:
-    if time_ms >= _DATES_END_MS:
-        return f"{time_ms} ms"
-    return datetime.fromtimestamp(time_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    start = "from the beginning" if first_ms <= 0 else f"from {moment(first_ms)}"
+    return f"{start} {'to the end' if end_ms >= END_MS else f'to before {moment(end_ms)}'}"
