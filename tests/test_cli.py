@@ -89,7 +89,7 @@ def test_check_tells_all_faults_at_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["check", str(file)])
     assert (result.exit_code, result.stdout) == (2, "")
     first, *faults = result.stderr.splitlines()
-    assert first == f"{file}: 4 faults in the configuration"
+    assert first == f"monitor: {file}: 4 faults in the configuration"
     places = ("time", "kafka.broker", "tenants.uswm.experiments.button_color", "tenants.uswm.points.order.value")
     assert [sum(fault.strip().startswith(place) for fault in faults) for place in places] == [1, 1, 1, 1]
 
@@ -102,7 +102,7 @@ def test_check_of_no_configuration_is_one_fault(tmp_path: Path, text: bytes | No
         file.write_bytes(text)
     result = CliRunner().invoke(cli.app, ["check", str(file)])
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"{file}: 1 fault in the configuration\n  ")
+    assert result.stderr.startswith(f"monitor: {file}: 1 fault in the configuration\n  ")
 
 
 def test_a_store_on_a_taken_port_is_one_message(tmp_path: Path, taken_port: int) -> None:
