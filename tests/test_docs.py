@@ -42,6 +42,7 @@ SETTINGS = {
     "KairosDbTable": ("`[kairosdb]`", "key"),
     "TimeTable": ("`[time]`", "key"),
     "LimitsTable": ("`[limits]`", "key"),
+    "ServeTable": ("`[serve]`", "key"),
     "TenantTable": ("`[tenants.TENANT]`", "key"),
     "TagTable": ("Tags", "key"),
     "PredicateTable": ("Predicates", "key"),
