@@ -21,7 +21,7 @@ from monitor.simulate import Traffic, parse_incident
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples/shop/monitor.toml"
 SEED, RATE = 3, 12.0
-BACK_MINUTES, AHEAD_MINUTES, BROKEN_MINUTE = 50, 6, 30
+BACK_MINUTES, AHEAD_MINUTES, BROKEN_MINUTE = 42, 5, 27
 """The traffic goes on beyond the present, so that the shop is alive for as long as the tests last."""
 MINUTE_MS, REPORT_MS = 60_000, 20_000
 BATCH = 4_000
@@ -48,7 +48,7 @@ def config_of(url: str) -> Config:
 
 
 def fill(url: str) -> Shop:
-    """An hour of traffic in both data centers; from minute 30 on, uswm's visitors of red are given no variation."""
+    """An hour of traffic in both data centers; from minute 27 on, uswm's visitors of red are given no variation."""
     now_ms = time.time_ns() // 1_000_000
     start_ms = now_ms // MINUTE_MS * MINUTE_MS - BACK_MINUTES * MINUTE_MS
     broken = parse_incident(f"variation_missing@{BROKEN_MINUTE}", start_ms)
@@ -74,7 +74,9 @@ def serving(config: Config, folder: Path, port: int = 0) -> Iterator[str]:
     """The address of a `monitor serve` that has this configuration, for as long as the block lasts."""
     file, log = folder / "monitor.toml", folder / "serve.log"
     file.write_text(to_toml(config))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "NICEGUI_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "NICEGUI_", "PYTEST_"))
+    }
     command = [sys.executable, "-m", "monitor.cli", "serve", "--config", str(file), "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)

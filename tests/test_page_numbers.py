@@ -74,6 +74,12 @@ def test_a_missing_variation_is_noticed_at_once(blue: list[int], red: list[int],
     assert [o.short for o in oddities.of_experiment(found, AT)][:1] == [f"{name} missing" for name in missing]
 
 
+def test_a_large_variation_is_not_missing_by_the_chance_of_a_small_one() -> None:
+    """Three visits of a variation of weight 10 do not promise 27 of that of weight 90."""
+    found = state([9] * 14 + [0, 3], [1] * 14 + [0, 3], red=50 / 9)
+    assert oddities.missing(found) == []
+
+
 def test_a_variation_of_weight_0_is_not_missing() -> None:
     """It is meant to have none."""
     assert oddities.missing(state([60] * 16, [0] * 16, red=0)) == []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from math import sqrt
+from math import log, sqrt
 from typing import NamedTuple
 
 from monitor.page import figures
@@ -13,9 +13,9 @@ MESSAGES_S = 300
 JUDGED_MINUTES = 2
 """Of the last minutes that an answer tells, the last one under way, so many are held against the rest."""
 EXPECTED_MIN = 20
-"""Fewer expected visits of a variation prove nothing."""
-MISSING_SHARE = 0.25
-"""A variation with less than this share of what its weight gives it is missing."""
+"""Fewer expected visits prove no drop."""
+MISSING_SHARE, MISSING_CHANCE = 0.25, 1e-6
+"""A variation with less than this share of what its weight gives it is missing, if that is hardly ever chance."""
 DROPPED_SHARE = 0.4
 DEVIATIONS = 5.0
 """By so many standard deviations a count must be too low."""
@@ -100,12 +100,13 @@ def missing(state: ExperimentState) -> list[str]:
 
 
 def _is_missing(name: str, weights: Mapping[str, float], counts: Mapping[str, int]) -> bool:
-    others = sum(count for other, count in counts.items() if other != name)
-    weight_of_others = sum(weight for other, weight in weights.items() if other != name)
-    if not weights[name] or not weight_of_others:
+    """Chernoff's bound: so few of n visits have a chance below exp(-n KL(share, planned share))."""
+    visits, count, planned = sum(counts.values()), max(0, counts[name]), weights[name] / sum(weights.values())
+    if not 0 < planned < 1 or not visits or count >= MISSING_SHARE * planned * visits:
         return False
-    expected = others * weights[name] / weight_of_others
-    return expected >= EXPECTED_MIN and counts[name] < MISSING_SHARE * expected
+    share = count / visits
+    divergence = (share * log(share / planned) if share else 0.0) + (1 - share) * log((1 - share) / (1 - planned))
+    return visits * divergence > -log(MISSING_CHANCE)
 
 
 def _missing(name: str) -> Oddity:

@@ -1,6 +1,7 @@
 """The parts of a page as NiceGUI elements: HTML that is updated in place, charts, and what keeps them live."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +11,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from monitor.page.markup import Html, element, joined
+from monitor.page.sharing import WORK_SHARE
 from monitor.serve.models import Problem
 from monitor.serve.problems import ProblemError, of_status
 
@@ -84,7 +86,7 @@ class Plot:
 
 
 class Living(Generic[T]):
-    """Asks for what the address says, again and again, and shows what came: one question at a time.
+    """Asks for what the address says, again and again, and shows what came: one question at a time, with rests between.
 
     `ask` may block and raise ProblemError; it is given the query part of the address. Nothing is asked while the page
     is out of sight.
@@ -94,6 +96,7 @@ class Living(Generic[T]):
         self._query, self._ask, self._show = query, ask, show
         self._asking: asyncio.Task[None] | None = None
         self._is_asked_again = False
+        self._rested_s = 0.0
         self._problem = Fragment()
         self._address = Address(self._moved, self._seen)
         self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
@@ -112,7 +115,8 @@ class Living(Generic[T]):
         return self._asking
 
     async def _tick(self) -> None:
-        if self._asking is None or self._asking.done():
+        is_asking = self._asking is not None and not self._asking.done()
+        if not is_asking and time.monotonic() >= self._rested_s:
             await self._start()
 
     async def _moved(self, query: str) -> None:
@@ -130,6 +134,7 @@ class Living(Generic[T]):
     async def _answer(self) -> None:
         while True:
             self._is_asked_again = False
+            started_s = time.monotonic()
             try:
                 found = await asyncio.to_thread(self._ask, self._query)
                 self._show(found)
@@ -140,6 +145,8 @@ class Living(Generic[T]):
                 self._problem.show(problem(of_status(500, "an error of the page itself; its log has it").problem))
             else:
                 self._problem.show(Html())
+            took_s = time.monotonic() - started_s
+            self._rested_s = started_s + took_s / WORK_SHARE
             if not self._is_asked_again:
                 self._address.arrived()
                 return

@@ -131,7 +131,9 @@ def chart_controls(told: Told) -> Html:
 
 
 def legend(told: Told, step: Step) -> Html:
-    """The colours of the variations, what dashed means, and how long a step is."""
+    """The colours of the variations, what dashed means, how long a step is, and what a rate is there."""
+    is_of_steps = told.view.shown is Shown.RATE and told.view.by is not By.CUMULATIVE
+    rate = f"visits of a step per visit {told.scope_words} in it: may exceed 100 %" if is_of_steps else None
     names = [
         element("li", element("span", class_="dot", style=f"background:{told.colours[v.variation]}"), " ", v.variation)
         for v in told.answer.variations
@@ -141,6 +143,7 @@ def legend(told: Told, step: Step) -> Html:
         names,
         element("li", element("span", class_="dash"), " still open"),
         element("li", f"steps of {STEPS[step]}"),
+        element("li", rate, class_="faint") if rate else None,
         class_="legend",
     )
 
