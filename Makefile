@@ -12,10 +12,11 @@ SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(READY) ## Run everything on simulated traffic and show it live; Ctrl-C stops, again goes on (ARGS="--rate 50")
+run: $(READY) ## Run everything on simulated traffic and open the page; Ctrl-C stops, again goes on (ARGS="--rate 50")
 	@$(BIN)/monitor run $(ARGS)
 
-test: $(READY) lint ## Check and test everything, on real Kafka and KairosDB where Java 17 and Maven are there
+test: $(READY) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there
+	@if [ -n "$$CI" ]; then $(BIN)/python tests/browser.py install; fi
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(READY) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job

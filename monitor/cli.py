@@ -1,26 +1,30 @@
 """The command line: `monitor COMMAND`. Faults are one message on stderr and exit status 2."""
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from monitor import state_cli, traffic_cli
+from monitor import live, serving, state_cli, traffic_cli
 from monitor import store as embedded
 from monitor.config import load
 from monitor.console import OUT, faults_told
 from monitor.explain import command as explain_cli
 from monitor.faults import ConfigError
+from monitor.grafana import command as grafana_cli
 from monitor.matching import TagSets
 from monitor.metrics import metric_names
-from monitor.running import RunError
+from monitor.running import SWITCHES, Ports, RunError
 from monitor.running import run as run_all
 from monitor.settings import Settings
+from monitor.simulate import IncidentError, switch
 from monitor.verify import command as verify_cli
 
 app = typer.Typer(no_args_is_help=True, help="Real-time monitor of A/B experiments.", pretty_exceptions_enable=False)
-for commands in (traffic_cli, verify_cli, explain_cli, state_cli):
+for commands in (traffic_cli, verify_cli, explain_cli, state_cli, serving, live, grafana_cli):
     app.add_typer(commands.app)
 
 
@@ -72,15 +76,33 @@ def run(
     config: Annotated[Path, typer.Option(help="The configuration file.")] = Path("examples/shop/monitor.toml"),
     folder: Annotated[Path, typer.Option(help="Where the store, the recovery store and the logs are.")] = Path("var"),
     port: Annotated[int, typer.Option(help="The port of the embedded store.")] = 8080,
+    page_port: Annotated[int, typer.Option(help="The port of the page and its API.")] = 8090,
     rate: Annotated[float, typer.Option(min=0.1, help="Events a second, mean over a day.")] = 300.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same traffic.")] = 1,
     incident: Annotated[
         list[str] | None, typer.Option(help="An incident of the traffic, as in `simulate`; repeatable.")
     ] = None,
 ) -> None:
-    """Runs the store and the job, with recovery, on simulated traffic, and shows it live. Ctrl-C stops all."""
+    """Runs the store and the job, with recovery, on simulated traffic, and the page that shows it. Ctrl-C stops all."""
     with faults_told(RunError, ConfigError):
-        run_all(config, folder, port, rate, seed, incident or [])
+        run_all(config, folder, Ports(port, page_port), rate, seed, incident or [])
+
+
+@app.command()
+def incident(
+    name: Annotated[str, typer.Argument(help="KIND[:SETTING=VALUE,...], as of `simulate`.")],
+    folder: Annotated[Path, typer.Option(help="That of `monitor run`.")] = Path("var"),
+    off: Annotated[bool, typer.Option("--off", help="Switch it off; its kind is enough.")] = False,
+) -> None:
+    """Switches an incident on in the traffic of a `monitor run` that runs. Visits that begin from then on have it."""
+    with faults_told(RunError, IncidentError, OSError):
+        if not folder.is_dir():
+            msg = f"{folder} must be the folder of a `monitor run`; there is no such folder"
+            raise RunError(msg)
+        switched = switch(folder / SWITCHES, name, not off, time.time_ns() // 1_000_000)
+    at = datetime.fromtimestamp(switched.at_ms / 1_000, UTC)
+    on = ", ".join(switched.on) or "none"
+    OUT.print(f"from {at:%H:%M:%S} UTC on these incidents are on: {on}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

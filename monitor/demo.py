@@ -1,10 +1,12 @@
 """The job on simulated traffic, in-process: what `make run` shows. Everything but the source is the job itself.
 
-`python -m bytewax.run monitor.demo:flow`; MONITOR_DEMO_RATE, _SEED and _INCIDENTS choose the traffic.
+`python -m bytewax.run monitor.demo:flow`; MONITOR_DEMO_RATE, _SEED and _INCIDENTS choose the traffic, and
+MONITOR_DEMO_SWITCHES names the file of incidents that are switched on while it runs.
 """
 
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -13,7 +15,7 @@ import dataflow
 from monitor import lifecycle, starting
 from monitor.clock import CLOCK
 from monitor.sessions import Message
-from monitor.simulate import Traffic, parse_incident
+from monitor.simulate import Switchboard, Traffic, parse_incident
 from monitor.source import Chunk
 from monitor.watermark import Progress
 
@@ -29,9 +31,10 @@ State: TypeAlias = tuple[int, int, int]
 class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
     """Hands on the traffic of each second when it is over."""
 
-    def __init__(self, traffic: Traffic, second: int) -> None:
+    def __init__(self, traffic: Traffic, second: int, switches: Switchboard) -> None:
         self._traffic = traffic
         self._second = second
+        self._switches = switches
 
     def next_batch(self) -> list[Chunk]:
         """The traffic of the next second, if it is over."""
@@ -39,6 +42,7 @@ class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
             raise StopIteration
         if CLOCK.now_ms() < self._over_ms():
             return []
+        self._switches.look()
         messages: list[Message] = [(m.key, m.value, m.timestamp_ms) for m in self._traffic.second(self._second)]
         progress = Progress((PARTITION,), PARTITION, self._over_ms(), idle=False)
         self._second += 1
@@ -59,9 +63,9 @@ class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
 class SimulatedSource(FixedPartitionedSource[Chunk, State]):
     """Seeded traffic as a source of one partition, at the pace of the clock."""
 
-    def __init__(self, seed: int, rate: float, incidents: list[str]) -> None:
+    def __init__(self, seed: int, rate: float, incidents: list[str], switches: Path) -> None:
         self._seed, self._rate = seed, rate
-        self._incidents = incidents
+        self._incidents, self._switches = incidents, switches
 
     def list_parts(self) -> list[str]:
         """The one partition."""
@@ -73,8 +77,9 @@ class SimulatedSource(FixedPartitionedSource[Chunk, State]):
         _, start_ms, second = resume_state or (STATE_VERSION, now_ms, 0)
         present = (now_ms - start_ms) // 1_000
         incidents = [parse_incident(text, start_ms) for text in self._incidents]
-        traffic = Traffic(self._seed, start_ms, self._rate, incidents)
-        return SimulatedPartition(traffic, second if present - second <= CATCH_UP_S else present)
+        switches = Switchboard(self._switches)
+        traffic = Traffic(self._seed, start_ms, self._rate, incidents, on_at=switches.on_at)
+        return SimulatedPartition(traffic, second if present - second <= CATCH_UP_S else present, switches)
 
 
 def __getattr__(name: str) -> Any:
@@ -82,7 +87,8 @@ def __getattr__(name: str) -> Any:
     if name == "flow":
         texts = os.environ.get("MONITOR_DEMO_INCIDENTS", "").split()
         seed, rate = int(os.environ["MONITOR_DEMO_SEED"]), float(os.environ["MONITOR_DEMO_RATE"])
-        settings, source, sink = starting.prepare(lambda _: SimulatedSource(seed, rate, texts))
+        switches = Path(os.environ.get("MONITOR_DEMO_SWITCHES", "incidents.ndjson"))
+        settings, source, sink = starting.prepare(lambda _: SimulatedSource(seed, rate, texts, switches))
         return dataflow.build(source, sink, settings)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -1,157 +1,199 @@
-"""The live terminal view: the job and the busiest experiments right now. Reads the store only."""
+"""`monitor top`: the job and the busiest experiments, in the terminal. A client of the query service's API."""
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, NamedTuple, TypeVar
+from urllib.parse import quote
 
-from rich.console import Group, RenderableType
+import requests
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from monitor.metrics import metric_name
-from monitor.reading import Reader
-from monitor.settings import Settings, TenantTable
-from monitor.visits import Stem
+from monitor.serve.models import (
+    DcHealth,
+    ExperimentAnswer,
+    ExperimentsAnswer,
+    ExperimentState,
+    HealthAnswer,
+    TenantsAnswer,
+    VariationResult,
+)
 
-RATE_WINDOW_S = 30
-TOTALS_HOURS = 24
 EXPERIMENTS_SHOWN = 6
+TIMEOUT_S = 15.0
+REFRESH_S = 2.0
+PLAIN_EVERY_S = 10.0
+"""How often the view is printed where there is no terminal."""
+FAULT = 2
+
+M = TypeVar("M", bound=BaseModel)
+
+app = typer.Typer(no_args_is_help=True)
 
 
-class TenantNow(NamedTuple):
-    """One tenant: accepted events a second, rejects of the last minutes by reason."""
-
-    events_per_s: float
-    rejected: Counter[str]
-
-
-class VariationNow(NamedTuple):
-    """One variation: visits assigned and qualified, and unique qualified visits with the conversion point."""
-
-    name: str
-    assigned: int
-    qualified: int
-    converted: int
+class TopError(Exception):
+    """The query service does not answer as it should; the message says where and what came."""
 
 
 class ExperimentNow(NamedTuple):
-    """One experiment with its variations."""
+    """One experiment over 24 hours, with the point by which its conversion is shown."""
 
-    tenant: str
-    name: str
+    answer: ExperimentAnswer
     point: str
-    variations: list[VariationNow]
 
 
 class Now(NamedTuple):
     """All that the view shows."""
 
-    tenants: dict[str, TenantNow]
-    watermark_delay_s: float | None
+    health: HealthAnswer
     experiments: list[ExperimentNow]
 
 
-def look(reader: Reader, settings: Settings, now_ms: int) -> Now:
-    """Reads the store; raises requests.RequestException if it does not answer."""
-    return Now(
-        _tenants(reader, settings, now_ms),
-        _watermark_delay_s(reader, settings, now_ms),
-        _busiest(reader, settings, now_ms),
-    )
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="Where `monitor serve` answers.")] = "http://127.0.0.1:8090",
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+) -> None:
+    """Shows the job and the busiest experiments in the terminal. Ctrl-C ends it."""
+    try:
+        if once:
+            Console().print(view(look(url)))
+        else:
+            watch(url)
+    except TopError as error:
+        Console(stderr=True).print(f"monitor: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(FAULT) from None
+    except KeyboardInterrupt:
+        pass
 
 
-def _tenants(reader: Reader, settings: Settings, now_ms: int) -> dict[str, TenantNow]:
-    dc = {"dc": settings.dc}
-    since_ms = now_ms - RATE_WINDOW_S * 1_000
-    events = {t.tags["tenant"]: t.value for t in reader.totals(["monitor.events"], since_ms, now_ms, dc, ["tenant"])}
-    rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for total in reader.totals(["monitor.rejected"], _hours_ago(now_ms), now_ms, dc, ["tenant", "reason"]):
-        rejected[total.tags["tenant"]][total.tags["reason"]] += total.value
-    names = [*settings.tenants, *(name for name in rejected if name not in settings.tenants)]
-    return {name: TenantNow(events.get(name, 0) / RATE_WINDOW_S, rejected[name]) for name in names}
+def watch(url: str, check: Callable[[], None] = lambda: None) -> None:
+    """Shows the view until it is interrupted, or `check`, which is called before each look, raises.
+
+    On a terminal it fills the screen; elsewhere it is printed every PLAIN_EVERY_S.
+    """
+    console = Console()
+    printed_s = float("-inf")
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen:
+        while True:
+            check()
+            shown = _shown(url)
+            if console.is_terminal:
+                screen.update(shown, refresh=True)
+            elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
+                console.print(shown)
+                printed_s = time.monotonic()
+            time.sleep(REFRESH_S)
 
 
-def _watermark_delay_s(reader: Reader, settings: Settings, now_ms: int) -> float | None:
-    totals = reader.totals(["monitor.watermark_s"], _hours_ago(now_ms), now_ms, {"dc": settings.dc}, aggregator="last")
-    return next((now_ms / 1_000 - total.value for total in totals), None)
-
-
-def _busiest(reader: Reader, settings: Settings, now_ms: int) -> list[ExperimentNow]:
-    wanted = {name: key for tenant, table in settings.tenants.items() for name, key in _names(tenant, table)}
-    sums = reader.totals(list(wanted), _hours_ago(now_ms), now_ms, {"dc": settings.dc})
-    counts = {wanted[total.name]: total.value for total in sums}
-    experiments = [
-        ExperimentNow(
-            tenant,
-            name,
-            conversion_point(table),
-            [VariationNow(v, *(counts.get((tenant, v, what), 0) for what in range(3))) for v in experiment.variations],
+def look(url: str) -> Now:
+    """Asks the query service; raises TopError if it does not answer."""
+    with requests.Session() as session:
+        health = _get(session, url, "health", HealthAnswer)
+        if not health.store.reachable:
+            return Now(health, [])
+        tenants = _get(session, url, "tenants", TenantsAnswer).tenants
+        states = [
+            (tenant, state)
+            for tenant in tenants
+            for state in _get(
+                session, url, f"tenants/{quote(tenant.tenant)}/experiments", ExperimentsAnswer
+            ).experiments
+        ]
+        busiest = sorted(states, key=_assigned, reverse=True)[:EXPERIMENTS_SHOWN]
+        return Now(
+            health,
+            [
+                ExperimentNow(
+                    _get(
+                        session,
+                        url,
+                        f"tenants/{quote(tenant.tenant)}/experiments/{quote(state.experiment)}",
+                        ExperimentAnswer,
+                    ),
+                    conversion_point(list(tenant.points)),
+                )
+                for tenant, state in busiest
+            ],
         )
-        for tenant, table in settings.tenants.items()
-        for name, experiment in table.experiments.items()
-    ]
-    return sorted(experiments, key=_assigned, reverse=True)[:EXPERIMENTS_SHOWN]
 
 
-def _names(tenant: str, table: TenantTable) -> Iterator[tuple[str, tuple[str, str, int]]]:
-    """(metric name, (tenant, variation, 0: assigned, 1: qualified, 2: converted))."""
-    point = conversion_point(table)
-    for experiment, definition in table.experiments.items():
-        for variation in definition.variations:
-            stems = [Stem(experiment, scope, variation, None, "beta") for scope in ("assigned", "fm")]
-            stems += [Stem(experiment, "fm", variation, point, "beta")] if point else []
-            for what, stem in enumerate(stems):
-                yield metric_name(tenant, stem), (tenant, variation, what)
-
-
-def conversion_point(table: TenantTable) -> str:
+def conversion_point(points: Sequence[str]) -> str:
     """The point whose rate is shown: `order` if there is one, else the last; empty if there are none."""
-    return "order" if "order" in table.points else next(reversed(table.points), "")
+    return "order" if "order" in points else next(reversed(points), "")
 
 
-def _assigned(experiment: ExperimentNow) -> int:
-    return sum(variation.assigned for variation in experiment.variations)
-
-
-def _hours_ago(now_ms: int) -> int:
-    return now_ms - TOTALS_HOURS * 3_600_000
-
-
-def view(now: Now, dc: str) -> RenderableType:
+def view(now: Now) -> RenderableType:
     """The view as tables."""
-    delay = "not known yet" if now.watermark_delay_s is None else f"{now.watermark_delay_s:,.0f} s behind"
+    serving = next((dc for dc in now.health.dcs if dc.is_serving), None)
+    delay_s = None if serving is None else serving.watermark_age_s
+    delay = "not known yet" if delay_s is None else f"{delay_s:,.0f} s behind"
     clock = time.strftime("%H:%M:%S UTC", time.gmtime())
-    title = Text.assemble(("AB Monitor", "bold"), f"   dc {dc}   {clock}   watermark {delay}")
-    return Group(title, _tenant_table(now.tenants), _experiment_table(now.experiments))
+    title = Text.assemble(("AB Monitor", "bold"), f"   dc {now.health.serving_dc}   {clock}   watermark {delay}")
+    advice = [Text(text, style="yellow") for text in now.health.advice]
+    tenants = [] if serving is None else [_tenant_table(serving)]
+    return Group(title, *advice, *tenants, _experiment_table(now.experiments))
 
 
-def _tenant_table(tenants: Mapping[str, TenantNow]) -> Table:
-    table = Table(
-        title=f"Tenants (events/s over {RATE_WINDOW_S} s, rejects over {TOTALS_HOURS} h)", title_justify="left"
-    )
+def _shown(url: str) -> RenderableType:
+    try:
+        return view(look(url))
+    except TopError as error:
+        return Text(str(error), style="yellow")
+
+
+def _get(session: requests.Session, url: str, path: str, model: type[M]) -> M:
+    address = f"{url.rstrip('/')}/api/{path}"
+    try:
+        answer = session.get(address, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+        return model.model_validate_json(answer.content)
+    except (requests.RequestException, ValidationError) as error:
+        msg = f"GET {address} must answer; got {str(error).splitlines()[0]}; is `monitor serve` running there?"
+        raise TopError(msg) from error
+
+
+def _assigned(pair: tuple[object, ExperimentState]) -> int:
+    return pair[1].assigned
+
+
+def _tenant_table(dc: DcHealth) -> Table:
+    table = Table(title="Tenants (events/s over 5 min, rejects over 1 h)", title_justify="left")
     table.add_column("tenant")
     table.add_column("events/s", justify="right")
     table.add_column("rejected", justify="right")
     table.add_column("reasons", overflow="ellipsis", no_wrap=True)
-    for name, tenant in tenants.items():
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in tenant.rejected.most_common(4))
-        table.add_row(name, f"{tenant.events_per_s:,.1f}", f"{tenant.rejected.total():,}", reasons)
+    rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for count in dc.rejected:
+        rejected[count.tenant][count.reason] += count.messages
+    pace: Mapping[str, float] = {flow.tenant: flow.events_per_s for flow in dc.tenants}
+    for name in [*pace, *(name for name in rejected if name not in pace)]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected[name].most_common(4))
+        table.add_row(name, f"{pace.get(name, 0.0):,.1f}", f"{rejected[name].total():,}", reasons)
     return table
 
 
-def _experiment_table(experiments: list[ExperimentNow]) -> Table:
-    table = Table(title=f"Busiest experiments ({TOTALS_HOURS} h)", title_justify="left")
+def _experiment_table(experiments: Sequence[ExperimentNow]) -> Table:
+    table = Table(title="Busiest experiments (24 h)", title_justify="left")
     for column in ("tenant", "experiment", "variation"):
         table.add_column(column, no_wrap=True)
     for column in ("assigned", "qualified", "conversion"):
         table.add_column(column, justify="right")
-    for experiment in experiments:
-        names = experiment.tenant, experiment.name
-        for variation in experiment.variations:
-            rate = f"{variation.converted / variation.qualified:.2%}" if variation.qualified else "-"
-            shown = f"{rate} {experiment.point}"
-            table.add_row(*names, variation.name, f"{variation.assigned:,}", f"{variation.qualified:,}", shown)
+    for answer, point in experiments:
+        names = answer.tenant, answer.experiment
+        for variation in answer.variations:
+            shown = f"{_rate(variation, point)} {point}".strip()
+            table.add_row(*names, variation.variation, f"{variation.assigned:,}", f"{variation.qualified:,}", shown)
             names = "", ""
         table.add_section()
     return table
+
+
+def _rate(variation: VariationResult, point: str) -> str:
+    rate = next((result.rate for result in variation.points if result.point == point), None)
+    return "-" if rate is None else f"{rate.value:.2%}"

@@ -1,4 +1,4 @@
-"""`monitor run`: the embedded store, the job on simulated traffic with recovery, and the live view, all together.
+"""`monitor run`: the embedded store, the job on simulated traffic with recovery, and the page, all together.
 
 The children have sessions of their own, so that Ctrl-C reaches only this process, which stops them in order: the job
 first, since its last points have to reach the store.
@@ -11,25 +11,23 @@ import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import requests
 from rich.console import Console
-from rich.live import Live
 
 from monitor import live
 from monitor.config import load
 from monitor.kairosdb import KairosUnreachable, check
 from monitor.lifecycle import STOP_GRACE_S
-from monitor.reading import Reader
-from monitor.settings import Settings
 
 READY_S = 20.0
-REFRESH_S = 2.0
-PLAIN_EVERY_S = 10.0
-"""How often the view is printed where there is no terminal."""
+SWITCHES = "incidents.ndjson"
+"""The file in the folder that tells which incidents of the traffic were switched on and off."""
 STOP_S = STOP_GRACE_S + 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,11 +36,19 @@ class RunError(Exception):
     """A part did not start or has stopped; the message says which and where its log is."""
 
 
-def run(config: Path, folder: Path, port: int, rate: float, seed: int, incidents: list[str]) -> None:
+class Ports(NamedTuple):
+    """Where the embedded store and the page listen."""
+
+    store: int
+    page: int
+
+
+def run(config: Path, folder: Path, ports: Ports, rate: float, seed: int, incidents: list[str]) -> None:
     """Runs all until SIGINT or SIGTERM. Raises RunError, ConfigError."""
     folder.mkdir(parents=True, exist_ok=True)
-    _check_port(port)
-    url = f"http://127.0.0.1:{port}"
+    _check_port(ports.store, "--port")
+    _check_port(ports.page, "--page-port")
+    url, page = (f"http://127.0.0.1:{port}" for port in ports)
     environment = {
         **os.environ,
         "MONITOR_CONFIG": str(config),
@@ -52,35 +58,43 @@ def run(config: Path, folder: Path, port: int, rate: float, seed: int, incidents
         "MONITOR_DEMO_RATE": str(rate),
         "MONITOR_DEMO_SEED": str(seed),
         "MONITOR_DEMO_INCIDENTS": " ".join(incidents),
+        "MONITOR_DEMO_SWITCHES": str(folder / SWITCHES),
     }
-    settings = load(config, environment)
-    store = [sys.executable, "-m", "monitor.cli", "store", str(folder / "store.sqlite3"), "--port", str(port)]
-    job = [
-        sys.executable,
-        "-m",
-        "bytewax.run",
-        "monitor.demo:flow",
-        "-r",
-        str(folder / "recovery"),
-        "-s",
-        "10",
-        "-b",
-        "0",
-    ]
+    load(config, environment)
+    command = [sys.executable, "-m", "monitor.cli"]
+    store = [*command, "store", str(folder / "store.sqlite3"), "--port", str(ports.store)]
+    serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page)]
+    job = [sys.executable, "-m", "bytewax.run", "monitor.demo:flow"]
+    job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]
     with _terminable(), _child("store", store, folder, environment) as store_process:
         _await_store(url, store_process, folder)
-        with _child("job", job, folder, environment) as job_process:
-            _watch(Reader(url), settings, {"store": store_process, "job": job_process}, folder)
+        with (
+            _child("page", serve, folder, environment) as serve_process,
+            _child("job", job, folder, environment) as job_process,
+        ):
+            parts = {"store": store_process, "job": job_process, "page": serve_process}
+            _await_page(page, parts, folder)
+            _show(page, folder)
+            live.watch(page, lambda: _raise_if_any_ended(parts, folder))
 
 
-def _check_port(port: int) -> None:
-    """Whoever answers on the port now is not the store that we are about to start."""
+def _show(page: str, folder: Path) -> None:
+    """Says where the page is, and opens it where somebody sits before the machine."""
+    console = Console(highlight=False)
+    console.print(f"page {page}, logs in {folder}; Ctrl-C stops all", soft_wrap=True)
+    has_display = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if console.is_terminal and has_display:
+        webbrowser.open(page)
+
+
+def _check_port(port: int, option: str) -> None:
+    """Whoever answers on the port now is not the part that we are about to start."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            msg = f"port {port} is taken ({error.strerror}): does it run already? Else choose another with --port"
+            msg = f"port {port} is taken ({error.strerror}): does it run already? Else choose another with {option}"
             raise RunError(msg) from None
 
 
@@ -144,30 +158,29 @@ def _await_store(url: str, process: subprocess.Popen[bytes], folder: Path) -> No
             return
 
 
+def _await_page(page: str, parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+    until_s = time.monotonic() + READY_S
+    while True:
+        _raise_if_any_ended(parts, folder)
+        try:
+            requests.get(f"{page}/api/health", timeout=READY_S).raise_for_status()
+        except requests.RequestException as error:
+            if time.monotonic() > until_s:
+                msg = f"the page did not get ready in {READY_S:.0f} s: {error}"
+                raise RunError(msg) from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _raise_if_any_ended(parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+    for name, process in parts.items():
+        _raise_if_ended(name, process, folder)
+
+
 def _raise_if_ended(name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
     if process.poll() is not None:
         log = folder / f"{name}.log"
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
         msg = f"the {name} has ended with status {process.returncode}; its log, {log}, ends with:\n{tail}"
         raise RunError(msg)
-
-
-def _watch(reader: Reader, settings: Settings, parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
-    """Shows the view until a part ends."""
-    console = Console()
-    terminal, printed_s = console.is_terminal, float("-inf")
-    console.print(f"store {settings.kairosdb.url}, logs in {folder}; Ctrl-C stops all")
-    with Live(console=console, auto_refresh=False, screen=terminal) as screen:
-        while True:
-            for name, process in parts.items():
-                _raise_if_ended(name, process, folder)
-            try:
-                shown = live.view(live.look(reader, settings, time.time_ns() // 1_000_000), settings.dc)
-            except requests.RequestException as error:
-                shown = f"the store does not answer: {error}"
-            if terminal:
-                screen.update(shown, refresh=True)
-            elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
-                console.print(shown)
-                printed_s = time.monotonic()
-            time.sleep(REFRESH_S)

@@ -281,21 +281,59 @@ class LimitsTable(_Model):
     events_per_visit: int = Field(5_000, ge=1, description="further events of a visit are rejected")
 
 
+DataCenter = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")]
+
+
+class ServeTable(_Model):
+    """The query service: whose totals it reads, when it turns to another data center, and its bounds."""
+
+    dcs: list[DataCenter] = Field([], description="data centers, in order of preference; empty: `dc` alone")
+    host: Text = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8_090, ge=1, le=65_535, description="the port")
+    stale_after_s: int = Field(30, ge=1, le=3_600, description="a data center that is silent for longer is stale")
+    behind_s: int = Field(
+        60, ge=1, le=86_400, description="a watermark that is further behind another data center's is too old"
+    )
+    return_after_s: int = Field(
+        120, ge=0, le=86_400, description="how long a data center must be in order before it serves again"
+    )
+    fewer_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(
+        5, description="a minute that lacks more of an experiment's assigned visits is less complete"
+    )
+    fewer_visits: int = Field(10, ge=1, description="and lacks more visits than this")
+    range_days: int = Field(31, ge=1, le=366, description="the longest range of an answer")
+    values: int = Field(50_000, ge=100, le=1_000_000, description="the most values in an answer")
+    queries: int = Field(4, ge=1, le=64, description="requests to KairosDB at a time")
+    query_timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = Field(
+        10, description="how long KairosDB may take for one"
+    )
+    cached_values: int = Field(2_000_000, ge=0, le=100_000_000, description="sealed values kept in memory")
+
+    @model_validator(mode="after")
+    def _once(self) -> "ServeTable":
+        if len(set(self.dcs)) < len(self.dcs):
+            raise broken(f"dcs must not name one twice; got {names(self.dcs)}")
+        return self
+
+
 class Settings(_Model):
     """The whole configuration."""
 
-    dc: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")] = Field(
-        description="tag `dc` of every point: the data center"
-    )
+    dc: DataCenter = Field(description="tag `dc` of every point: the data center")
     kafka: KafkaTable = KafkaTable()
     kairosdb: KairosDbTable = KairosDbTable()
     time: TimeTable = TimeTable()
     limits: LimitsTable = LimitsTable()
+    serve: ServeTable = ServeTable()
     tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
 
     def compiled_tenants(self) -> list[definitions.Tenant]:
         """What is measured, for the core."""
         return [tenant.compiled(name) for name, tenant in self.tenants.items()]
+
+    def served_dcs(self) -> list[str]:
+        """The data centers that the query service may read, in order of preference; one at least."""
+        return self.serve.dcs or [self.dc]
 
     def compiled_limits(self) -> definitions.Limits:
         """The bounds, for the core."""

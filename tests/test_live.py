@@ -1,47 +1,55 @@
-"""The live view shows what is in the store: every number of it, nothing of another data centre or time."""
+"""`monitor top` shows what the query service answers: every number of it, and what to do where it does not answer."""
 
 import io
-from collections import Counter
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
+import served
 from messages import MINUTE_MS, shop
 from rich.console import Console
 from strategies import Config
 
 from monitor import live, store
-from monitor.config import load, parse
+from monitor.config import parse
 from monitor.kairosdb import Renderer, body
-from monitor.live import ExperimentNow, Now, TenantNow, VariationNow
+from monitor.live import Now, TopError
 from monitor.metrics import Point
-from monitor.reading import Reader
+from monitor.serve.app import create_app
+from monitor.serve.service import open_service
 
 NOW_MS = 1_795_491_045_678
 HOUR_MS = 3_600_000
-SHOP = Path(__file__).parent.parent / "examples/shop/monitor.toml"
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """An embedded store, empty, whose clock stands at NOW_MS."""
+@contextmanager
+def answering(tmp_path: Path, *points: tuple[str, int, int], config: Config | None = None) -> Iterator[str]:
+    """A query service on a store with these points, at NOW_MS."""
+    settings = parse(config or shop())
     with store.running(tmp_path / "store.sqlite3", now_ms=lambda: NOW_MS) as url:
-        yield url
+        _write(url, *points)
+        with (
+            open_service(settings, url, now_ms=lambda: NOW_MS) as service,
+            served.http(create_app(service)) as address,
+        ):
+            yield address
 
 
-def test_every_number(url: str) -> None:
+def test_every_number(tmp_path: Path) -> None:
     """Rates, rejects, watermark and the visits of each variation are those that were written."""
-    _write(
-        url,
-        # accepted events: those of the last 30 s
-        ("monitor.events|tenant=uswm", NOW_MS - 30_001, 7_000),
-        ("monitor.events|tenant=uswm", NOW_MS - 30_000, 300),
-        ("monitor.events|tenant=uswm", NOW_MS - 10_000, 45),
-        ("monitor.events|tenant=uswm", NOW_MS, 30),
-        # rejects: those of 24 hours, of known and of unknown tenants
-        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS - 24 * HOUR_MS - 1, 9_000),
-        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS - 24 * HOUR_MS, 5),
+    points = [
+        # accepted events: those of the last 5 minutes
+        ("monitor.events|tenant=uswm", NOW_MS - 300_001, 7_000),
+        ("monitor.events|tenant=uswm", NOW_MS - 300_000, 3_000),
+        ("monitor.events|tenant=uswm", NOW_MS, 750),
+        # rejects: those of the last hour, of known and of unknown tenants
+        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS - HOUR_MS - 1, 9_000),
+        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS - HOUR_MS, 5),
         ("monitor.rejected|tenant=uswm|reason=late", NOW_MS, 1_200),
         ("monitor.rejected|tenant=uswm|reason=duplicate", NOW_MS - 1, 70),
         ("monitor.rejected|tenant=unknown|reason=not_json", NOW_MS - 2, 3),
@@ -59,17 +67,9 @@ def test_every_number(url: str) -> None:
         *_per_minute("uswm.visit.fm.red.order|experiment=button_color|device=mobile", 999),
         *_per_minute("uswm.visit.fm.red.home_page.beta|experiment=button_color|device=mobile", 999),
         *_per_minute("uswm.visit.crossed.red.beta|experiment=button_color|device=mobile", 999),
-    )
-    now = live.look(Reader(url), parse(shop()), NOW_MS)
-    variations = [VariationNow("blue", 1_100, 3, 0), VariationNow("red", 1_234, 450, 90)]
-    assert now.tenants == {
-        "uswm": TenantNow(12.5, Counter(late=1_205, duplicate=70)),
-        "unknown": TenantNow(0.0, Counter(not_json=3)),
-    }
-    assert now.watermark_delay_s == pytest.approx(610.678)
-    assert now.experiments == [ExperimentNow("uswm", "button_color", "order", variations)]
-
-    text = _shown(now)
+    ]
+    with answering(tmp_path, *points) as address:
+        text = _shown(live.look(address))
     assert _rows(text, "uswm")[0] == ["uswm", "12.5", "1,275", "late 1,205, duplicate 70"]
     assert _rows(text, "unknown") == [["unknown", "0.0", "3", "not_json 3"]]
     assert _rows(text, "blue") == [["uswm", "button_color", "blue", "1,100", "3", "0.00% order"]]
@@ -78,84 +78,81 @@ def test_every_number(url: str) -> None:
     assert "watermark 611 s behind" in text
 
 
-def test_an_empty_store_is_shown(url: str) -> None:
-    """Before the first flush there is nothing to read, and that is no error."""
-    now = live.look(Reader(url), parse(shop()), NOW_MS)
-    nothing = [VariationNow("blue", 0, 0, 0), VariationNow("red", 0, 0, 0)]
-    assert now == Now(
-        {"uswm": TenantNow(0.0, Counter())}, None, [ExperimentNow("uswm", "button_color", "order", nothing)]
-    )
-    text = _shown(now)
+def test_an_empty_store_is_shown(tmp_path: Path) -> None:
+    """Before the first flush there is nothing to read, and that is no error; but what to do is said."""
+    with answering(tmp_path) as address:
+        text = _shown(live.look(address))
     assert "watermark not known yet" in text
+    assert "dal has never reported" in text
     assert _rows(text, "red") == [["", "", "red", "0", "0", "- order"]]
 
 
-def test_other_data_centres_are_not_counted(url: str) -> None:
-    """Mirrors of one topic may write to one store: each job's view shows its own dc."""
-    points = [
-        ("monitor.events|tenant=uswm", NOW_MS, 30),
-        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS, 5),
-        ("monitor.watermark_s", NOW_MS, NOW_MS // 1_000),
-        *_per_minute("uswm.visit.assigned.red.beta|experiment=button_color", 10),
-    ]
-    _write(url, *points, dc="fra")
-    now = live.look(Reader(url), parse(shop()), NOW_MS)
-    assert (now.tenants["uswm"], now.watermark_delay_s) == (TenantNow(0.0, Counter()), None)
-    assert [v.assigned for v in now.experiments[0].variations] == [0, 0]
-    _write(url, *points)
-    now = live.look(Reader(url), parse(shop()), NOW_MS)
-    assert now.tenants["uswm"] == TenantNow(1.0, Counter(late=5))
-    assert now.watermark_delay_s == pytest.approx(0.678)
-    assert [v.assigned for v in now.experiments[0].variations] == [0, 10]
-
-
-def test_the_busiest_experiments_come_first(url: str) -> None:
-    """Six of many experiments, by their assigned visits; more metrics than one request asks for."""
-    settings = load(SHOP, {})
-    names = [
-        (tenant, name, next(iter(experiment.variations)))
-        for tenant, table in settings.tenants.items()
-        for name, experiment in table.experiments.items()
-    ]
-    assert len(names) > 16
-    busy = [names[i] for i in (-1, 3, 0, 9, 12, 6, 7)]
-    for rank, (tenant, name, variation) in enumerate(busy):
-        _write(url, *_per_minute(f"{tenant}.visit.assigned.{variation}.beta|experiment={name}", 100 - rank))
-    now = live.look(Reader(url), settings, NOW_MS)
-    assert [(e.tenant, e.name, e.variations[0].name) for e in now.experiments] == busy[:6]
-    assert [e.variations[0].assigned for e in now.experiments] == [100, 99, 98, 97, 96, 95]
-    assert {e.point for e in now.experiments} == {"order"}
-    assert list(now.tenants) == list(settings.tenants)
-
-
-@pytest.mark.parametrize(
-    ("points", "point"),
-    [({"order": {}, "later": {}}, "order"), ({"first": {}, "last": {}}, "last")],
-)
-def test_the_conversion_point(points: Config, point: str) -> None:
-    """`order` where there is one, else the last of the file."""
+def test_the_busiest_experiments_come_first(tmp_path: Path) -> None:
+    """Six of many experiments, by their assigned visits."""
     config = shop()
-    config["tenants"]["uswm"]["points"] = points
-    config["tenants"]["uswm"]["experiments"]["button_color"]["qualified_when"] = {"event": "page_view"}
-    assert live.conversion_point(parse(config).tenants["uswm"]) == point
+    template = config["tenants"]["uswm"]["experiments"]["button_color"]
+    names = [f"e{i}" for i in range(8)]
+    config["tenants"]["uswm"]["experiments"] = {
+        name: {**template, "control": f"{name}_a", "variations": {f"{name}_a": 1, f"{name}_b": 1}} for name in names
+    }
+    busy = [3, 0, 7, 5, 1, 6, 2]
+    points = [
+        point
+        for rank, i in enumerate(busy)
+        for point in _per_minute(f"uswm.visit.assigned.e{i}_a.beta|experiment=e{i}", 100 - rank)
+    ]
+    with answering(tmp_path, *points, config=config) as address:
+        now = live.look(address)
+    assert [shown.answer.experiment for shown in now.experiments] == [f"e{i}" for i in busy[:6]]
+    assert {shown.point for shown in now.experiments} == {"order"}
 
 
-def test_a_store_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
-    """The caller decides what to show instead."""
-    with store.running(tmp_path / "store.sqlite3") as url:
+@pytest.mark.parametrize(("points", "point"), [(["order", "later"], "order"), (["first", "last"], "last"), ([], "")])
+def test_the_conversion_point(points: list[str], point: str) -> None:
+    """`order` where there is one, else the last of the file."""
+    assert live.conversion_point(points) == point
+
+
+def test_a_service_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
+    """It says where it was looked for; the command ends with status 2, one message and no traceback."""
+    with answering(tmp_path) as address:
         pass
-    with pytest.raises(requests.RequestException):
-        live.look(Reader(url), parse(shop()), NOW_MS)
+    with pytest.raises(TopError, match=r"is `monitor serve` running there"):
+        live.look(address)
+    command = [sys.executable, "-m", "monitor.cli", "top", "--once", "--url", address]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert address in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
-def _per_minute(series: str, *values: int) -> list[Point]:
+def test_once_from_the_command_line(tmp_path: Path) -> None:
+    """`--once` shows the view and ends."""
+    points = _per_minute("uswm.visit.assigned.red.beta|experiment=button_color", 12)
+    with answering(tmp_path, *points) as address:
+        command = [sys.executable, "-m", "monitor.cli", "top", "--once", "--url", address]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert _rows(shown, "red")[0][3] == "12"
+
+
+def test_a_service_without_its_store_is_shown(tmp_path: Path) -> None:
+    """What the service advises stands in the view."""
+    with (
+        open_service(parse(shop()), "http://127.0.0.1:9", now_ms=lambda: NOW_MS) as service,
+        served.http(create_app(service)) as address,
+    ):
+        text = _shown(live.look(address))
+    assert "Check that KairosDB is up" in text
+
+
+def _per_minute(series: str, *values: int) -> list[tuple[str, int, int]]:
     """Totals of the minutes before now, the oldest an hour ago."""
     minute_ms = NOW_MS - NOW_MS % MINUTE_MS - HOUR_MS
-    return [Point(series, minute_ms + i * MINUTE_MS, value) for i, value in enumerate(values)]
+    return [(series, minute_ms + i * MINUTE_MS, value) for i, value in enumerate(values)]
 
 
-def _write(url: str, *points: tuple[str, int, int], dc: str = "dal") -> None:
-    rendered, invalid = Renderer(dc, 30 * 86_400).render([Point(*point) for point in points])
+def _write(url: str, *points: tuple[str, int, int]) -> None:
+    rendered, invalid = Renderer("dal", 30 * 86_400).render([Point(*point) for point in points])
     assert not invalid
     headers = {"Content-Type": "application/gzip"}
     answer = requests.post(f"{url}/api/v1/datapoints", body(rendered), headers=headers, timeout=10)
@@ -165,7 +162,7 @@ def _write(url: str, *points: tuple[str, int, int], dc: str = "dal") -> None:
 def _shown(now: Now) -> str:
     """The view as text."""
     console = Console(record=True, width=160, file=io.StringIO())
-    console.print(live.view(now, "dal"))
+    console.print(live.view(now))
     return console.export_text()
 
 

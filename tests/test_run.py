@@ -1,5 +1,7 @@
 """`monitor run`, as its users have it: all parts come, all go, and what is in the store is exact whatever ended it.
 
+What goes wrong in the traffic is seen on its page.
+
 The traffic is seeded, so that the oracle can say what the store has to hold: the snapshot tells how far it was read.
 """
 
@@ -7,7 +9,6 @@ import fcntl
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,19 +19,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import browser
 import oracle
 import psutil
 import pytest
 import reading
 import requests
+from playwright.sync_api import expect
+from servers import free_ports
 
 from monitor import demo, recovery, store
-from monitor.simulate import Traffic
+from monitor.running import SWITCHES
+from monitor.simulate import Switchboard, Traffic
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "examples/shop/monitor.toml"
 SEED, RATE = 7, 50
-START_S = 30
+START_S = 60
 """How long parts may take until they do what they are for, on a busy machine."""
 STOP_S = 30
 FAULT = 2
@@ -111,17 +116,38 @@ def test_nothing_stays_when_it_is_killed(killed: tuple[Path, "_Run"]) -> None:
     _check_store(folder, counts=False)
 
 
+def test_an_incident_is_switched_on_and_seen_on_the_page(tmp_path: Path) -> None:
+    """Within a minute, by whoever looks at the page; and switched off. The store is exact then too."""
+    browser.require()
+    with _run(tmp_path) as run, browser.running() as chromium, browser.page(chromium) as page:
+        _until(lambda: "page http" in run.output(), run)
+        assert run.page in run.output()
+        page.goto(run.page)
+        expect(page.get_by_role("link", name="button_color").first).to_be_visible()
+        expect(page.get_by_text("Many rejects")).to_have_count(0)
+        assert "on: garbage:share=1" in _incident(tmp_path, "garbage:share=1")
+        expect(page.get_by_text("Many rejects")).to_be_visible(timeout=60_000)
+        assert "on: none" in _incident(tmp_path, "garbage", "--off")
+        run.end(signal.SIGINT)
+    _check_store(tmp_path)
+
+
+def _incident(folder: Path, *arguments: str) -> str:
+    """What `monitor incident` says."""
+    command = [sys.executable, "-m", "monitor.cli", "incident", *arguments, "--folder", str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 class _Run:
     """A `monitor run` without a terminal."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        port, page_port = free_ports(2)
+        self.url, self.page = (f"http://127.0.0.1:{number}" for number in (port, page_port))
         self._output = folder.parent / f"{folder.name}-{port}.out"
         self._errors = folder.parent / f"{folder.name}-{port}.err"
-        command = [sys.executable, "-m", "monitor.cli", "run", "--folder", str(folder), "--port", str(port)]
+        command = [sys.executable, "-m", "monitor.cli", "run", "--folder", str(folder)]
+        command += ["--port", str(port), "--page-port", str(page_port)]
         command += ["--rate", str(RATE), "--seed", str(SEED), "--config", str(CONFIG)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
@@ -155,7 +181,7 @@ class _Run:
     def end(self, number: signal.Signals) -> None:
         """Sends a signal; all has to end, with status 0."""
         self.notice_parts()
-        assert len(self.parts_left()) == 2, "the store and the job"
+        assert len(self.parts_left()) == 3, "the store, the job and the page"
         self.process.send_signal(number)
         assert self.process.wait(STOP_S) == 0, self.errors()
         assert not self.parts_left()
@@ -225,7 +251,9 @@ def _check_store(folder: Path, counts: bool = True) -> tuple[int, int]:
     version, start_ms, seconds = recovery.source_states(folder / "recovery")[demo.PARTITION]
     assert version == demo.STATE_VERSION
     config = tomllib.loads(CONFIG.read_text())
-    traffic = Traffic(SEED, start_ms, RATE)
+    switches = Switchboard(folder / SWITCHES)
+    switches.look()
+    traffic = Traffic(SEED, start_ms, RATE, on_at=switches.on_at)
     arrived = [message for second in range(seconds) for message in traffic.second(second)]
     log = [oracle.Message(0, offset, m.timestamp_ms, m.key, m.value) for offset, m in enumerate(arrived)]
     wanted = oracle.answer(config, log)

@@ -1,12 +1,14 @@
 """Seeded, realistic traffic with lateness, repeats, bots, malformed messages and incidents, and its true totals.
 
 `Traffic(seed, start_ms, rate).second(k)` gives the messages of one second, reproducibly and from any second on;
-`parse_incident` reads the text form of an incident; `truth` says what any messages must add up to.
+`parse_incident` reads the text form of an incident, `switch` switches one on while traffic is made; `truth` says what
+any messages must add up to.
 """
 
 from monitor.simulate.arrivals import DEFAULT_RATE, RATE_MAX, Message, Traffic
 from monitor.simulate.incidents import KINDS, Incident, IncidentError, parse_incident
 from monitor.simulate.ledger import Truth, TruthError, truth
+from monitor.simulate.switching import Switchboard, switch
 
 __all__ = [
     "DEFAULT_RATE",
@@ -15,9 +17,11 @@ __all__ = [
     "Incident",
     "IncidentError",
     "Message",
+    "Switchboard",
     "Traffic",
     "Truth",
     "TruthError",
     "parse_incident",
+    "switch",
     "truth",
 ]

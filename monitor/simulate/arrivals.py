@@ -8,7 +8,7 @@ second can be had without those that lie further back.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import exp, pi, sin
 from random import Random
 from typing import NamedTuple
@@ -62,12 +62,17 @@ class Message(NamedTuple):
     timestamp_ms: int
 
 
+def _none_on(_: int) -> Sequence[Incident]:
+    return ()
+
+
 class Traffic:
     """Endless traffic that begins at `start_ms`, with `rate` events a second in the mean over a day.
 
     Second k runs from start_ms + 1000 k, k from 0; visits that began up to WARM_UP_S before the start are under way
-    then. `partitions` is that of the topic; a message's is crc32(key) modulo it. Going forward costs O(1) a message, a
-    jump the visits of HORIZON_S seconds. Raises ValueError for a rate or a number of partitions out of range.
+    then. `partitions` is that of the topic; a message's is crc32(key) modulo it. `on_at` gives further incidents for
+    what begins at a moment; it has to give the same for a moment whenever it is asked. Going forward costs O(1) a
+    message, a jump the visits of HORIZON_S seconds. Raises ValueError for a rate or number of partitions out of range.
 
     >>> traffic = Traffic(seed=1, start_ms=1_767_614_400_000, rate=50)
     >>> traffic.second(90) == Traffic(seed=1, start_ms=1_767_614_400_000, rate=50).second(90)
@@ -81,6 +86,7 @@ class Traffic:
         rate: float = DEFAULT_RATE,
         incidents: Sequence[Incident] = (),
         partitions: int = 4,
+        on_at: Callable[[int], Sequence[Incident]] = _none_on,
     ) -> None:
         if not 0 < rate <= RATE_MAX:
             message = f"rate must be above 0 and at most {RATE_MAX:g} events/s; got {rate:g}"
@@ -90,9 +96,7 @@ class Traffic:
             raise ValueError(message)
         self.seed, self.start_ms, self.rate, self.partitions = seed, start_ms, rate, partitions
         self.incidents = tuple(incidents)
-        self._drops = of_kind(incidents, "traffic_drop")
-        self._storms = of_kind(incidents, "duplicate_storm")
-        self._floods = of_kind(incidents, "garbage")
+        self._on_at = on_at
         self._rng = Random()
         self._next = -WARM_UP_S
         self._pending: defaultdict[int, list[Message]] = defaultdict(list)
@@ -125,32 +129,34 @@ class Traffic:
         """Generates all that begins in a second and keeps what arrives in second `wanted` or later."""
         start_ms = self.start_ms + 1000 * second
         floor_ms = self.start_ms + 1000 * wanted
+        incidents = (*self.incidents, *self._on_at(start_ms))
+        drops, storms = of_kind(incidents, "traffic_drop"), of_kind(incidents, "duplicate_storm")
         for number, tenant in enumerate(TENANTS):
             draw = _stream(mix(self.seed) + 1, number, second)
             for index in range(_poisson(draw, self.visits_per_s(tenant, second))):
                 returns = draw() < RETURN_SHARE and second >= RETURN_AFTER_S
                 origin = second - RETURN_AFTER_S if returns else second
                 visitor = visitor_of(self.seed, tenant.realm, origin, index)
-                if not self._dropped(tenant, visitor, start_ms):
-                    sent = visit(tenant, visitor, second, start_ms, self._rng, self.incidents)
-                    self._deliver(sent, session_id(visitor).encode(), floor_ms)
+                if not self._dropped(tenant, visitor, start_ms, drops):
+                    sent = visit(tenant, visitor, second, start_ms, self._rng, incidents)
+                    self._deliver(sent, session_id(visitor).encode(), floor_ms, storms)
         if second >= wanted:
-            self._begin_malformed(second, start_ms)
+            self._begin_malformed(second, start_ms, of_kind(incidents, "garbage"))
 
-    def _dropped(self, tenant: Tenant, visitor: int, start_ms: int) -> bool:
+    def _dropped(self, tenant: Tenant, visitor: int, start_ms: int, drops: Sequence[Incident]) -> bool:
         return any(
             drop.settings["tenant"] == tenant.name
             and drop.covers(start_ms)
             and mix(visitor ^ self.seed) < drop.number("share") * 2.0**64
-            for drop in self._drops
+            for drop in drops
         )
 
-    def _deliver(self, sent: Sequence[Sent], key: bytes, floor_ms: int) -> None:
+    def _deliver(self, sent: Sequence[Sent], key: bytes, floor_ms: int, storms: Sequence[Incident]) -> None:
         """Lets each event of the visit made last arrive: most at once, some late, a few twice."""
         draw = self._rng.random
         pending, origin_ms = self._pending, self.start_ms
         key_partition = crc32(key) % self.partitions
-        storm_draw = _stream(mix(self.seed) + 3, crc32(key), sent[0].at_ms) if self._storms else draw
+        storm_draw = _stream(mix(self.seed) + 3, crc32(key), sent[0].at_ms) if storms else draw
         for at_ms, value in sent:
             fate = draw()
             low_ms, high_ms = ON_TIME_MS if fate >= _DELAYED_SHARE else _delay(fate)
@@ -158,8 +164,8 @@ class Traffic:
             due = [arrival_ms]
             if fate >= 1.0 - REPEAT_SHARE:
                 due.append(arrival_ms + int(REPEAT_MS * draw()))
-            if self._storms:
-                due += [arrival_ms + later_ms for later_ms in self._storm_delays_ms(storm_draw, at_ms)]
+            if storms:
+                due += [arrival_ms + later_ms for later_ms in _storm_delays_ms(storm_draw, at_ms, storms)]
             keyed = draw() >= WITHOUT_KEY_SHARE
             partition = key_partition if keyed else crc32(value) % self.partitions
             for due_ms in due:
@@ -167,23 +173,24 @@ class Traffic:
                     message = Message(partition, key if keyed else None, value, due_ms)
                     pending[(due_ms - origin_ms) // 1000].append(message)
 
-    def _storm_delays_ms(self, draw: Draw, at_ms: int) -> list[int]:
-        return [
-            int(REPEAT_MS * draw())
-            for storm in self._storms
-            if storm.covers(at_ms) and draw() < storm.number("share")
-            for _ in range(1 + int(STORM_REPEATS * draw()))
-        ]
-
-    def _begin_malformed(self, second: int, start_ms: int) -> None:
+    def _begin_malformed(self, second: int, start_ms: int, floods: Sequence[Incident]) -> None:
         draw = _stream(mix(self.seed) + 2, 0, second)
-        flood = sum(flood.number("share") for flood in self._floods if flood.covers(start_ms))
+        flood = sum(flood.number("share") for flood in floods if flood.covers(start_ms))
         for index in range(_poisson(draw, self.rate * (MALFORMED_SHARE + flood))):
             at_ms = start_ms + int(1000 * draw())
             sender = session_id(visitor_of(self.seed, _MALFORMED_REALM, second, index))
             key = sender.encode()
             message = Message(crc32(key) % self.partitions, key, malformed(draw, at_ms, sender), at_ms)
             self._pending[second].append(message)
+
+
+def _storm_delays_ms(draw: Draw, at_ms: int, storms: Sequence[Incident]) -> list[int]:
+    return [
+        int(REPEAT_MS * draw())
+        for storm in storms
+        if storm.covers(at_ms) and draw() < storm.number("share")
+        for _ in range(1 + int(STORM_REPEATS * draw()))
+    ]
 
 
 def _delay(fate: float) -> tuple[int, int]:

@@ -1,0 +1,83 @@
+"""The dashboard of all experiments: is the monitor well, and what does each experiment do now."""
+
+from collections.abc import Iterator, Sequence
+
+from monitor.definitions import Experiment, Tenant
+from monitor.grafana import glance, panels, transformations
+from monitor.grafana.dashboards import (
+    OVERVIEW_UID,
+    Line,
+    dashboard,
+    data_center,
+    experiment_url,
+    heading,
+)
+from monitor.grafana.experiment import rule_words
+from monitor.grafana.panels import EXACT
+from monitor.grafana.targets import Json, newest, per_interval, target
+from monitor.settings import Settings
+
+TITLE = "A/B experiments: overview"
+
+
+def overview_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
+    """For each tenant a row, for each of its experiments a line: newest minute, qualified visits, their course."""
+    return dashboard(
+        OVERVIEW_UID,
+        TITLE,
+        "Every experiment of every tenant at a glance. The title of a panel leads to the experiment.",
+        [data_center(dcs)],
+        _lines(settings),
+    )
+
+
+def _lines(settings: Settings) -> Iterator[Line]:
+    width = 24 // 4
+    at_a_glance = [glance.final_until(), glance.furthest_behind(), glance.rejected_share(), glance.dead_letters()]
+    yield Line(4, [(width, panel) for panel in at_a_glance])
+    for tenant in settings.compiled_tenants():
+        yield heading(panels.row(f"Tenant {tenant.name}"))
+        for experiment in tenant.experiments:
+            yield Line(6, _of_experiment(tenant, experiment))
+
+
+def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Json]]:
+    variations = [variation for variation, _ in experiment.variations]
+    colours = panels.coloured(variations, experiment.control)
+    tags = {"dc": "$dc", "experiment": experiment.name}
+    qualified = [
+        target(f"{tenant.name}.visit.fm.{variation}.beta", variation, tags, per_interval("sum"))
+        for variation in variations
+    ]
+    assigned = [
+        target(f"{tenant.name}.visit.assigned.{variation}.beta", variation, tags, newest()) for variation in variations
+    ]
+    rule = f"Control: {experiment.control}. A visit qualifies when: {rule_words(tenant, experiment)}."
+    fresh = panels.stat(
+        f"{experiment.name}: newest minute",
+        "The newest minute in which a visit was assigned. If it is old: this tenant sends no events with this "
+        "experiment, or the job is behind (see the top of this page).",
+        assigned,
+        calculation="lastNotNull",
+        unit="dateTimeFromNow",
+        transformations=transformations.joined(),
+        fields="/^Time$/",
+        graph=False,
+    )
+    totals = panels.stat(
+        f"{experiment.name}: qualified visits",
+        f"In the whole range, each visit once. {rule}",
+        qualified,
+        calculation="sum",
+        unit=EXACT,
+        overrides=colours,
+        graph=False,
+    )
+    course = panels.timeseries(
+        f"{experiment.name}: qualified visits over time",
+        f"By the minute in which they qualified, per interval. {rule}",
+        qualified,
+        overrides=colours,
+    )
+    link = {"title": f"Experiment {experiment.name}", "url": experiment_url(experiment.name, tenant.name)}
+    return [(width, panel | {"links": [link]}) for width, panel in ((4, fresh), (8, totals), (12, course))]

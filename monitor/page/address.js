@@ -1,0 +1,23 @@
+export default {
+  template: "<span hidden></span>",
+  props: { round: Number },
+  mounted() {
+    this.moved = () => this.$emit("moved", { query: window.location.search });
+    this.seen = () => this.$emit("seen", { visible: !document.hidden });
+    window.addEventListener("monitor:moved", this.moved);
+    window.addEventListener("popstate", this.moved);
+    document.addEventListener("visibilitychange", this.seen);
+    document.getElementById("before")?.remove();
+    window.monitorPage.arrived();
+  },
+  unmounted() {
+    window.removeEventListener("monitor:moved", this.moved);
+    window.removeEventListener("popstate", this.moved);
+    document.removeEventListener("visibilitychange", this.seen);
+  },
+  watch: {
+    round() {
+      window.monitorPage.arrived();
+    },
+  },
+};

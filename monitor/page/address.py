@@ -1,0 +1,183 @@
+"""The state of the page, as it stands in its address. Pure.
+
+Everything that a reader chooses is in the query part, so that a link shows another reader the same. What is not in it
+has its default; what is not known is left out, so that an old link still works.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Self, TypeVar
+from urllib.parse import parse_qsl, quote, urlencode
+
+from monitor.serve.models import Scope
+
+E = TypeVar("E", bound=StrEnum)
+TAG = "tag."
+"""Before the name of a tag: `tag.device=mobile`."""
+QUERY_CHARACTERS_MAX = 4_096
+"""A longer query part is not read."""
+
+
+class Range(StrEnum):
+    """The ranges that are offered, up to the present."""
+
+    HOUR = "1h"
+    SIX_HOURS = "6h"
+    DAY = "24h"
+    WEEK = "7d"
+
+    @property
+    def hours(self) -> int:
+        """Its length."""
+        return {"1h": 1, "6h": 6, "24h": 24, "7d": 168}[self.value]
+
+    @property
+    def words(self) -> str:
+        """As in "in ..."."""
+        return {"1h": "the last hour", "6h": "the last 6 hours", "24h": "the last 24 hours", "7d": "the last 7 days"}[
+            self.value
+        ]
+
+
+class By(StrEnum):
+    """How charts are drawn over time."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    CUMULATIVE = "cumulative"
+
+
+class Shown(StrEnum):
+    """What the charts of points show."""
+
+    RATE = "rate"
+    VISITS = "visits"
+
+
+class View(NamedTuple):
+    """What is shown of an experiment."""
+
+    last: Range = Range.SIX_HOURS
+    start: str | None = None
+    end: str | None = None
+    scope: Scope = Scope.QUALIFIED
+    by: By = By.MINUTE
+    shown: Shown = Shown.RATE
+    goal: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    dc: str | None = None
+
+    @classmethod
+    def read(cls, query: str) -> Self:
+        """From the query part of an address, with or without its question mark."""
+        pairs = _pairs(query)
+        plain = dict(pairs)
+        default = cls()
+        return cls(
+            last=_one_of(Range, plain.get("last"), default.last),
+            start=plain.get("from"),
+            end=plain.get("to"),
+            scope=_one_of(Scope, plain.get("scope"), default.scope),
+            by=_one_of(By, plain.get("by"), default.by),
+            shown=_one_of(Shown, plain.get("show"), default.shown),
+            goal=plain.get("goal"),
+            tags=tuple(dict.fromkeys((key.removeprefix(TAG), value) for key, value in pairs if key.startswith(TAG))),
+            dc=plain.get("dc"),
+        )
+
+    def query(self) -> str:
+        """The query part, with its question mark; as short as it can be."""
+        default = View()
+        pairs = [
+            ("last", None if self.last == default.last or self.start else self.last),
+            ("from", self.start),
+            ("to", self.end),
+            ("scope", None if self.scope == default.scope else self.scope),
+            ("by", None if self.by == default.by else self.by),
+            ("show", None if self.shown == default.shown else self.shown),
+            ("goal", self.goal),
+            *((TAG + tag, value) for tag, value in self.tags),
+            ("dc", self.dc),
+        ]
+        return "?" + urlencode([(key, str(value)) for key, value in pairs if value is not None])
+
+    def setting(self, *keys: str) -> str:
+        """What these keys are set to, as a query part; nothing is the default.
+
+        A link that changes them carries it beside its whole address: the reader may have followed another link before
+        the page has caught up with that.
+        """
+        pairs = dict(_pairs(self.query()))
+        return urlencode([(key, pairs.get(key, "")) for key in keys])
+
+    def filter(self) -> dict[str, list[str]]:
+        """Tag to the values that are let through."""
+        found: dict[str, list[str]] = {}
+        for tag, value in self.tags:
+            found.setdefault(tag, []).append(value)
+        return found
+
+    def toggled(self, tag: str, value: str) -> "View":
+        """With a value of a tag let through, or no longer."""
+        pair = tag, value
+        tags = tuple(p for p in self.tags if p != pair) if pair in self.tags else (*self.tags, pair)
+        return self._replace(tags=tags)
+
+    def without(self, tag: str) -> "View":
+        """With all values of a tag."""
+        return self._replace(tags=tuple(pair for pair in self.tags if pair[0] != tag))
+
+
+class Search(NamedTuple):
+    """What is shown of the overview."""
+
+    text: str = ""
+    only_odd: bool = False
+
+    @classmethod
+    def read(cls, query: str) -> Self:
+        """From the query part of an address."""
+        plain = dict(_pairs(query))
+        return cls(plain.get("q", ""), plain.get("only") == "odd")
+
+    def query(self) -> str:
+        """The query part, with its question mark."""
+        pairs = [("q", self.text), ("only", "odd" if self.only_odd else "")]
+        return "?" + urlencode([pair for pair in pairs if pair[1]])
+
+    def finds(self, tenant: str, experiment: str, *more: str) -> bool:
+        """Whether every word of the text occurs in these names."""
+        names = " ".join([tenant, experiment, *more]).lower()
+        return all(word in names for word in self.text.lower().split())
+
+
+def of_experiment(tenant: str, experiment: str, view: View | None = None) -> str:
+    """The address of an experiment's page."""
+    query = view.query() if view else ""
+    return f"/experiments/{quote(tenant)}/{quote(experiment)}{'' if query == '?' else query}"
+
+
+def queried(what: Mapping[str, str | None], start: datetime, end: datetime, view: View) -> str:
+    """The query part of the address that shows the KairosDB queries behind one number."""
+    pairs = [(key, str(value)) for key, value in what.items() if value is not None]
+    pairs += [("from", f"{start:%Y-%m-%dT%H:%MZ}"), ("to", f"{end:%Y-%m-%dT%H:%MZ}")]
+    pairs += [(TAG + tag, value) for tag, value in view.tags]
+    pairs += [("dc", view.dc)] if view.dc else []
+    return "?" + urlencode(pairs)
+
+
+def api(path: str, parameters: Mapping[str, str | list[str] | None]) -> str:
+    """The address of an answer as JSON."""
+    given = {key: value for key, value in parameters.items() if value}
+    return f"/api/{path}" + (f"?{urlencode(given, doseq=True)}" if given else "")
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    if len(query) > QUERY_CHARACTERS_MAX:
+        return []
+    return parse_qsl(query.removeprefix("?"))
+
+
+def _one_of(kind: type[E], text: str | None, default: E) -> E:
+    return kind(text) if text in set(kind) else default

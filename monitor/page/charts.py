@@ -1,0 +1,167 @@
+"""Charts over time: series in, options of ECharts out. Pure.
+
+Each variation is always two lines, what is sealed and what is open (dashed), even where one of them is empty: as long
+as the number of lines stays, an update leaves the reader's zoom alone. A datum is [ms, y, visits, base, open]; the
+functions that are named under a key that begins with a colon are in `page.js`.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from monitor.page.address import By, Shown
+from monitor.serve.models import Line, SeriesAnswer, Step
+
+POINTS_DOTTED_MAX = 3
+"""So few steps are shown as dots, since a line would hardly be seen."""
+HOUR_S = 3_600
+LABELS = {"year": "{yyyy}", "month": "{d} {MMM}", "day": "{d} {MMM}", "hour": "{HH}:{mm}", "minute": "{HH}:{mm}"}
+"""How ECharts writes times at the axis."""
+
+Option = dict[str, Any]
+
+
+class Spot(NamedTuple):
+    """One step of one variation."""
+
+    at: datetime
+    visits: int
+    base: int
+    is_open: bool
+
+
+def step_of(by: By, length_s: float) -> Step:
+    """The step that a chart over a range of this length is drawn with: at most some hundred steps."""
+    if by is By.HOUR:
+        return Step.HOUR
+    hours = length_s / HOUR_S
+    if hours <= 6:
+        return Step.MINUTE
+    return Step.FIVE_MINUTES if hours <= 24 else Step.HOUR if hours > 72 else Step.QUARTER
+
+
+def of_point(visits: SeriesAnswer, base: SeriesAnswer, by: By, shown: Shown, colours: Mapping[str, str]) -> Option:
+    """Visits with a point, or their share of all visits in scope (`base`), by variation."""
+    lines = {line.variation: _spots(line, _line_of(base, line.variation), by is By.CUMULATIVE) for line in visits.lines}
+    return _option(_trimmed(lines), colours, is_rate=shown is Shown.RATE, is_cumulative=by is By.CUMULATIVE)
+
+
+def of_visits(base: SeriesAnswer, by: By, colours: Mapping[str, str]) -> Option:
+    """Visits in scope, by variation."""
+    lines = {line.variation: _spots(line, line, by is By.CUMULATIVE) for line in base.lines}
+    return _option(_trimmed(lines), colours, is_rate=False, is_cumulative=by is By.CUMULATIVE)
+
+
+def _line_of(answer: SeriesAnswer, variation: str) -> Line:
+    return next(line for line in answer.lines if line.variation == variation)
+
+
+def _spots(visits: Line, base: Line, is_cumulative: bool) -> list[Spot]:
+    counts: Iterable[int] = (round(point.value or 0) for point in visits.points)
+    bases: Iterable[int] = (round(point.value or 0) for point in base.points)
+    if is_cumulative:
+        counts, bases = accumulate(counts), accumulate(bases)
+    steps = zip(visits.points, counts, bases, strict=True)
+    return [Spot(point.start, count, of, point.is_open) for point, count, of in steps]
+
+
+def _trimmed(lines: Mapping[str, list[Spot]]) -> dict[str, list[Spot]]:
+    """Without the steps before the first visit of any variation."""
+    length = max((len(spots) for spots in lines.values()), default=0)
+    first = next((i for i in range(length) if any(spots[i].base or spots[i].visits for spots in lines.values())), 0)
+    return {name: spots[first:] for name, spots in lines.items()}
+
+
+def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate: bool, is_cumulative: bool) -> Option:
+    grey = {"color": "var(--muted)", "fontFamily": "inherit", "fontSize": 12}
+    return {
+        "animation": False,
+        "aria": {"enabled": False},
+        "grid": {"left": 8, "right": 12, "top": 12, "bottom": 44, "containLabel": True},
+        "xAxis": {
+            "type": "time",
+            "axisLine": {"lineStyle": {"color": "var(--line)"}},
+            "axisTick": {"show": False},
+            "axisLabel": {
+                **grey,
+                "hideOverlap": True,
+                "formatter": LABELS,
+                "margin": 12,
+                "alignMinLabel": "left",
+                "alignMaxLabel": "right",
+            },
+            "minInterval": 60_000,
+            "splitNumber": 5,
+        },
+        "yAxis": {
+            "type": "value",
+            "min": None if is_rate and is_cumulative else 0,
+            "scale": is_rate and is_cumulative,
+            "minInterval": None if is_rate else 1,
+            "splitNumber": 4,
+            "splitLine": {"lineStyle": {"color": "var(--line)"}},
+            "axisLabel": {**grey, ":formatter": "monitorPage.axisRate" if is_rate else "monitorPage.axisCount"},
+        },
+        "tooltip": {
+            "trigger": "axis",
+            "confine": True,
+            "backgroundColor": "var(--raised)",
+            "borderColor": "var(--line)",
+            "textStyle": {"color": "var(--text)", "fontFamily": "inherit", "fontSize": 13},
+            "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
+            ":formatter": "monitorPage.tipRate" if is_rate else "monitorPage.tipCount",
+        },
+        # Without where it begins and ends: what the reader has chosen stays. The wheel alone scrolls the page.
+        "dataZoom": [
+            {"type": "inside", "filterMode": "none", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False},
+            {"type": "slider", "filterMode": "none", "height": 16, "bottom": 8, "showDetail": False, **_slider()},
+        ],
+        "series": [line for name, spots in lines.items() for line in _pair(name, spots, colours[name], is_rate)],
+    }
+
+
+def _pair(name: str, spots: list[Spot], colour: str, is_rate: bool) -> list[Option]:
+    """The sealed part of a line, and the open one, which begins where that ends."""
+    end = next((i for i, spot in enumerate(spots) if spot.is_open), len(spots))
+    sealed, still_open = spots[:end], spots[max(0, end - 1) :] if end < len(spots) else []
+    few = len(spots) <= POINTS_DOTTED_MAX
+    return [
+        _line(name, sealed, colour, "solid", is_rate, few),
+        _line(name, still_open, colour, "dashed", is_rate, few),
+    ]
+
+
+def _line(name: str, spots: list[Spot], colour: str, kind: str, is_rate: bool, few: bool) -> Option:
+    return {
+        "type": "line",
+        "name": name,
+        "data": [_datum(spot, is_rate) for spot in spots],
+        "showSymbol": few,
+        "symbol": "circle",
+        "symbolSize": 6,
+        "color": colour,
+        "lineStyle": {"color": colour, "width": 2, "type": kind},
+        "itemStyle": {"color": colour},
+        "emphasis": {"disabled": True},
+        "connectNulls": True,
+    }
+
+
+def _datum(spot: Spot, is_rate: bool) -> list[float | None]:
+    y = (spot.visits / spot.base if spot.base > 0 else None) if is_rate else spot.visits
+    return [spot.at.timestamp() * 1_000, y, spot.visits, spot.base, int(spot.is_open)]
+
+
+def _slider() -> Option:
+    faint = {"color": "var(--line)", "opacity": 0.5}
+    return {
+        "borderColor": "var(--line)",
+        "fillerColor": "var(--tint)",
+        "backgroundColor": "transparent",
+        "dataBackground": {"lineStyle": faint, "areaStyle": faint},
+        "selectedDataBackground": {"lineStyle": faint, "areaStyle": faint},
+        "handleStyle": {"color": "var(--raised)", "borderColor": "var(--muted)"},
+        "moveHandleSize": 0,
+        "brushSelect": False,
+    }

@@ -1,0 +1,16 @@
+"""One colour for each variation, everywhere and always. Pure.
+
+The palette is Okabe and Ito's (2008), which the colour-blind tell apart; `page.css` has its values for light and dark
+as the custom properties --v0 to --v7. The control has the first one; the others follow in their order.
+"""
+
+from collections.abc import Iterable
+
+COLOURS = 8
+"""More variations begin with the second colour again; then the names tell them apart."""
+
+
+def of_variations(control: str, variations: Iterable[str]) -> dict[str, str]:
+    """Variation to CSS colour."""
+    others = [name for name in variations if name != control]
+    return {control: "var(--v0)"} | {name: f"var(--v{1 + i % (COLOURS - 1)})" for i, name in enumerate(others)}

@@ -1,0 +1,77 @@
+"""What all pages have around them: the bar at the top, the foot, and what is shown while there is nothing to show."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nicegui import ui
+
+from monitor.page import address, figures
+from monitor.page.health import STATUS
+from monitor.page.markup import Html, element, joined
+from monitor.page.parts import Fragment
+from monitor.serve.models import HealthAnswer, Problem
+
+PAGES = {"/": "Experiments", "/health": "Health"}
+
+
+@contextmanager
+def page(here: str) -> Iterator[Fragment]:
+    """A page's frame; gives the place for the state of the monitor. `here` is that of PAGES it is of."""
+    links = [
+        element("a", text, href=path, aria_current="page" if path == here else None) for path, text in PAGES.items()
+    ]
+    with ui.element("div").classes("monitor"):
+        with ui.element("header").classes("top"):
+            ui.html(element("a", "AB Monitor", href="/", class_="brand"), sanitize=False)
+            ui.html(element("nav", links, aria_label="Pages"), sanitize=False)
+            with ui.element("div").classes("right"):
+                status_place = Fragment()
+                ui.html(element("span", data_zone=True), sanitize=False)
+                button = element("button", "auto theme", type="button", data_theme_button=True)
+                ui.html(button, sanitize=False)
+        with ui.element("main"):
+            yield status_place
+        foot = element("a", "API", href="/docs")
+        ui.html(
+            element("p", "Times are in your time zone, with UTC beside them. ", foot, class_="foot"), sanitize=False
+        )
+
+
+def status(found: HealthAnswer) -> Html:
+    """The state of the monitor in a few words, with a link to more."""
+    kind, words = STATUS[found.status]
+    serving = next((dc for dc in found.dcs if dc.is_serving), None)
+    age = "" if serving is None else f"{serving.dc}, {figures.duration(serving.report_age_s)} ago"
+    light = element("span", class_=f"light {kind}")
+    return element("a", light, age or words, href="/health", title=words, aria_label=f"{words}. {age}")
+
+
+def waiting() -> Html:
+    """While the first answer is on its way."""
+    return element("p", "Asking the store …", class_="note", role="status")
+
+
+def crumbs(tenant: str, experiment: str) -> Html:
+    """The way back to an experiment."""
+    return element(
+        "nav",
+        element("a", "Experiments", href="/"),
+        " / ",
+        element("a", f"{tenant} {experiment}", href=address.of_experiment(tenant, experiment)),
+        class_="crumbs",
+        aria_label="Where",
+    )
+
+
+def lost(problem: Problem) -> Html:
+    """There is no such page."""
+    return joined(
+        element("h1", problem.title),
+        element(
+            "div",
+            element("p", element("strong", f"{problem.detail}.")),
+            element("p", problem.fix),
+            element("p", element("a", "All experiments", href="/", class_="button")),
+            class_="empty",
+        ),
+    )

@@ -1,0 +1,208 @@
+// What the page does in the browser: times in the reader's zone, updates that leave focus, scroll and open parts alone,
+// an address that follows what is chosen, and the texts of charts. There is no state here but the address and the theme.
+(() => {
+  const SEARCH_PAUSE_MS = 150;
+  const AGES_EVERY_MS = 5_000;
+  const THEMES = ["auto", "light", "dark"];
+
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+  const two = (number) => String(number).padStart(2, "0");
+  const utcClock = (at) => `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
+  const isUtc = (at) => at.getTimezoneOffset() === 0;
+  const sameDay = (one, other) => one.toDateString() === other.toDateString();
+
+  function timeText(at, form) {
+    if (form === "age") return ageText(at);
+    const withDay = form === "day" || !sameDay(at, new Date());
+    const local = (withDay ? `${day.format(at)} ` : "") + clock.format(at);
+    return isUtc(at) ? `${local} UTC` : `${local} (${utcClock(at)} UTC)`;
+  }
+
+  function ageText(at) {
+    const minutes = Math.floor((Date.now() - at) / 60_000);
+    if (minutes < 1) return "just now";
+    if (minutes < 100) return `${minutes} min ago`;
+    return minutes < 2_880 ? `${Math.round(minutes / 60)} h ago` : `${Math.round(minutes / 1_440)} days ago`;
+  }
+
+  function localise(root) {
+    for (const element of root.querySelectorAll("time")) {
+      const at = new Date(element.dateTime);
+      element.textContent = timeText(at, element.dataset.form);
+      element.title = at.toISOString().replace("T", " ").replace(/:\d\d\.\d+Z/, " UTC");
+    }
+    for (const element of root.querySelectorAll("[data-zone]")) {
+      const now = new Date();
+      element.textContent = isUtc(now) ? `${utcClock(now)} UTC` : `${clock.format(now)} ${zone}, ${utcClock(now)} UTC`;
+    }
+  }
+
+  function fillInputs(root) {
+    for (const input of root.querySelectorAll("input[data-utc]")) {
+      if (input.value && input.closest("details")?.open) continue;
+      const at = new Date(input.dataset.utc);
+      input.value = new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+    }
+  }
+
+  // Makes `mine` like `next`, node by node, so that what has not changed stays the same node: with focus and scroll.
+  function morph(mine, next) {
+    for (const { name, value } of next.attributes) {
+      if (mine.getAttribute(name) !== value && !isReaders(mine, name)) mine.setAttribute(name, value);
+    }
+    for (const { name } of [...mine.attributes]) {
+      if (!next.hasAttribute(name) && !isReaders(mine, name)) mine.removeAttribute(name);
+    }
+    morphChildren(mine, next);
+  }
+
+  function morphChildren(mine, next) {
+    const old = [...mine.childNodes];
+    const fresh = [...next.childNodes];
+    fresh.forEach((node, i) => {
+      const same = old[i]?.nodeType === node.nodeType && old[i].nodeName === node.nodeName;
+      if (!old[i]) mine.append(node);
+      else if (!same) old[i].replaceWith(node);
+      else if (node.nodeType === Node.ELEMENT_NODE) morph(old[i], node);
+      else if (old[i].data !== node.data) old[i].data = node.data;
+    });
+    old.slice(fresh.length).forEach((node) => node.remove());
+  }
+
+  const isReaders = (element, name) => element.localName === "details" && name === "open";
+
+  function show(element, content) {
+    const next = document.createElement("template");
+    next.innerHTML = content;
+    localise(next.content);
+    morphChildren(element, next.content);
+    fillInputs(element);
+  }
+
+  function go(href, replaces = false) {
+    history[replaces ? "replaceState" : "pushState"](null, "", href);
+    document.documentElement.dataset.busy = "";
+    window.dispatchEvent(new Event("monitor:moved"));
+  }
+
+  // The present address with some parameters set (to nothing: left out), and some pairs put in or taken out.
+  function changed(sets, toggles = []) {
+    const query = new URLSearchParams(location.search);
+    for (const [name, value] of sets) {
+      if (value) query.set(name, value);
+      else query.delete(name);
+    }
+    for (const [name, value] of toggles) {
+      const values = query.getAll(name);
+      query.delete(name);
+      const next = values.includes(value) ? values.filter((one) => one !== value) : [...values, value];
+      next.forEach((one) => query.append(name, one));
+    }
+    return location.pathname + (query.size ? `?${query}` : "");
+  }
+
+  function target(link) {
+    const { set, toggle } = link.dataset;
+    if (set === undefined && toggle === undefined) return link.getAttribute("href");
+    return changed(new URLSearchParams(set ?? ""), new URLSearchParams(toggle ?? ""));
+  }
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-local]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    go(target(link));
+    const search = document.querySelector("input[data-param]");
+    if (search) search.value = new URLSearchParams(location.search).get(search.dataset.param) ?? "";
+  });
+
+  let pause;
+  document.addEventListener("input", (event) => {
+    const name = event.target.dataset?.param;
+    if (!name) return;
+    clearTimeout(pause);
+    pause = setTimeout(() => go(changed([[name, event.target.value.trim()]]), true), SEARCH_PAUSE_MS);
+  });
+
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-params]")) return;
+    event.preventDefault();
+    const inputs = [...event.target.querySelectorAll("input[name]")];
+    const given = inputs.map(({ name, value }) => [name, `${new Date(value).toISOString().slice(0, 16)}Z`]);
+    go(changed([...given, ["last", ""]]));
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.closest("input, textarea")) return;
+    const search = document.querySelector("input[data-param]");
+    if (!search) return;
+    event.preventDefault();
+    search.focus();
+  });
+
+  window.addEventListener("popstate", () => {
+    document.documentElement.dataset.busy = "";
+    const search = document.querySelector("input[data-param]");
+    if (search) search.value = new URLSearchParams(location.search).get(search.dataset.param) ?? "";
+  });
+
+  const theme = () => (THEMES.includes(localStorage.theme) ? localStorage.theme : "auto");
+  const applyTheme = () => (document.documentElement.dataset.theme = theme());
+  const nameTheme = () =>
+    document.querySelectorAll("[data-theme-button]").forEach((b) => (b.textContent = `${theme()} theme`));
+  applyTheme();
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-theme-button]")) return;
+    localStorage.theme = THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length];
+    applyTheme();
+    nameTheme();
+  });
+
+  document.addEventListener("DOMContentLoaded", () => localise(document));
+  setInterval(() => localise(document), AGES_EVERY_MS);
+
+  const share = (value) => {
+    const percent = 100 * value;
+    return `${percent.toFixed(percent >= 10 ? 1 : percent >= 0.1 || percent === 0 ? 2 : 3)} %`;
+  };
+  const count = (value) => Number(value).toLocaleString("en-US");
+  const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+
+  function tip(parameters, text) {
+    const rows = new Map();
+    for (const { seriesName, data, color } of parameters) {
+      if (data && !rows.has(seriesName)) rows.set(seriesName, { data, color });
+    }
+    if (!rows.size) return "";
+    const at = new Date([...rows.values()][0].data[0]);
+    const isOpen = [...rows.values()].some(({ data }) => data[4]);
+    const lines = [...rows].map(
+      ([name, { data, color }]) =>
+        `<tr><td><span class="dot" style="background:${color}"></span> ${escape(name)}</td>${text(data)}</tr>`,
+    );
+    const local = `${day.format(at)} ${clock.format(at)}`;
+    const utc = isUtc(at) ? " UTC" : ` (${utcClock(at)} UTC)`;
+    return `<b>${local}</b>${utc}${isOpen ? ", still open" : ""}<table class="tip">${lines.join("")}</table>`;
+  }
+
+  window.monitorPage = {
+    show,
+    arrived() {
+      delete document.documentElement.dataset.busy;
+      localise(document);
+      nameTheme();
+    },
+    axisRate: (value) => `${Number((100 * value).toPrecision(3))} %`,
+    axisCount: (value) => count(value),
+    tipRate: (parameters) =>
+      tip(
+        parameters,
+        ([, rate, visits, base]) =>
+          `<td>${rate === null ? "–" : share(rate)}</td><td>${count(visits)} of ${count(base)} visits</td>`,
+      ),
+    tipCount: (parameters) => tip(parameters, ([, value]) => `<td>${count(value)} visits</td>`),
+  };
+})();

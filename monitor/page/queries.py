@@ -1,0 +1,78 @@
+"""The KairosDB queries behind a number: what anyone can ask KairosDB to find the same. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from monitor.metrics import metric_name
+from monitor.page.markup import Html, element, joined, moment
+from monitor.serve.models import Scope, Served
+from monitor.serve.results import SCOPES
+from monitor.visits import Stem
+
+SCOPE_OF = {"assigned": "assigned", "qualified": "fm", "crossed": "crossed"}
+PART_OF = {"visits": "beta", "total": None, "sum": "sum"}
+WHATS = (*SCOPE_OF, *PART_OF)
+
+
+class Number(NamedTuple):
+    """Which number: of a variation, of a point where `what` is one of PART_OF."""
+
+    tenant: str
+    experiment: str
+    variation: str
+    what: str
+    point: str | None
+    scope: Scope
+
+    def metric(self) -> str:
+        """The metric whose sum it is."""
+        if self.point is None:
+            stem = Stem(self.experiment, SCOPE_OF[self.what], self.variation, None, "beta")
+        else:
+            stem = Stem(self.experiment, SCOPES[self.scope], self.variation, self.point, PART_OF[self.what])
+        return metric_name(self.tenant, stem)
+
+
+def body(number: Number, served: Served, tags: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The query for the part of the number that one data center serves; its answer has one value, or none for 0."""
+    start_ms, end_ms = (round(at.timestamp() * 1_000) for at in (served.start, served.end))
+    whole = {"value": (end_ms - start_ms) // 60_000, "unit": "minutes"}
+    metric = {
+        "name": number.metric(),
+        "tags": {"dc": [served.dc], "experiment": [number.experiment], **{tag: list(v) for tag, v in tags.items()}},
+        "aggregators": [{"name": "sum", "sampling": whole, "align_sampling": False}],
+    }
+    return {"start_absolute": start_ms, "end_absolute": end_ms - 1, "metrics": [metric]}
+
+
+def address(url: str, query: Mapping[str, Any]) -> str:
+    """Where KairosDB answers the query to a browser."""
+    return f"{url.rstrip('/')}/api/v1/datapoints/query?query={quote(json.dumps(query, separators=(',', ':')))}"
+
+
+def shown(number: Number, served: Sequence[Served], tags: Mapping[str, Sequence[str]], url: str) -> Html:
+    """The queries of a number, one for each stretch of minutes that a data center serves."""
+    parts = [_part(number, stretch, tags, url) for stretch in served]
+    many = "" if len(parts) == 1 else f" It is the sum of {len(parts)}, since the data center changed within the range."
+    return joined(
+        element("p", "The number is the sum of ", element("code", number.metric()), f" over minutes and tags.{many}"),
+        parts,
+    )
+
+
+def _part(number: Number, served: Served, tags: Mapping[str, Sequence[str]], url: str) -> Html:
+    query = body(number, served, tags)
+    text = json.dumps(query, indent=1)
+    command = f"curl -s {url.rstrip('/')}/api/v1/datapoints/query -d '{json.dumps(query)}'"
+    return element(
+        "section",
+        element("h2", moment(served.start, "day"), " to ", moment(served.end, "day"), f", {served.dc}"),
+        element("p", element("a", "Ask KairosDB", href=address(url, query), class_="button")),
+        element("h3", "Query"),
+        element("pre", text, tabindex="0"),
+        element("h3", "On the command line"),
+        element("pre", command, tabindex="0", class_="wrapped"),
+        class_="card",
+    )

@@ -1,0 +1,233 @@
+"""The pages: where they show what they have asked for. Mounted into the application of `monitor serve`."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from nicegui import app as elements
+from nicegui import ui
+
+from monitor.page import charts, experiment, frame, health, overview, queries, ranges, summary
+from monitor.page.address import Search, Shown, View
+from monitor.page.asking import Asking, OfExperiment, OfOverview
+from monitor.page.assets import KeptAssets
+from monitor.page.markup import Html, element, joined
+from monitor.page.parts import Fragment, Living, Plot
+from monitor.page.ranges import Normal
+from monitor.serve import answers
+from monitor.serve.models import HealthAnswer
+from monitor.serve.problems import ProblemError, refuse_parameter
+from monitor.serve.service import Service
+
+FOLDER = Path(__file__).parent
+TITLE = "AB Monitor"
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0072b2"/>'
+    '<path d="M6 22l6-8 5 4 9-11" stroke="#fff" stroke-width="3" fill="none"/></svg>'
+)
+RECONNECT_S = 10.0
+"""How long a reader's page outlives a broken connection; after that it is built anew."""
+
+
+def mount(app: FastAPI, service: Service) -> None:
+    """Adds the page to an application, at every path that is free."""
+    asking = Asking(service)
+    elements.on_shutdown(asking.close)
+    _add_style()
+    _add_overview(asking)
+    _add_experiment(asking)
+    _add_query(asking)
+    _add_health(asking)
+    ui.run_with(
+        app,
+        title=TITLE,
+        favicon=ICON,
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        reconnect_timeout=RECONNECT_S,
+        show_welcome_message=False,
+    )
+    app.add_middleware(KeptAssets)
+
+
+def _add_style() -> None:
+    style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
+    ui.add_head_html(f"<style>{style}</style><script>{script}</script>", shared=True)
+
+
+def _add_overview(asking: Asking) -> None:
+    @ui.page("/", title=TITLE)
+    async def show_overview(request: Request) -> None:
+        search = Search.read(request.url.query)
+        with frame.page("/") as top:
+            ui.html(_search_box(search.text), sanitize=False)
+            found, strangers = Fragment(classes="found"), Fragment()
+            with ui.element("div").classes("body"):
+                tenants = Fragment(frame.waiting())
+
+            def show(answer: tuple[Search, OfOverview]) -> None:
+                wanted, (shown, state) = answer
+                top.show(frame.status(state))
+                found.show(overview.summary(shown, wanted))
+                strangers.show(overview.strangers(shown))
+                tenants.show(overview.tenants(shown, wanted))
+
+            def ask(query: str) -> tuple[Search, OfOverview]:
+                return Search.read(query), asking.overview()
+
+            known = asking.known_overview()
+            first = None if known is None else (Search.read(request.url.query), known)
+            await Living(request.url.query, ask, show).begin(first)
+
+
+def _search_box(text: str) -> str:
+    words = "Search tenants, experiments, variations"
+    return element(
+        "input",
+        type="search",
+        value=text,
+        placeholder=f"{words} (press /)",
+        aria_label=words,
+        data_param="q",
+        class_="search",
+        autocomplete="off",
+    )
+
+
+def _add_experiment(asking: Asking) -> None:
+    @ui.page("/experiments/{tenant}/{name}", title=TITLE)
+    async def show_experiment(request: Request, tenant: str, name: str) -> None:
+        ui.page_title(f"{name}, {tenant} - {TITLE}")
+        with frame.page("/") as top:
+            try:
+                asking.service.experiment(tenant, name)
+            except ProblemError as error:
+                Fragment(frame.lost(error.problem))
+                return
+            shown = _ExperimentPage(asking, tenant, top)
+
+            def ask(query: str) -> OfExperiment:
+                return asking.experiment(tenant, name, View.read(query))
+
+            await Living(request.url.query, ask, shown.show).begin()
+
+
+class _ExperimentPage:
+    """The elements of an experiment's page, made once and filled again and again."""
+
+    def __init__(self, asking: Asking, tenant: str, top: Fragment) -> None:
+        table = asking.service.tenant(tenant)
+        self._asking, self._top = asking, top
+        self._tags = answers.tag_values(asking.service, tenant)
+        self._title, self._lead = Fragment(), Fragment(frame.waiting())
+        with ui.element("div").classes("body"):
+            self._verdicts = Fragment()
+            self._controls = Fragment()
+            self._visits = Fragment(classes="part")
+            self._points = Fragment(classes="part")
+            self._breakdowns = Fragment(classes="part")
+            self._charts_top = Fragment(classes="part")
+            self._charts = ui.element("div").classes("charts")
+            self._charts.set_visibility(False)
+            with self._charts:
+                self._base = Plot("Visits")
+                self._plots = {point: Plot(point) for point in table.points}
+            self._rule = Fragment(classes="part rule")
+            self._links = Fragment(classes="part")
+
+    def show(self, found: OfExperiment) -> None:
+        """Fills all of it."""
+        told, view = found.told, found.told.view
+        words = "the chosen range" if view.start or view.end else view.last.words
+        self._top.show(frame.status(found.health))
+        self._title.show(summary.title(told))
+        self._lead.show(summary.lead(told, found.state, words))
+        self._verdicts.show(summary.verdicts(told, found.state, found.oddities, found.health))
+        self._controls.show(summary.controls(told, self._tags, self._asking.service.dcs))
+        self._visits.show(joined(element("h2", "Variations"), experiment.table(told)))
+        self._points.show(joined(element("h2", "What visits do"), experiment.points_tables(told)))
+        self._charts_top.show(
+            joined(element("h2", "Over time"), summary.chart_controls(told), summary.legend(told, found.base.step))
+        )
+        self._charts.set_visibility(True)
+        self._base.show(charts.of_visits(found.base, view.by, told.colours), f"{told.scope_words} visits".capitalize())
+        for point, plot in self._plots.items():
+            option = charts.of_point(found.visits[point], found.base, view.by, view.shown, told.colours)
+            plot.show(option, f"{point}, {'rate' if view.shown is Shown.RATE else 'visits'}")
+        self._breakdowns.show(_breakdowns(found, self._tags))
+        self._rule.show(joined(element("h2", "When a visit is qualified"), experiment.rule(told)))
+        self._links.show(summary.links(told))
+
+
+def _breakdowns(found: OfExperiment, tags: Mapping[str, Sequence[str]]) -> Html:
+    told = found.told
+    parts = []
+    for tag, answer in found.breakdowns.items():
+        groups = {group.tags[tag]: group.variations for group in answer.groups}
+        panels = experiment.breakdown_panels(told, tag, tags[tag], groups)
+        parts.append(element("section", element("h3", f"by {tag}"), panels, class_="breakdown"))
+    if not parts:
+        return joined()
+    head = element("h2", f"Where: {told.goal} by tag" if told.goal else "By tag")
+    return joined(head, parts)
+
+
+def _add_query(asking: Asking) -> None:
+    @ui.page("/query/{tenant}/{name}", title=f"Query - {TITLE}")
+    async def show_query(request: Request, tenant: str, name: str) -> None:
+        parameters = dict(request.query_params)
+        with frame.page("/"):
+            shown = Fragment(frame.waiting())
+            ask = partial(_query, asking, tenant, name, parameters)
+            await Living(request.url.query, ask, shown.show).begin()
+
+
+def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str], query: str) -> Html:
+    what, view = parameters.get("what", ""), View.read(query)
+    if what not in queries.WHATS:
+        refuse_parameter("what", f"must be one of {', '.join(queries.WHATS)}; got '{what}'", "Follow a number's link.")
+    table = asking.service.experiment(tenant, name)
+    variation = parameters.get("variation", "")
+    if variation not in table.variations:
+        known = ", ".join(table.variations)
+        refuse_parameter("variation", f"must be one of {known}; got '{variation}'", "Follow a number's link.")
+    point = parameters.get("point")
+    number = queries.Number(tenant, name, variation, what, point, view.scope)
+    answer = answers.experiment(
+        asking.service, tenant, name, asking.span(view), tags=view.filter(), scope=view.scope, dc=view.dc
+    )
+    title = f"{what} of {point}, {variation}" if point else f"{what}, {variation}"
+    return joined(
+        frame.crumbs(tenant, name),
+        element("h1", title),
+        queries.shown(number, answer.basis.served, answer.tags, asking.service.store.url),
+    )
+
+
+def _add_health(asking: Asking) -> None:
+    @ui.page("/health", title=f"Health - {TITLE}")
+    async def show_health(request: Request) -> None:
+        normal = ranges.of(asking.service.settings)
+        with frame.page("/health") as top:
+            ui.html(element("h1", "Health"), sanitize=False)
+            with ui.element("div").classes("body"):
+                shown = Fragment(frame.waiting())
+
+            def show(found: HealthAnswer) -> None:
+                top.show(frame.status(found))
+                shown.show(_health(found, normal))
+
+            await Living(request.url.query, lambda _: asking.health(), show).begin()
+
+
+def _health(found: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
+    parts = {
+        "Data centers and store": health.data_centers(found, normal),
+        "Messages, last hour": health.messages(found),
+        "Failovers": health.switches(found.switches),
+        "Divergence of the mirrors": health.divergences(found, normal),
+    }
+    sections = [element("section", element("h2", title), part, class_="part") for title, part in parts.items()]
+    return joined(health.headline(found), sections)

@@ -1,0 +1,244 @@
+"""The answers about tenants and experiments. Each waits for the store, and raises ProblemError.
+
+All take `dc` to force a data center; without it, each minute is served by the one that `choosing` says.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from monitor.serve import statistics
+from monitor.serve.evidence import basis, by_health, evidence, rest
+from monitor.serve.lines import Shown, lines
+from monitor.serve.models import (
+    BreakdownAnswer,
+    ExperimentAnswer,
+    Group,
+    Measure,
+    Scope,
+    SeriesAnswer,
+    Step,
+    TenantsAnswer,
+    TenantSummary,
+)
+from monitor.serve.problems import refuse_parameter, refuse_size, refuse_unknown
+from monitor.serve.results import Metrics, assigned_by_weight, variation_results
+from monitor.serve.service import Service
+from monitor.serve.spans import HOUR_MS, STEP_MS, Span, last
+from monitor.serve.states import experiments
+from monitor.serve.sums import Job, Wanted, sums
+
+__all__ = ["breakdown", "experiment", "experiments", "series", "tag_values", "tenants"]
+
+READ_VALUES_MAX = 2_000_000
+"""Values that one answer may have to read from the store, going by the numbers of the tags' values."""
+VALUES_PER_POINT = 4
+"""Metrics that the result of a point is made of."""
+
+Tags = Mapping[str, Sequence[str]]
+
+
+def tenants(service: Service) -> TenantsAnswer:
+    """All tenants, with what is measured for them."""
+    span = last(service.now_ms(), 1)
+    known = evidence(service, span.start_ms)
+    return TenantsAnswer(
+        tenants=[
+            TenantSummary(
+                tenant=name,
+                experiments=list(table.experiments),
+                points={point: definition.value is not None for point, definition in table.points.items()},
+                tags={tag: list(values) for tag, values in tag_values(service, name).items()},
+            )
+            for name, table in service.settings.tenants.items()
+        ],
+        dcs=service.dcs,
+        basis=basis(known, by_health(known, span, None)),
+    )
+
+
+def experiment(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    span: Span,
+    *,
+    tags: Tags | None = None,
+    scope: Scope = Scope.QUALIFIED,
+    dc: str | None = None,
+) -> ExperimentAnswer:
+    """One experiment over a range: each variation's visits, share and points, with uncertainty."""
+    whole = breakdown(service, tenant, experiment, span, [], tags=tags, scope=scope, dc=dc)
+    (group,) = whole.groups
+    return ExperimentAnswer(
+        tenant=tenant,
+        experiment=experiment,
+        control=whole.control,
+        scope=scope,
+        tags=whole.tags,
+        variations=group.variations,
+        split=group.split,
+        basis=whole.basis,
+    )
+
+
+def breakdown(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    span: Span,
+    by: Sequence[str],
+    *,
+    tags: Tags | None = None,
+    scope: Scope = Scope.QUALIFIED,
+    dc: str | None = None,
+) -> BreakdownAnswer:
+    """One experiment over a range, for each combination of the tags `by` that there is, the largest first."""
+    table, of_tenant, metrics = (
+        service.experiment(tenant, experiment),
+        service.tenant(tenant),
+        Metrics(tenant, experiment),
+    )
+    let_through = _filter(service, tenant, tags or {})
+    groups_max = _groups_max(service, tenant, by, let_through)
+    names = metrics.all(table, of_tenant.points, scope)
+    _refuse_too_many(service, groups_max * len(table.variations) * (1 + len(of_tenant.points)), "results")
+    _refuse_too_much_reading(len(names) * groups_max, span, HOUR_MS)
+    known, served = rest(service, tenant, [experiment], span, dc)
+    want = Wanted(tuple(names), _wanted_tags(experiment, let_through), tuple(by), HOUR_MS)
+    (found,) = sums(service.store, service.kept, known, [Job(want, served[experiment])])
+    totals: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    if not by:
+        totals[()] = Counter()
+    for (name, group, _), count in found.items():
+        totals[group][name] += count
+    groups = [
+        Group(
+            tags=dict(zip(by, group, strict=True)),
+            variations=variation_results(metrics, table, of_tenant, scope, of_group),
+            split=statistics.split(*assigned_by_weight(metrics, table, of_group)),
+        )
+        for group, of_group in sorted(totals.items())
+    ]
+    groups.sort(key=lambda group: sum(variation.assigned for variation in group.variations), reverse=True)
+    return BreakdownAnswer(
+        tenant=tenant,
+        experiment=experiment,
+        control=table.control,
+        scope=scope,
+        by=list(by),
+        tags=let_through,
+        groups=groups,
+        basis=basis(known, served[experiment]),
+    )
+
+
+def series(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    span: Span,
+    measure: Measure,
+    step: Step,
+    *,
+    point: str | None = None,
+    by: Sequence[str] = (),
+    tags: Tags | None = None,
+    scope: Scope = Scope.QUALIFIED,
+    dc: str | None = None,
+) -> SeriesAnswer:
+    """A measure over time, a line per variation and combination of the tags `by`, over a range of whole steps."""
+    table, metrics, step_ms = service.experiment(tenant, experiment), Metrics(tenant, experiment), STEP_MS[step]
+    shown = Shown(metrics, measure, point, scope, _scale(service, tenant, measure, point))
+    let_through = _filter(service, tenant, tags or {})
+    groups_max = _groups_max(service, tenant, by, let_through)
+    span = span.widened(step_ms)
+    steps = (span.end_ms - span.start_ms) // step_ms
+    names = list(dict.fromkeys(name for variation in table.variations for name in shown.names(variation)))
+    _refuse_too_many(service, groups_max * len(table.variations) * steps, "values")
+    _refuse_too_much_reading(len(names) * groups_max, span, min(step_ms, HOUR_MS))
+    known, served = rest(service, tenant, [experiment], span, dc)
+    want = Wanted(tuple(names), _wanted_tags(experiment, let_through), tuple(by), min(step_ms, HOUR_MS))
+    (found,) = sums(service.store, service.kept, known, [Job(want, served[experiment])])
+    rests_on = basis(known, served[experiment])
+    sealed_ms = round(rests_on.sealed_until.timestamp() * 1_000)
+    return SeriesAnswer(
+        tenant=tenant,
+        experiment=experiment,
+        measure=measure,
+        point=point,
+        scope=scope,
+        step=step,
+        by=list(by),
+        tags=let_through,
+        lines=list(lines(shown, table, tuple(by), found, span, step_ms, sealed_ms)),
+        basis=rests_on,
+    )
+
+
+def tag_values(service: Service, tenant: str) -> dict[str, tuple[str, ...]]:
+    """The tags of a tenant, each with all the values that it can have."""
+    compiled = service.tenant(tenant).compiled(tenant)
+    return {tag.name: tuple(dict.fromkeys((*tag.values, "other", "unknown"))) for tag in compiled.tags}
+
+
+def _scale(service: Service, tenant: str, measure: Measure, point: str | None) -> float:
+    """The scale of a point's value; refuses a measure without its point, and a point without the measure."""
+    if not measure.is_of_point:
+        if point is not None:
+            refuse_parameter("point", f"goes with no measure {measure}; got '{point}'", "Leave point out.")
+        return 1
+    points = service.tenant(tenant).points
+    if point is None:
+        refuse_parameter(
+            "point", f"must name a point, of which the measure {measure} is", f"Add one of {', '.join(points)}."
+        )
+    if point not in points:
+        refuse_unknown("point", point, points)
+    value = points[point].value
+    if value is None and measure in (Measure.SUM, Measure.MEAN):
+        with_value = [name for name, table in points.items() if table.value is not None]
+        fix = f"Ask for another measure, or one of: {', '.join(with_value) or 'no point of the tenant has one'}."
+        refuse_parameter("point", f"must have a value to have a {measure}; got '{point}'", fix)
+    return 1 if value is None else value.scale
+
+
+def _filter(service: Service, tenant: str, tags: Tags) -> dict[str, list[str]]:
+    """The filter in one form, so that the same filter is the same; refuses what the tenant does not have."""
+    known = tag_values(service, tenant)
+    for tag, values in tags.items():
+        if tag not in known:
+            refuse_unknown("tag", tag, known)
+        for value in values:
+            if value not in known[tag]:
+                refuse_unknown("tag value", f"{tag}:{value}", known[tag])
+    return {tag: sorted(set(tags[tag])) for tag in sorted(tags) if tags[tag]}
+
+
+def _wanted_tags(experiment: str, let_through: Tags) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("experiment", (experiment,)), *((tag, tuple(values)) for tag, values in let_through.items())
+
+
+def _groups_max(service: Service, tenant: str, by: Sequence[str], let_through: Tags) -> int:
+    """How many combinations of the tags there can be."""
+    known = tag_values(service, tenant)
+    for tag in by:
+        if tag not in known:
+            refuse_unknown("tag", tag, known)
+    if len(set(by)) < len(by):
+        refuse_parameter("by", f"must not name a tag twice; got {', '.join(by)}", "Name each tag once.")
+    return math.prod(len(let_through.get(tag, known[tag])) for tag in by)
+
+
+def _refuse_too_many(service: Service, values: int, what: str) -> None:
+    allowed = service.settings.serve.values
+    if values > allowed:
+        detail = f"an answer may have up to serve.values, {allowed:,} {what}; this one could have {values:,}"
+        refuse_size(detail, "Ask for a shorter range, a longer step, or fewer tags.")
+
+
+def _refuse_too_much_reading(series_: int, span: Span, sampling_ms: int) -> None:
+    values = series_ * -(-(span.end_ms - span.start_ms) // sampling_ms)
+    if values > READ_VALUES_MAX:
+        detail = f"an answer may read up to {READ_VALUES_MAX:,} values from the store; this one could need {values:,}"
+        refuse_size(detail, "Ask for a shorter range, a longer step, or fewer tags.")

@@ -1,0 +1,223 @@
+"""The HTTP side: paths, parameters, errors as problems, and ETags of what is sealed.
+
+Answers are computed in the framework's threads. An answer about sealed minutes only has an ETag and may be kept; of
+others, and of what is going on now, nothing is to be kept.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import structlog
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from monitor.serve import answers, spans, states
+from monitor.serve.health import health
+from monitor.serve.models import (
+    Answer,
+    Basis,
+    BreakdownAnswer,
+    ExperimentAnswer,
+    ExperimentsAnswer,
+    HealthAnswer,
+    Measure,
+    Problem,
+    Scope,
+    SeriesAnswer,
+    Step,
+    TenantsAnswer,
+)
+from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, ProblemError, of_status, refuse_parameter
+from monitor.serve.service import Service
+from monitor.serve.spans import Span
+
+SEALED_FRESH_S = 60
+"""How long a client need not ask again: the data center that serves, or its totals after a loss, may still change."""
+_VOLATILE = {"basis": {"newest", "newest_age_s", "is_fresh", "serving_dc"}}
+"""What an answer tells of the present, not of its range: no part of the ETag."""
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": words}
+    for status, words in (
+        (400, "A parameter is wrong, or the answer would be too large"),
+        (404, "No such tenant, experiment, point, tag or data center"),
+        (502, "The store fails"),
+        (503, "The store does not answer"),
+    )
+}
+
+log = structlog.get_logger(__name__)
+
+From = Annotated[
+    str | None, Query(alias="from", description="ISO 8601 or ms since 1970; included. Default: a day before `to`")
+]
+To = Annotated[str | None, Query(description="ISO 8601 or ms since 1970; not included. Default: now")]
+TagFilter = Annotated[
+    list[str] | None, Query(description="TAG:VALUE; values of one tag are alternatives, tags must all hold")
+]
+By = Annotated[list[str] | None, Query(description="a tag to split by; may be repeated")]
+Dc = Annotated[str | None, Query(description="force this data center")]
+InScope = Annotated[Scope, Query(description="which visits points are counted for")]
+Point = Annotated[str | None, Query(description="the point, for total, visits, rate, sum and mean")]
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; `/` is free for a page."""
+    app = FastAPI(
+        title="AB Monitor",
+        description="Experiments and health, read from the store. Each minute is served by one data center.",
+        version="1",
+    )
+    _add_problems(app)
+    _add_overviews(app, service)
+    _add_experiment(app, service)
+    return app
+
+
+def _add_overviews(app: FastAPI, service: Service) -> None:
+    @app.get("/api/tenants", response_model=TenantsAnswer, responses=_PROBLEMS)
+    def tenants(request: Request) -> Response:
+        """All tenants, with what is measured for them."""
+        return _live(answers.tenants(service))
+
+    @app.get("/api/tenants/{tenant}/experiments", response_model=ExperimentsAnswer, responses=_PROBLEMS)
+    def experiments(tenant: str, dc: Dc = None) -> Response:
+        """The experiments of a tenant, with their state over the last 24 hours."""
+        return _live(states.experiments(service, tenant, dc))
+
+    @app.get("/api/health", response_model=HealthAnswer)
+    def state() -> Response:
+        """The state of the monitor: store, data centers, switches, divergences, and what to do."""
+        return _live(health(service))
+
+
+def _add_experiment(app: FastAPI, service: Service) -> None:
+    path = "/api/tenants/{tenant}/experiments/{experiment}"
+
+    def span(start: str | None, end: str | None) -> Span:
+        return spans.parse(start, end, service.now_ms())
+
+    @app.get(path, response_model=ExperimentAnswer, responses=_PROBLEMS)
+    def experiment(
+        request: Request,
+        tenant: str,
+        experiment: str,
+        start: From = None,
+        to: To = None,
+        tag: TagFilter = None,
+        scope: InScope = Scope.QUALIFIED,
+        dc: Dc = None,
+    ) -> Response:
+        """One experiment over a range: each variation's visits, share and points, against the control."""
+        found = answers.experiment(service, tenant, experiment, span(start, to), tags=_tags(tag), scope=scope, dc=dc)
+        return _dated(request, found, found.basis)
+
+    @app.get(path + "/breakdown", response_model=BreakdownAnswer, responses=_PROBLEMS)
+    def breakdown(
+        request: Request,
+        tenant: str,
+        experiment: str,
+        by: By = None,
+        start: From = None,
+        to: To = None,
+        tag: TagFilter = None,
+        scope: InScope = Scope.QUALIFIED,
+        dc: Dc = None,
+    ) -> Response:
+        """One experiment over a range, split by tags."""
+        found = answers.breakdown(
+            service, tenant, experiment, span(start, to), by or [], tags=_tags(tag), scope=scope, dc=dc
+        )
+        return _dated(request, found, found.basis)
+
+    @app.get(path + "/series", response_model=SeriesAnswer, responses=_PROBLEMS)
+    def series(
+        request: Request,
+        tenant: str,
+        experiment: str,
+        measure: Annotated[Measure, Query(description="what to show")] = Measure.QUALIFIED,
+        step: Annotated[Step, Query(description="length of a step")] = Step.MINUTE,
+        point: Point = None,
+        by: By = None,
+        start: From = None,
+        to: To = None,
+        tag: TagFilter = None,
+        scope: InScope = Scope.QUALIFIED,
+        dc: Dc = None,
+    ) -> Response:
+        """A measure over time."""
+        found = answers.series(
+            service,
+            tenant,
+            experiment,
+            span(start, to),
+            measure,
+            step,
+            point=point,
+            by=by or [],
+            tags=_tags(tag),
+            scope=scope,
+            dc=dc,
+        )
+        return _dated(request, found, found.basis)
+
+
+def _add_problems(app: FastAPI) -> None:
+    @app.exception_handler(ProblemError)
+    def refused(_request: Request, error: ProblemError) -> Response:
+        return _problem(error.problem)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        rule = f"{first['msg'].removeprefix('Input ')}; got {str(first.get('input'))[:60]!r}"
+        try:
+            refuse_parameter(name, rule, "See /docs for what the parameter may be.")
+        except ProblemError as refusal:
+            return _problem(refusal.problem)
+
+    @app.exception_handler(HTTPException)
+    def not_served(_request: Request, error: HTTPException) -> Response:
+        return _problem(of_status(error.status_code, error.detail).problem, error.headers)
+
+    @app.exception_handler(Exception)
+    def failed(_request: Request, error: Exception) -> Response:
+        log.error("request_failed", exc_info=error)
+        return _problem(of_status(500, "an error of the service itself; its log has it").problem)
+
+
+def _problem(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    more = {"Retry-After": str(RETRY_AFTER_S)} if problem.status == 503 else {}
+    return Response(
+        problem.model_dump_json(), problem.status, {**(headers or {}), **more, "Cache-Control": "no-store"}, MEDIA_TYPE
+    )
+
+
+def _live(found: Answer) -> Response:
+    return Response(found.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def _dated(request: Request, found: Answer, basis: Basis) -> Response:
+    """The answer, or 304 where the client has it."""
+    if not basis.is_sealed:
+        return _live(found)
+    digest = hashlib.blake2b(found.model_dump_json(exclude=_VOLATILE).encode(), digest_size=16).hexdigest()
+    etag = f'W/"{digest}"'
+    headers = {"ETag": etag, "Cache-Control": f"private, max-age={SEALED_FRESH_S}"}
+    known = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(found.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def _tags(listed: list[str] | None) -> dict[str, list[str]]:
+    """The filter from texts TAG:VALUE."""
+    tags: dict[str, list[str]] = {}
+    for text in listed or ():
+        tag, colon, value = text.partition(":")
+        if not colon:
+            refuse_parameter("tag", f"must be TAG:VALUE; got {text[:60]!r}", "Write tag=device:mobile.")
+        tags.setdefault(tag, []).append(value)
+    return tags

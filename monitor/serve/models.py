@@ -1,0 +1,398 @@
+"""The answers of the query service: what goes out as JSON, and what the page is given.
+
+All moments are UTC. Ranges hold their start and not their end, and begin and end with whole minutes.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """What all parts of answers have in common: they are values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reason(StrEnum):
+    """Why a data center serves a range."""
+
+    PREFERRED = "preferred"
+    """It is the first of `serve.dcs`, and in order."""
+    STALE = "stale"
+    """The preferred one has not reported for longer than `serve.stale_after_s`."""
+    MISSING = "missing"
+    """The preferred one has not reported at all in the time that was looked at."""
+    BEHIND = "behind"
+    """The watermark of the preferred one is more than `serve.behind_s` behind another's."""
+    LESS_COMPLETE = "less_complete"
+    """The preferred one holds clearly fewer assigned visits of the experiment than another."""
+    RECOVERING = "recovering"
+    """The preferred one is in order again, but not for `serve.return_after_s` yet."""
+    FORCED = "forced"
+    """It was asked for with `dc`."""
+
+
+class State(StrEnum):
+    """How a data center is right now."""
+
+    HEALTHY = "healthy"
+    RECOVERING = "recovering"
+    BEHIND = "behind"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+class Served(Answer):
+    """A range of minutes, and the one data center whose totals stand for it."""
+
+    start: datetime
+    end: datetime
+    dc: str
+    reason: Reason
+
+
+class Basis(Answer):
+    """What an answer rests on."""
+
+    start: datetime
+    end: datetime
+    served: list[Served] = Field(description="the whole range, in order of time, without gaps or overlaps")
+    sealed_until: datetime = Field(description="minutes before this can change no more; at most the end of the range")
+    is_sealed: bool = Field(description="nothing in the answer can change any more")
+    serving_dc: str = Field(description="the data center that serves the present")
+    newest: datetime | None = Field(description="when that data center's job reported last; null: never")
+    newest_age_s: float | None = Field(description="how long ago that was")
+    is_fresh: bool = Field(description="that is not longer ago than `serve.stale_after_s`")
+
+
+class Estimate(Answer):
+    """A rate or a mean, with its uncertainty. The interval is that of 95 %; null where there are too few visits."""
+
+    value: float
+    standard_error: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Difference(Answer):
+    """A variation less the control. `is_clear`: the interval of 95 % does not hold 0."""
+
+    absolute: float
+    relative: float | None = Field(description="absolute / control's value; null where that is 0")
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    is_clear: bool
+
+
+class PointResult(Answer):
+    """One measurement point of one variation. `visits` and `rate` count each visit once."""
+
+    point: str
+    total: int = Field(description="events that count for the point")
+    visits: int = Field(description="visits with at least one")
+    rate: Estimate | None = Field(description="visits / visits in scope; null without any visit in scope")
+    rate_difference: Difference | None = Field(description="against the control; null for the control itself")
+    sum: float | None = Field(description="of the point's value, in the attribute's unit; null: it has no value")
+    mean: Estimate | None = Field(description="sum / visits in scope, in the attribute's unit")
+    mean_difference: Difference | None
+
+
+class VariationResult(Answer):
+    """One variation of an experiment."""
+
+    variation: str
+    is_control: bool
+    weight: float
+    assigned: int = Field(description="visits that were given the variation")
+    qualified: int = Field(description="those that met the experiment's rule")
+    crossed: int = Field(description="those that were given another variation later")
+    share: float | None = Field(description="of the assigned visits of all variations; null without any")
+    planned_share: float = Field(description="by the weights")
+    points: list[PointResult]
+
+
+class SplitVerdict(StrEnum):
+    """Whether visits are assigned as planned."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    TOO_FEW = "too_few"
+
+
+class Split(Answer):
+    """A chi-square test of the assigned visits against the weights; wrong: p below 0.001."""
+
+    verdict: SplitVerdict
+    chi_square: float | None
+    degrees_of_freedom: int
+    p_value: float | None
+
+
+class Scope(StrEnum):
+    """Which visits points are counted for: from the assignment on, or from the qualification on."""
+
+    ASSIGNED = "assigned"
+    QUALIFIED = "qualified"
+
+
+class ExperimentAnswer(Answer):
+    """One experiment over a range."""
+
+    tenant: str
+    experiment: str
+    control: str
+    scope: Scope
+    tags: dict[str, list[str]] = Field(description="the filter: tag to the values that were let through")
+    variations: list[VariationResult]
+    split: Split
+    basis: Basis
+
+
+class Group(Answer):
+    """The variations among the visits with one combination of tag values."""
+
+    tags: dict[str, str]
+    variations: list[VariationResult]
+    split: Split
+
+
+class BreakdownAnswer(Answer):
+    """One experiment over a range, split by tags; the largest group first."""
+
+    tenant: str
+    experiment: str
+    control: str
+    scope: Scope
+    by: list[str]
+    tags: dict[str, list[str]]
+    groups: list[Group]
+    basis: Basis
+
+
+class Measure(StrEnum):
+    """What a series shows; those after `share` are of a point."""
+
+    ASSIGNED = "assigned"
+    QUALIFIED = "qualified"
+    CROSSED = "crossed"
+    SHARE = "share"
+    TOTAL = "total"
+    VISITS = "visits"
+    RATE = "rate"
+    SUM = "sum"
+    MEAN = "mean"
+
+    @property
+    def is_of_point(self) -> bool:
+        """Whether a point has to be named with it."""
+        return self in (Measure.TOTAL, Measure.VISITS, Measure.RATE, Measure.SUM, Measure.MEAN)
+
+
+class Step(StrEnum):
+    """The length of a step of a series; days are those of UTC."""
+
+    MINUTE = "1m"
+    FIVE_MINUTES = "5m"
+    QUARTER = "15m"
+    HOUR = "1h"
+    DAY = "1d"
+
+
+class SeriesPoint(Answer):
+    """The value of one step; null: it cannot be told, since there were no visits to divide by."""
+
+    start: datetime
+    value: float | None
+    standard_error: float | None = None
+    is_open: bool = Field(description="holds a minute that can still change")
+
+
+class Line(Answer):
+    """One line of a series."""
+
+    variation: str
+    tags: dict[str, str] = Field(description="the values of the tags that it was split by")
+    points: list[SeriesPoint]
+
+
+class SeriesAnswer(Answer):
+    """A measure of an experiment over time, a line per variation and combination of tags; every step of the range."""
+
+    tenant: str
+    experiment: str
+    measure: Measure
+    point: str | None
+    scope: Scope
+    step: Step
+    by: list[str]
+    tags: dict[str, list[str]]
+    lines: list[Line]
+    basis: Basis
+
+
+class Running(StrEnum):
+    """Whether an experiment gets visits."""
+
+    RUNNING = "running"
+    """Visits were assigned within the last 15 minutes."""
+    SILENT = "silent"
+    """None within 15 minutes, but within 24 hours."""
+    NO_DATA = "no_data"
+    """None within 24 hours."""
+
+
+class ExperimentState(Answer):
+    """One experiment right now; counts are those of the last 24 hours."""
+
+    experiment: str
+    state: Running
+    control: str
+    variations: dict[str, float] = Field(description="variation to weight")
+    first_assigned: datetime | None = Field(description="the first minute with one that the store still holds")
+    last_assigned: datetime | None = Field(description="the last minute with one; the hour, if over 2 hours ago")
+    assigned: int
+    qualified: int
+    crossed: int
+    assigned_by_variation: dict[str, int]
+    qualified_by_variation: dict[str, int]
+    qualified_recent: list[int] = Field(description="in steps of 5 minutes of the last 2 hours, the oldest first")
+    assigned_recent: dict[str, list[int]] = Field(description="by minute, the last 16, the last of them under way")
+    split: Split
+
+
+class ExperimentsAnswer(Answer):
+    """The experiments of a tenant."""
+
+    tenant: str
+    experiments: list[ExperimentState]
+    basis: Basis
+
+
+class TenantSummary(Answer):
+    """What is measured for a tenant."""
+
+    tenant: str
+    experiments: list[str]
+    points: dict[str, bool] = Field(description="point to whether it has a value")
+    tags: dict[str, list[str]] = Field(description="tag to its values, with `other` and `unknown`")
+
+
+class TenantsAnswer(Answer):
+    """All tenants."""
+
+    tenants: list[TenantSummary]
+    dcs: list[str] = Field(description="the data centers, in order of preference")
+    basis: Basis
+
+
+class Count(Answer):
+    """Rejected or noted messages of one reason; `tenant` is `unknown` where it could not be read."""
+
+    tenant: str
+    reason: str
+    messages: int = Field(description="within the last hour")
+    last_5_min: int
+
+
+class TenantFlow(Answer):
+    """What came in for one tenant."""
+
+    tenant: str
+    events: int = Field(description="accepted within the last hour")
+    events_per_s: float = Field(description="mean over the last 5 minutes")
+    delay_ms_mean: float | None = Field(description="message timestamp - event time, within the last hour")
+    delay_ms_max: int | None
+
+
+class DcHealth(Answer):
+    """One data center's job. Counters are those of the last hour."""
+
+    dc: str
+    state: State
+    is_serving: bool
+    last_report: datetime | None
+    report_age_s: float | None
+    watermark: datetime | None = Field(description="minutes that end by then are sealed")
+    watermark_age_s: float | None
+    lag_messages: int | None = Field(description="between the positions read and the ends of the partitions")
+    lag_by_partition: dict[str, int] = Field(description="TOPIC/PARTITION to messages")
+    visits: int | None
+    totals: int | None
+    memory_bytes: int | None
+    corrections: int = Field(description="negative deltas")
+    points_written: int
+    retries: int
+    dead_letters: int
+    tenants: list[TenantFlow]
+    rejected: list[Count]
+    noted: list[Count]
+
+
+class Switch(Answer):
+    """A moment from which another data center served; of one experiment, if one is named, from that minute on."""
+
+    at: datetime
+    from_dc: str
+    to_dc: str
+    reason: Reason
+    tenant: str | None = None
+    experiment: str | None = None
+
+
+class Divergence(Answer):
+    """How far two data centers are apart in one experiment, over the minutes of the last hour that both have sealed."""
+
+    tenant: str
+    experiment: str
+    dc: str
+    against: str
+    ppm_max: int = Field(description="of the worst minute: differing visits per million")
+    worst_minute: datetime
+    minutes: int = Field(description="that were compared")
+
+
+class StoreHealth(Answer):
+    """The KairosDB that everything is read from."""
+
+    url: str
+    reachable: bool
+    answer_ms: float | None
+    message: str | None
+
+
+class Status(StrEnum):
+    """All in one word."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    """The numbers are right, but something needs a look: `advice` says what."""
+    DOWN = "down"
+    """No data center reports, or the store does not answer: numbers are old, or there are none."""
+
+
+class HealthAnswer(Answer):
+    """The state of the monitor."""
+
+    status: Status
+    advice: list[str] = Field(description="what is not as it should be, and what to do")
+    at: datetime
+    serving_dc: str
+    sealed_until: datetime | None = Field(description="in the data center that serves the present")
+    store: StoreHealth
+    dcs: list[DcHealth]
+    switches: list[Switch] = Field(description="of the last 24 hours, the newest first")
+    divergences: list[Divergence] = Field(description="only those above 0, the largest first")
+    compared_experiments: int = Field(description="of how many experiments mirrors were compared within the last hour")
+
+
+class Problem(BaseModel):
+    """An error, as `application/problem+json` (RFC 9457)."""
+
+    type: str = Field(description="a word for the kind of problem")
+    title: str
+    status: int
+    detail: str = Field(description="the rule, and what came")
+    fix: str = Field(description="what to do")

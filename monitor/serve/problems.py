@@ -1,0 +1,57 @@
+"""Errors of the query service, each with what to do, as RFC 9457's `application/problem+json`."""
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from monitor.faults import names
+from monitor.serve.models import Problem
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+
+
+class ProblemError(Exception):
+    """A question that is not answered; `problem` says why, and what to do."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+def refuse_unknown(what: str, name: str, known: Iterable[str]) -> NoReturn:
+    """There is no such tenant, experiment, point, tag or data center."""
+    detail = f"{what} must be one of the configuration; got '{name}'"
+    raise _error(
+        404, f"unknown_{what.replace(' ', '_')}", f"No such {what}", detail, f"Ask for one of: {names(known)}."
+    )
+
+
+def refuse_parameter(name: str, rule: str, fix: str) -> NoReturn:
+    """A parameter does not say what it has to."""
+    raise _error(400, "bad_parameter", "A parameter is wrong", f"{name} {rule}", fix)
+
+
+def refuse_size(detail: str, fix: str) -> NoReturn:
+    """The answer would be larger than is allowed."""
+    raise _error(400, "too_much", "The answer would be too large", detail, fix)
+
+
+def store_is_away(came: str) -> NoReturn:
+    """KairosDB does not answer."""
+    fix = "Check that KairosDB is up, and kairosdb.url; ask again in some seconds."
+    raise _error(503, "store_unavailable", "The store does not answer", came, fix)
+
+
+def store_fails(came: str) -> NoReturn:
+    """KairosDB answers, but not what it should."""
+    fix = "With 500, ask for a shorter range or fewer tags; else check kairosdb.url and the proxy before KairosDB."
+    raise _error(502, "store_failed", "The store cannot answer this", came, fix)
+
+
+def of_status(status: int, detail: str) -> ProblemError:
+    """Whatever else the web framework refuses."""
+    return _error(status, "http", "The request cannot be answered", detail, "See /docs for what can be asked.")
+
+
+def _error(status: int, kind: str, title: str, detail: str, fix: str) -> ProblemError:
+    return ProblemError(Problem(type=kind, title=title, status=status, detail=detail, fix=fix))

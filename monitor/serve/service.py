@@ -1,0 +1,105 @@
+"""What is needed to answer: the settings, the store, the clock, and what is kept of the store."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from monitor.faults import ConfigError, Fault
+from monitor.serve.choosing import Evidence, Rules
+from monitor.serve.problems import refuse_unknown
+from monitor.serve.store import Store
+from monitor.serve.sums import Kept
+from monitor.settings import ExperimentTable, Settings, TenantTable, milliseconds
+
+FLUSHES_UNTIL_STALE = 2
+"""A data center must be able to be late with one flush without being called stale."""
+EVIDENCE_KEPT = 16
+SETTINGS = "configuration"
+
+
+def wall_clock_ms() -> int:
+    """The time of this machine, in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Recent:
+    """The last few pieces of evidence, by where they begin and the second of their making."""
+
+    def __init__(self) -> None:
+        self._held: LRUCache[tuple[int, int], Evidence] = LRUCache(EVIDENCE_KEPT)
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int]) -> Evidence | None:
+        """That one, if it is here."""
+        with self._lock:
+            return self._held.get(key)
+
+    def put(self, key: tuple[int, int], evidence: Evidence) -> None:
+        """Keeps it; the least recently used makes room."""
+        with self._lock:
+            self._held[key] = evidence
+
+
+@dataclass(frozen=True)
+class Service:
+    """The query service over one configuration and one store; may be used from any thread."""
+
+    settings: Settings
+    store: Store
+    kept: Kept
+    now_ms: Callable[[], int] = wall_clock_ms
+    evidence: Recent = field(default_factory=Recent)
+    """What is known of the data centers, for answers of the same second."""
+
+    @property
+    def dcs(self) -> list[str]:
+        """The data centers, in order of preference."""
+        return self.settings.served_dcs()
+
+    @property
+    def rules(self) -> Rules:
+        """The settings of the choice between data centers."""
+        table = self.settings.serve
+        return Rules(
+            stale_after_ms=milliseconds(table.stale_after_s),
+            behind_ms=milliseconds(table.behind_s),
+            return_after_ms=milliseconds(table.return_after_s),
+            fewer_share=table.fewer_percent / 100,
+            fewer_visits=table.fewer_visits,
+        )
+
+    def tenant(self, name: str) -> TenantTable:
+        """The table of a tenant; raises ProblemError if there is none."""
+        if name not in self.settings.tenants:
+            refuse_unknown("tenant", name, self.settings.tenants)
+        return self.settings.tenants[name]
+
+    def experiment(self, tenant: str, name: str) -> ExperimentTable:
+        """The table of an experiment; raises ProblemError if there is none."""
+        experiments = self.tenant(tenant).experiments
+        if name not in experiments:
+            refuse_unknown("experiment", name, experiments)
+        return experiments[name]
+
+
+@contextmanager
+def open_service(
+    settings: Settings, url: str | None = None, now_ms: Callable[[], int] = wall_clock_ms
+) -> Iterator[Service]:
+    """The service, for as long as the block lasts; `url` in place of the settings' KairosDB. Raises ConfigError."""
+    table = settings.serve
+    if table.stale_after_s < FLUSHES_UNTIL_STALE * settings.time.flush_s:
+        rule = (
+            f"must be at least {FLUSHES_UNTIL_STALE} times time.flush_s, or jobs look stale between two flushes; "
+            f"got {table.stale_after_s} and {settings.time.flush_s:g}"
+        )
+        raise ConfigError(SETTINGS, [Fault("serve.stale_after_s", rule)])
+    store = Store(url or settings.kairosdb.url, table.query_timeout_s, table.queries)
+    try:
+        yield Service(settings, store, Kept(table.cached_values), now_ms)
+    finally:
+        store.close()

@@ -1,0 +1,108 @@
+"""Rates, means, differences and the test of the split, with their uncertainty. Pure."""
+
+import math
+from collections.abc import Sequence
+
+from monitor.serve.models import Difference, Estimate, Split, SplitVerdict
+
+Z_95 = 1.959963984540054
+"""The two-sided 95 % quantile of the normal distribution."""
+SPLIT_P_WRONG = 0.001
+"""Below this p-value a split is called wrong: experiments are looked at again and again, so it is strict."""
+EXPECTED_VISITS_MIN = 5
+"""The chi-square test needs as many expected visits in each variation."""
+
+
+def rate(visits: int, of: int) -> Estimate | None:
+    """A share of visits, with Wilson's interval; None of none.
+
+    Over a range, visits that were in scope before it can make a rate above 1; that has no interval.
+    """
+    if of <= 0:
+        return None
+    p = visits / of
+    if not 0 <= p <= 1:
+        return Estimate(value=p)
+    z2 = Z_95**2
+    middle = (p + z2 / (2 * of)) / (1 + z2 / of)
+    half = Z_95 / (1 + z2 / of) * math.sqrt(p * (1 - p) / of + z2 / (4 * of * of))
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Estimate(value=p, standard_error=math.sqrt(p * (1 - p) / of), low=low, high=high)
+
+
+def mean(total: int, squares: int, visits: int, scale: float) -> Estimate | None:
+    """The mean of a value per visit, from the sum over visits of its sum and of that squared, in scaled units.
+
+    The standard error is that of the mean of `visits` independent visits, with the sample variance
+    (squares - total^2 / visits) / (visits - 1); None below two visits, or where a part of a visit is outside of the
+    range and makes that negative.
+    """
+    if visits <= 0:
+        return None
+    value = total / visits / scale
+    # in integers: both terms are large and near to each other
+    spread = squares * visits - total * total
+    if visits < 2 or spread < 0:
+        return Estimate(value=value)
+    error = math.sqrt(spread / visits / (visits - 1) / visits) / abs(scale)
+    return Estimate(value=value, standard_error=error, low=value - Z_95 * error, high=value + Z_95 * error)
+
+
+def difference(variation: Estimate | None, control: Estimate | None) -> Difference | None:
+    """A variation less the control, by the normal approximation; None where one of them is not known."""
+    if variation is None or control is None:
+        return None
+    absolute = variation.value - control.value
+    relative = absolute / control.value if control.value else None
+    if variation.standard_error is None or control.standard_error is None:
+        return Difference(
+            absolute=absolute, relative=relative, standard_error=None, low=None, high=None, is_clear=False
+        )
+    error = math.hypot(variation.standard_error, control.standard_error)
+    low, high = absolute - Z_95 * error, absolute + Z_95 * error
+    return Difference(
+        absolute=absolute,
+        relative=relative,
+        standard_error=error,
+        low=low,
+        high=high,
+        is_clear=error > 0 and not low <= 0 <= high,
+    )
+
+
+def split(assigned: Sequence[int], weights: Sequence[float]) -> Split:
+    """Pearson's chi-square test of the assigned visits against the weights.
+
+    A visit in a variation of weight 0 is wrong without a test. Totals below 0, which a store can hold for a moment
+    only, count as 0.
+    """
+    counts = [max(0, count) for count in assigned]
+    visits, weight = sum(counts), sum(weights)
+    pairs = [(count, visits * w / weight) for count, w in zip(counts, weights, strict=True) if w > 0]
+    freedom = len(pairs) - 1
+    if any(count for count, w in zip(counts, weights, strict=True) if w == 0):
+        return Split(verdict=SplitVerdict.WRONG, chi_square=None, degrees_of_freedom=freedom, p_value=None)
+    if freedom == 0 or min(expected for _, expected in pairs) < EXPECTED_VISITS_MIN:
+        verdict = SplitVerdict.RIGHT if freedom == 0 and visits else SplitVerdict.TOO_FEW
+        return Split(verdict=verdict, chi_square=None, degrees_of_freedom=freedom, p_value=None)
+    chi_square = sum((count - expected) ** 2 / expected for count, expected in pairs)
+    p_value = chi_square_above(chi_square, freedom)
+    verdict = SplitVerdict.WRONG if p_value < SPLIT_P_WRONG else SplitVerdict.RIGHT
+    return Split(verdict=verdict, chi_square=chi_square, degrees_of_freedom=freedom, p_value=p_value)
+
+
+def chi_square_above(x: float, freedom: int) -> float:
+    """The probability that a chi-square variable is above x: the finite sums of Abramowitz and Stegun, 26.4.4 and 5."""
+    half = x / 2
+    if freedom % 2 == 0:
+        term = total = math.exp(-half)
+        for k in range(1, freedom // 2):
+            term *= half / k
+            total += term
+        return min(1.0, total)
+    total = math.erfc(math.sqrt(half))
+    term = math.exp(-half) * math.sqrt(half) * 2 / math.sqrt(math.pi)
+    for k in range(1, (freedom - 1) // 2 + 1):
+        total += term
+        term *= half / (k + 0.5)
+    return min(1.0, total)
