@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple, TypeAlias
 
+import browser
 import jars
 import msgspec
 import typer
@@ -100,6 +101,8 @@ def alone(sizes: Sizes, quick: bool) -> dict[str, Benchmark]:
         "few visits": lambda: run("bench.live", "--visits", sizes.few_visits, *traffic),
         "many visits": lambda: run("bench.live", *many),
     }
+    if browser.executable() is not None:
+        benchmarks["first paint"] = lambda: run("bench.first_paint")
     if with_kafka:
         benchmarks["latency"] = lambda: run("bench.latency", "--probes", sizes.probes)
         if not quick:
@@ -162,7 +165,7 @@ def table(rounds: dict[str, Round]) -> Table:
         shown.add_column(column, justify="right")
     for name, figures in found.items():
         goals = [goal for goal in GOALS if goal.row == name and _is_known(goal, found)]
-        is_event, has_units = bool(figures.digest), name not in ("idle", "latency")
+        is_event, has_units = bool(figures.digest), name not in ("idle", "latency", "first paint")
         cells = [
             name,
             f"{figures.cpu_us:,.1f}" if has_units else "",

@@ -20,8 +20,8 @@ from monitor.serve.watching import Watch
 
 BACKLOG = 128
 """Connections that wait to be accepted; the kernel refuses more."""
-REQUESTS_MAX = 100
-"""Requests in progress; another one is answered 503."""
+CONNECTIONS_MAX = 1_000
+"""Open connections and requests in progress, a page that is open included; another one is answered 503."""
 STOP_S = 10
 """How long requests in progress may take to end once the server is told to stop."""
 
@@ -71,7 +71,7 @@ def _run(served: FastAPI, listener: socket.socket) -> None:
             served,
             access_log=False,
             log_config=None,
-            limit_concurrency=REQUESTS_MAX,
+            limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=STOP_S,
         )
     )

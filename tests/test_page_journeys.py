@@ -21,8 +21,6 @@ WIDTHS = (390, 834, 1_440)
 PAGES = {"overview": "/", "experiment": "/experiments/uswm/search_ranking", "health": "/health"}
 EXPERIMENT = "/experiments/uswm/button_color"
 TABLES = {"overview": "table.overview", "experiment": "table.points", "health": ".figures"}
-PAINT_MS = 1_000
-LOADS = 5
 """The best of so many counts: other work on the machine delays some."""
 
 
@@ -326,28 +324,15 @@ def test_an_empty_store_and_one_that_goes_away(page: Page, tmp_path: Path) -> No
         expect(page.get_by_text("does not answer").first).to_be_visible()
 
 
-def test_eight_tenants_with_twenty_experiments_are_painted_within_a_second(page: Page, tmp_path: Path) -> None:
-    """The first contentful paint, with the experiments on it, of a browser that has loaded nothing before."""
+def test_all_experiments_are_on_the_overview(page: Page, tmp_path: Path) -> None:
+    """Eight tenants with twenty experiments each; how soon they are painted: bench/first_paint.py."""
     with store.running(tmp_path / "store.sqlite3") as url:
         config = page_case.config_of(url)
         config["tenants"] = page_case.many_experiments(20)
-        del config["serve"]  # one data center, as at first
         page_case.fill_many(url, config)
         with page_case.serving(config, tmp_path) as address:
             page.goto(address)
             expect(page.locator("table.overview tbody tr")).to_have_count(160)
-            paints = [first_paint_ms(page, address) for _ in range(LOADS)]
-    assert min(paints) < PAINT_MS, paints
-
-
-def first_paint_ms(page: Page, address: str) -> float:
-    """Of the overview, by a browser with an empty cache."""
-    other = page.context.browser
-    assert other is not None
-    with browser.page(other) as fresh:
-        fresh.goto(address)
-        expect(fresh.locator("table.overview tbody tr")).to_have_count(160)
-        return float(fresh.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 
 
 def verdict(page: Page, question: str) -> Locator:

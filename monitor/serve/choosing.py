@@ -80,6 +80,7 @@ class Evidence:
         delays = self._delays()
         self._spells = {dc: _flattened([*self._silences(dc), *delays[dc]]) for dc in order}
         self._ranges: dict[tuple[int, int], list[Stretch]] = {}
+        self._minutes: dict[int, Stretch] = {}
         self.moments = list(self._moments())
         """Who served each moment up to now, in order of time, the last one open-ended."""
         self._starts = [stretch.start_ms for stretch in self.moments]
@@ -110,6 +111,12 @@ class Evidence:
 
     def minute(self, start_ms: int) -> Stretch:
         """Who serves a minute, going by health alone."""
+        known = self._minutes.get(start_ms)
+        if known is None:
+            known = self._minutes[start_ms] = self._minute(start_ms)
+        return known
+
+    def _minute(self, start_ms: int) -> Stretch:
         end_ms = start_ms + MINUTE_MS
         for stretch in self.moments[max(0, bisect_right(self._starts, end_ms) - 1) :]:
             sealed_ms = self.sealed_since_ms(stretch.dc, end_ms)
@@ -229,15 +236,16 @@ def _minutes(
         lacking = _lacking(evidence, start_ms, visits)
         for dc in lacking:
             lacked_ms[dc] = start_ms
-        steady = [
-            dc
-            for dc in evidence.order
-            if start_ms - lacked_ms[dc] >= return_after_ms and evidence.has_had_time(dc, chosen.end_ms)
-        ]
         if chosen.dc in lacking:
             most = max(evidence.order, key=lambda dc: visits[dc].get(start_ms, 0))
             yield chosen._replace(dc=most, reason=Reason.LESS_COMPLETE)
-        elif steady and start_ms - lacked_ms[chosen.dc] < return_after_ms:
+        elif start_ms - lacked_ms[chosen.dc] < return_after_ms and (
+            steady := [
+                dc
+                for dc in evidence.order
+                if start_ms - lacked_ms[dc] >= return_after_ms and evidence.has_had_time(dc, chosen.end_ms)
+            ]
+        ):
             yield chosen._replace(dc=steady[0], reason=Reason.LESS_COMPLETE)
         else:
             yield chosen
