@@ -1,7 +1,7 @@
 """Pictures of where the time goes: bench/profile-core.svg and bench/profile-job.svg, flame graphs by py-spy.
 
-pip install py-spy
-python -m bench.profile
+make .venv-bench/.ready
+.venv/bin/python -m bench.profile
 """
 
 import re
@@ -19,6 +19,7 @@ from bench.figures import ROOT
 from bench.process import COMMAND, JobFolder
 
 FOLDER = Path(__file__).parent
+PY_SPY = ROOT / ".venv-bench" / "bin" / "py-spy"
 RATE_HZ = 100
 
 
@@ -43,8 +44,7 @@ def main(events: Annotated[int, typer.Option(help="About how many events.")] = 3
 
 def _recording(picture: Path) -> list[str]:
     """The command that records the command after it."""
-    py_spy = str(Path(sys.executable).with_name("py-spy"))
-    return [py_spy, "record", "-f", "flamegraph", "-r", str(RATE_HZ), "-o", str(picture), "--"]
+    return [str(PY_SPY), "record", "-f", "flamegraph", "-r", str(RATE_HZ), "-o", str(picture), "--"]
 
 
 def _title(picture: Path, title: str) -> None:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from monitor.console import FAULT, say
 from monitor.serve.models import (
     DcHealth,
     ExperimentAnswer,
@@ -29,7 +30,6 @@ TIMEOUT_S = 15.0
 REFRESH_S = 2.0
 PLAIN_EVERY_S = 10.0
 """How often the view is printed where there is no terminal."""
-FAULT = 2
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,7 +66,7 @@ def top(
         else:
             watch(url)
     except TopError as error:
-        Console(stderr=True).print(f"monitor: {error}", markup=False, highlight=False, soft_wrap=True)
+        say(f"monitor: {error}")
         raise typer.Exit(FAULT) from None
     except KeyboardInterrupt:
         pass

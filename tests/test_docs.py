@@ -27,6 +27,8 @@ from monitor.cli import app
 from monitor.events import Note, Reason
 from monitor.kairosdb import Renderer
 from monitor.metrics import MINUTE_MS, Point, metric_names
+from monitor.serve.app import create_app
+from monitor.serve.service import open_service
 from monitor.settings import KairosDbTable, Settings
 from monitor.simulate import KINDS
 from monitor.sink import DAY_S
@@ -252,6 +254,36 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), link
         assert not anchor or anchor in map(slug, headings(target)), link
+
+
+def test_the_reference_has_the_api_as_it_describes_itself() -> None:
+    """Each path and each parameter of OpenAPI, and no other; for each parameter the paths that have it."""
+    with open_service(config.load(ROOT / "examples/shop/monitor.toml", {})) as service:
+        described = create_app(service).openapi()["paths"]
+    parameters = {
+        path.replace("{tenant}", "TENANT").replace("{experiment}", "EXPERIMENT"): {
+            parameter["name"] for parameter in methods["get"].get("parameters", ()) if parameter["in"] == "query"
+        }
+        for path, methods in described.items()
+    }
+    title = "12. The query service"
+    assert {bare(row["path"]) for row in table(REFERENCE, title, "path")} == set(parameters)
+    for row in table(REFERENCE, title, "parameter"):
+        for name in re.findall(r"`(\w+)`", row["parameter"]):
+            having = {path for path, names in parameters.items() if name in names}
+            assert having == _paths_of(row["of"], set(parameters)), name
+            for names in parameters.values():
+                names.discard(name)
+    assert not any(parameters.values())
+
+
+def _paths_of(words: str, paths: set[str]) -> set[str]:
+    """The paths that the reference means."""
+    if words.startswith("all but "):
+        return paths - set(re.findall(r"`([^`]+)`", words))
+    if words == "all of one experiment":
+        return {path for path in paths if "/EXPERIMENT" in path}
+    return {path for path in paths if path.rpartition("/")[2] in words.split(", ")}
 
 
 def test_every_module_is_in_the_map_below_what_it_imports() -> None:
