@@ -30,7 +30,7 @@ from monitor.telemetry import TELEMETRY
 from monitor.watermark import NEVER, Progress
 
 BATCH_MESSAGES = 10_000
-POLL_IDLE = timedelta(milliseconds=20)
+POLL_IDLE = timedelta(milliseconds=50)
 """How soon a partition that had nothing is looked at again."""
 ANNOUNCE_S = 1.0
 """How often a partition's progress is told to every key group."""

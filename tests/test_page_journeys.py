@@ -324,6 +324,18 @@ def test_an_empty_store_and_one_that_goes_away(page: Page, tmp_path: Path) -> No
         expect(page.get_by_text("does not answer").first).to_be_visible()
 
 
+def test_an_address_without_a_page_says_where_to_go(page: Page, tmp_path: Path) -> None:
+    """With status 404, and nothing of the address is taken for markup."""
+    with store.running(tmp_path / "store.sqlite3") as url, page_case.serving(page_case.config_of(url), tmp_path) as at:
+        answer = page.goto(f"{at}/uswm/<b>bold")
+        assert answer is not None
+        assert answer.status == 404
+        expect(page.get_by_role("heading", name="There is no page at this address")).to_be_visible()
+        expect(page.locator("main b")).to_have_count(0)
+        page.get_by_role("link", name="all experiments").click()
+        expect(page.locator("table.overview").first).to_be_visible()
+
+
 def test_all_experiments_are_on_the_overview(page: Page, tmp_path: Path) -> None:
     """Eight tenants with twenty experiments each; how soon they are painted: bench/first_paint.py."""
     with store.running(tmp_path / "store.sqlite3") as url:

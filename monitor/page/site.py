@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from nicegui import Client, ui
 from nicegui import app as elements
-from nicegui import ui
 
 from monitor.page import charts, experiment, frame, health, overview, queries, ranges, summary
 from monitor.page.address import Search, Shown, View
@@ -39,6 +39,7 @@ def mount(app: FastAPI, service: Service) -> None:
     _add_experiment(asking)
     _add_query(asking)
     _add_health(asking)
+    _add_nowhere()
     ui.run_with(
         app,
         title=TITLE,
@@ -220,6 +221,19 @@ def _add_health(asking: Asking) -> None:
                 shown.show(_health(found, normal))
 
             await Living(request.url.query, lambda _: asking.health(), show).begin()
+
+
+def _add_nowhere() -> None:
+    """Tells at an address without a page where to go."""
+
+    @elements.exception_handler(404)
+    async def show_nowhere(request: Request, _: Exception) -> Response:
+        with Client(ui.page(""), request=request) as client, frame.page(""):
+            all_of_them = element("a", "all experiments", href="/")
+            told = "An experiment is at /experiments/TENANT/EXPERIMENT, by the names of the configuration. See "
+            ui.html(element("h1", "There is no page at this address"), sanitize=False)
+            ui.html(element("p", f"Nothing is at {request.url.path}. {told}", all_of_them, "."), sanitize=False)
+        return client.build_response(request, 404)
 
 
 def _health(found: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
