@@ -101,13 +101,13 @@ def install() -> int:
         )
         return 0
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    status = 0
+    # that the lists cannot be renewed matters only if the package cannot be had with those that are there
     for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
         status = subprocess.run(
             ["apt-get", "-qq", *command], env=environment, timeout=INSTALL_S, check=False
         ).returncode
-        if status:
-            return status
-    return 0
+    return status
 
 
 def _is_local(url: str) -> bool:
