@@ -1,9 +1,7 @@
 """`monitor serve`: runs the query service and its page. A fault is one message on stderr and exit status 2."""
 
-import signal
 import socket
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -14,6 +12,7 @@ from monitor import logs
 from monitor.config import load
 from monitor.console import ERR, faults_told
 from monitor.faults import ConfigError
+from monitor.listening import listening, serve_until_signal
 from monitor.serve.app import create_app
 from monitor.serve.service import Service, open_service
 from monitor.serve.watching import Watch
@@ -44,7 +43,7 @@ def serve(
         store_url = url or settings.kairosdb.url
         logs.set_up()
         with (
-            _listening(*address) as listener,
+            listening(*address, BACKLOG) as listener,
             open_service(settings, store_url) as service,
             Watch(service, store_url),
         ):
@@ -75,27 +74,4 @@ def _run(served: FastAPI, listener: socket.socket) -> None:
             timeout_graceful_shutdown=STOP_S,
         )
     )
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    # uvicorn takes the signals over while it runs and raises them again at its end, which would kill the process
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        server.run(sockets=[listener])
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        msg = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        raise OSError(msg) from None
-    return listener
+    serve_until_signal(server, listener)

@@ -17,10 +17,10 @@ from strategies import BASE_MS, Config, to_toml
 from typer.testing import CliRunner, Result
 
 from monitor import recorded, store
+from monitor.batch.queries import MINUTE_MS
 from monitor.cli import app
 from monitor.recorded import Record
 from monitor.verify import stored
-from monitor.verify.stored import MINUTE_MS
 
 DC, MIRROR = "golden", "mirror"
 HOUR_MS = 60 * MINUTE_MS

@@ -15,10 +15,10 @@ from monitor.grafana.targets import (
     per_minute,
 )
 from monitor.grafana.transformations import PLAIN, Ratio
+from monitor.metrics import MINUTE_MS
 from monitor.settings import Settings, TimeTable
 
 TITLE = "A/B monitor: health"
-MINUTE_MS = 60_000
 CONNECTIONS = 4
 """Requests to KairosDB at a time."""
 

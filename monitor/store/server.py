@@ -1,16 +1,15 @@
 """Running the store: in the foreground until a signal, or in a thread for as long as a block lasts."""
 
 import contextlib
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 
+from monitor.listening import listening, serve_until_signal
 from monitor.store.api import create_app
 from monitor.store.database import Database, StoreError
 
@@ -35,17 +34,7 @@ def serve(path: Path, host: str, port: int) -> None:
     """
     with _listening(host, port) as listener, _open(path, wall_clock_ms) as database:
         server = _server(database, wall_clock_ms, on_ready=lambda: None)
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            server.should_exit = True
-
-        # uvicorn takes the signals over while it runs and raises them again at its end, which would kill the process.
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            server.run(sockets=[listener])
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        serve_until_signal(server, listener)
 
 
 @contextlib.contextmanager
@@ -97,15 +86,11 @@ def _server(database: Database, now_ms: Callable[[], int], on_ready: Callable[[]
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    with contextlib.ExitStack() as stack:
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.listen(BACKLOG)
+            listener = stack.enter_context(listening(host, port, BACKLOG))
         except OSError as error:
-            message = f"cannot listen on {host}:{port}: {error}"
-            raise StoreError(message) from error
+            raise StoreError(str(error)) from error
         yield listener
 
 

@@ -7,11 +7,10 @@ import msgspec
 import requests
 
 from monitor.batch import Workspace
-from monitor.batch.queries import tags_text
+from monitor.batch.queries import MINUTE_MS, tags_text
 from monitor.kairosdb import SERVER_TEXT_CHARACTERS_MAX, root_cause, without_password
 from monitor.settings import Settings
 
-MINUTE_MS = 60_000
 END_MS = 4_102_444_800_000
 """The year 2100: later than any point."""
 METRICS_PER_REQUEST = 100

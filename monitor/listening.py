@@ -1,0 +1,42 @@
+"""A server on a socket: listened on before anything else starts, and served until a signal ends it."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+
+@contextmanager
+def listening(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
+    """A socket that listens for as long as the block lasts; port 0 is any free one.
+
+    `backlog`: connections that wait to be accepted; the kernel refuses more. Raises OSError with the address in it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(backlog)
+        except OSError as error:
+            message = f"cannot listen on {host}:{port}: {error}"
+            raise OSError(message) from error
+        yield listener
+
+
+def serve_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT, then ends cleanly and returns. From the main thread only."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # uvicorn takes the signals over while it runs and raises them again at its end, which would kill the process
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
