@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -67,13 +67,13 @@ def run(config: Path, folder: Path, ports: Ports, rate: float, seed: int, incide
     job = [sys.executable, "-m", "bytewax.run", "monitor.demo:flow"]
     job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]
     with _terminable(), _child("store", store, folder, environment) as store_process:
-        _await_store(url, store_process, folder)
+        _await("store", lambda: _ask_store(url), {"store": store_process}, folder)
         with (
             _child("page", serve, folder, environment) as serve_process,
             _child("job", job, folder, environment) as job_process,
         ):
             parts = {"store": store_process, "job": job_process, "page": serve_process}
-            _await_page(page, parts, folder)
+            _await("page", lambda: _ask_page(page), parts, folder)
             _show(page, folder)
             live.watch(page, lambda: _raise_if_any_ended(parts, folder))
 
@@ -143,34 +143,28 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
-def _await_store(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
-    until_s = time.monotonic() + READY_S
-    while True:
-        _raise_if_ended("store", process, folder)
-        try:
-            check(url, timeout_s=1.0)
-        except KairosUnreachable as error:
-            if time.monotonic() > until_s:
-                msg = f"the store did not get ready in {READY_S:.0f} s: {error}"
-                raise RunError(msg) from None
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _await_page(page: str, parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+def _await(name: str, ask: Callable[[], None], parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+    """Returns when a part answers what it is asked; raises RunError if that takes too long or a part has ended."""
     until_s = time.monotonic() + READY_S
     while True:
         _raise_if_any_ended(parts, folder)
         try:
-            requests.get(f"{page}/api/health", timeout=READY_S).raise_for_status()
-        except requests.RequestException as error:
+            ask()
+        except (KairosUnreachable, requests.RequestException) as error:
             if time.monotonic() > until_s:
-                msg = f"the page did not get ready in {READY_S:.0f} s: {error}"
+                msg = f"the {name} did not get ready in {READY_S:.0f} s: {error}"
                 raise RunError(msg) from None
             time.sleep(0.1)
         else:
             return
+
+
+def _ask_store(url: str) -> None:
+    check(url, timeout_s=1.0)
+
+
+def _ask_page(page: str) -> None:
+    requests.get(f"{page}/api/health", timeout=READY_S).raise_for_status()
 
 
 def _raise_if_any_ended(parts: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:

@@ -51,16 +51,8 @@ def interval(low: float, value: float, high: float, reach: float, colour: str, l
         inside = max(-1.0, min(1.0, at / reach)) if reach else 0.0
         return INTERVAL_WIDTH / 2 + inside * (INTERVAL_WIDTH / 2 - EDGE)
 
-    middle = INTERVAL_HEIGHT / 2
-    return _svg(
-        INTERVAL_WIDTH,
-        INTERVAL_HEIGHT,
-        "interval",
-        label,
-        _line(INTERVAL_WIDTH / 2, 0, INTERVAL_WIDTH / 2, INTERVAL_HEIGHT, "zero"),
-        _whiskers(x(low), x(high), middle, colour),
-        element("circle", cx=x(value), cy=middle, r=4, style=f"fill:{colour}"),
-    )
+    line = _line(INTERVAL_WIDTH / 2, 0, INTERVAL_WIDTH / 2, INTERVAL_HEIGHT, "zero")
+    return _around(x(low), x(value), x(high), line, colour, label)
 
 
 def estimate(low: float, value: float, high: float, span: tuple[float, float], colour: str, label: str) -> Html:
@@ -71,16 +63,16 @@ def estimate(low: float, value: float, high: float, span: tuple[float, float], c
         inside = (max(start, min(end, at)) - start) / (end - start) if end > start else 0.5
         return EDGE + 2 + inside * (INTERVAL_WIDTH - 2 * EDGE - 4)
 
+    line = _line(EDGE, INTERVAL_HEIGHT / 2, INTERVAL_WIDTH - EDGE, INTERVAL_HEIGHT / 2, "track")
+    return _around(x(low), x(value), x(high), line, colour, label)
+
+
+def _around(low: float, value: float, high: float, line: Html, colour: str, label: str) -> Html:
+    """An interval from low to high around a value, in pixels, with a line behind it."""
     middle = INTERVAL_HEIGHT / 2
-    return _svg(
-        INTERVAL_WIDTH,
-        INTERVAL_HEIGHT,
-        "interval",
-        label,
-        _line(EDGE, middle, INTERVAL_WIDTH - EDGE, middle, "track"),
-        _whiskers(x(low), x(high), middle, colour),
-        element("circle", cx=x(value), cy=middle, r=4, style=f"fill:{colour}"),
-    )
+    dot = element("circle", cx=value, cy=middle, r=4, style=f"fill:{colour}")
+    whiskers = _whiskers(low, high, middle, colour)
+    return _svg(INTERVAL_WIDTH, INTERVAL_HEIGHT, "interval", label, line, whiskers, dot)
 
 
 def gauge(value: float, normal: tuple[float, float], reach: float, label: str) -> Html:
