@@ -153,8 +153,8 @@ MUTATIONS = (
         "            _forget_unfinished(files)\n",
         "",
         "a key is resumed with what a crashed run had made of it",
-        "job",
-        (17,),
+        "tests/test_recovery_store.py",
+        (),
     ),
     Mutation(
         "snapshot that does not wait",

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,29 @@ def test_compact_numbers(number: float | None, said: str) -> None:
 def test_text_is_escaped_exactly_once(text: str) -> None:
     """Whatever a name holds, it is text, in content as in attributes."""
     made = element("p", text, element("b", text), title=text)
-    assert "<" not in text or text not in made
+    reader = _Reader()
+    reader.feed(made)
+    reader.close()
+    assert (reader.tags, reader.attributes, "".join(reader.texts)) == (["p", "b"], [("title", text)], text + text)
     assert joined(made, [made, None]) == made + made
     assert made.count("<") == 4
+
+
+class _Reader(HTMLParser):
+    """What a browser makes of markup."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 def test_attributes() -> None:
