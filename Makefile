@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILED := $(VENV)/.compiled
 PEERS := .venv-bench
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
@@ -12,24 +13,25 @@ SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(READY) ## Run everything on simulated traffic and open the page; Ctrl-C stops, again goes on (ARGS="--rate 50")
+run: $(COMPILED) ## Run everything on simulated traffic and open the page; Ctrl-C stops, again goes on (ARGS="--rate 50")
 	@$(BIN)/monitor run $(ARGS)
 
-test: $(READY) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there
+test: $(COMPILED) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there
 	@if [ -n "$$CI" ]; then $(BIN)/python tests/browser.py install; fi
 	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m interpreted pytest -m core $(ARGS)
 
-faults: $(READY) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job
+faults: $(COMPILED) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job
 	$(BIN)/python tests/faults.py --seeds $(or $(SEEDS),20) $(ARGS)
 
-soak: $(READY) ## Run the job under load for MINUTES=10 and hold memory, files and lag against bounds
+soak: $(COMPILED) ## Run the job under load for MINUTES=10 and hold memory, files and lag against bounds
 	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
-bench: $(READY) $(PEERS)/.ready ## Measure everything, beside the peers: about an hour
+bench: $(COMPILED) $(PEERS)/.ready ## Measure everything, beside the peers: about an hour
 	BENCH_SPARK_PYTHON=$(PEERS)/bin/python $(BIN)/python -m bench.run $(ARGS)
 	$(BIN)/python -m pytest bench/test_pure.py
 
-bench-quick: $(READY) ## Measure most of it, smaller: about 2 minutes
+bench-quick: $(COMPILED) ## Measure most of it, smaller: about 2 minutes
 	$(BIN)/python -m bench.run --quick $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
@@ -49,11 +51,11 @@ lock: $(READY) ## Pin the newest dependencies that fit pyproject.toml
 	$(BIN)/uv pip compile --group pyproject.toml:bench --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-bench.lock
 
-servers: $(READY) ## Run a real Kafka and KairosDB in the foreground (needs Java 17 and Maven); Ctrl-C stops them
+servers: $(COMPILED) ## Run a real Kafka and KairosDB in the foreground (needs Java 17 and Maven); Ctrl-C stops them
 	@$(BIN)/python tests/servers.py run
 
-clean: ## Remove the environment and what `make run` has stored
-	rm -rf $(VENV) $(PEERS) var
+clean: ## Remove the environment, what was compiled, and what `make run` has stored
+	rm -rf $(VENV) $(PEERS) var monitor/*.so
 
 # The first suitable interpreter makes the environment; requirements.lock pins it, hashes and all.
 $(READY): requirements.lock pyproject.toml
@@ -69,6 +71,11 @@ $(READY): requirements.lock pyproject.toml
 	[ -x $(BIN)/python ] && $(BIN)/python -c '$(SUITABLE)' || $$found -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The core as machine code, where there is a C compiler.
+$(COMPILED): $(READY) hatch_build.py $(wildcard monitor/*.py)
+	@$(BIN)/python hatch_build.py > $(VENV)/compile.log
 	@touch $@
 
 # What the peers of the benchmarks need is large, and nothing that the monitor needs.

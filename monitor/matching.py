@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 from monitor.definitions import Condition, Predicate, Tag
 from monitor.events import Decoder, Event
@@ -75,6 +75,7 @@ def sanitised(text: str) -> str:
     return _OUTSIDE_TAG_ALPHABET.sub("_", text)
 
 
+@final
 class TagSets:
     """The combinations of a tenant's tag values, each a number.
 
@@ -118,6 +119,7 @@ class TagSets:
         return number
 
 
+@final
 class Symbol:
     """What the core needs to know of an event's signature: its kind and its tag combination."""
 
@@ -134,6 +136,7 @@ class Symbol:
         """Where Python's True == 1 would confuse signatures: (position, is a boolean)."""
 
 
+@final
 class Matcher:
     """Judges events of one tenant: `symbol(event)`."""
 
@@ -212,6 +215,7 @@ def _only_compared(name: str, tags: Sequence[Tag], predicates: Sequence[Predicat
     return bounded and all(tag.attribute != name for tag in tags)
 
 
+@final
 class _Intervals:
     """Values of one attribute, grouped so that no condition tells two of a group apart."""
 

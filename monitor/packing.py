@@ -10,13 +10,14 @@ tail stay packed, `folded`, and the new ones are put behind them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
+from mypy_extensions import mypyc_attr
 
 from monitor.timeline import Visit
-from monitor.visits import Entry, Program, State
+from monitor.visits import Entry, Program, State, minute_and_tags
 
 _TIME_BYTES = 8
 
@@ -24,14 +25,8 @@ _PackedState = tuple[Any, tuple[int, ...], tuple[Any, ...], dict[int, int]]
 _PackedEntry = tuple[int, str, Any, Any, int, tuple[int, ...], tuple[int, ...]]
 
 
-class _Packed(Struct, array_like=True, gc=False):
-    span_ms: int
-    ids: bytes
-    state: _PackedState
-    base: Raw
-    tail: Raw
-    earlier: bytes | None
-
+_PackedVisit = tuple[int, bytes, _PackedState, Raw, Raw, bytes | None]
+"""How long it is in ms, ids, state, state before the tail, tail, the session before this visit."""
 
 _FIXARRAY, _ARRAY_16, _ARRAY_32 = 0x90, 0xDC, 0xDD
 _NOTHING = Raw(msgspec.msgpack.encode(None))
@@ -42,24 +37,30 @@ def last_ms(session: bytes) -> int:
     return int.from_bytes(session[:_TIME_BYTES], "big")
 
 
-class _Folded(Struct, gc=False, eq=False):
+@final
+@mypyc_attr(acyclic=True)
+class _Folded:
     """Entries of a tail as a msgpack array, and the state before them."""
 
-    packer: "Packer"
-    base: Raw
-    tail: Raw
+    __slots__ = ("base", "packer", "tail")
 
-    def unfolded(self, first_ms: int) -> tuple[list[Entry], State]:
+    def __init__(self, packer: "Packer", base: Raw, tail: Raw) -> None:
+        self.packer = packer
+        self.base = base
+        self.tail = tail
+
+    def unfolded(self, first_ms: int) -> list[Entry]:
         return self.packer.unfolded(self.base, self.tail, first_ms)
 
 
+@final
 class Packer:
     """Packs and unpacks the sessions of one tenant."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(_Packed).decode
+        self._decode = msgspec.msgpack.Decoder(_PackedVisit).decode
         self._decode_tail = msgspec.msgpack.Decoder(list[_PackedEntry]).decode
         self._decode_state = msgspec.msgpack.Decoder(_PackedState).decode
         self._wide = program.bits > 63
@@ -75,7 +76,7 @@ class Packer:
             base, tail = folded.base, _joined(bytes(folded.tail), tail)
         elif session.tail:
             base = Raw(self._encode(self._pack_state(session.state_before(0, self._program))))
-        packed = _Packed(
+        packed: _PackedVisit = (
             session.last_ms - first_ms,
             session.ids,
             self._pack_state(session.state),
@@ -87,39 +88,40 @@ class Packer:
 
     def unpack(self, data: bytes) -> Visit:
         """The session that these bytes are of, its tail folded."""
-        packed = self._decode(memoryview(data)[_TIME_BYTES:])
+        span_ms, ids, state, base, tail, earlier = self._decode(memoryview(data)[_TIME_BYTES:])
         last = last_ms(data)
         return Visit(
-            last - packed.span_ms,
+            last - span_ms,
             last,
-            packed.ids,
-            self._unpack_state(packed.state),
+            ids,
+            self._unpack_state(state),
             [],
-            [],
-            _Folded(self, packed.base, packed.tail) if packed.base != _NOTHING else None,
-            earlier=self.unpack(packed.earlier) if packed.earlier is not None else None,
+            _Folded(self, base, tail) if base != _NOTHING else None,
+            None,
+            self.unpack(earlier) if earlier is not None else None,
         )
 
-    def unfolded(self, base: Raw, tail: Raw, first_ms: int) -> tuple[list[Entry], State]:
-        """The entries of a packed tail, and the state before them."""
+    def unfolded(self, base: Raw, tail: Raw, first_ms: int) -> list[Entry]:
+        """The entries of a packed tail; the first has the state before it."""
         entries = [self._unpack_entry(entry, first_ms) for entry in self._decode_tail(tail)]
-        return entries, self._unpack_state(self._decode_state(base))
+        entries[0].before = self._unpack_state(self._decode_state(base))
+        return entries
 
     def _pack_state(self, state: State) -> _PackedState:
         if self._wide:
-            return hex(state.seen), state.counts, tuple([hex(code) for code in state.codes]), state.sums
-        return state.seen, state.counts, state.codes, state.sums
+            return hex(state.seen), state.counts, tuple([hex(code) for code in state.codes()]), state.sums
+        return state.seen, state.counts, state.codes(), state.sums
 
     def _unpack_state(self, packed: _PackedState) -> State:
         seen, counts, codes, sums = packed
         if self._wide:
             seen, codes = int(seen, 16), tuple([int(code, 16) for code in codes])
-        return State(seen, counts, codes, sums)
+        return State(seen, counts, tuple([self._program.node(code) for code in codes]), sums)
 
     def _pack_entry(self, entry: Entry, first_ms: int) -> _PackedEntry:
         kind = entry.kind
         masks = self._out(kind.points), self._out(kind.clauses)
-        return entry.time - first_ms, entry.event_id, *masks, entry.tags, entry.arms, entry.values
+        return entry.time - first_ms, entry.event_id, *masks, minute_and_tags(entry.cell)[1], entry.arms, entry.values
 
     def _unpack_entry(self, packed: _PackedEntry, first_ms: int) -> Entry:
         time, event_id, points, clauses, tags, arms, values = packed

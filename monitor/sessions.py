@@ -9,7 +9,7 @@ A session that is not being touched is kept as bytes (packing.py), which snapsho
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import xxhash
 
@@ -32,6 +32,7 @@ Arms: TypeAlias = tuple[tuple[int, ...], Mapping[Note, int]]
 """The known variations that an event carries, and what is to be noted of the others."""
 
 
+@final
 class Tally:
     """What a batch of messages changed and counted for one tenant."""
 
@@ -56,6 +57,7 @@ class Tally:
         self.noted[note] = self.noted.get(note, 0) + times
 
 
+@final
 class Measured:
     """One tenant's definitions, compiled, with what is remembered of its messages."""
 
@@ -99,6 +101,7 @@ class Measured:
         return [measure(p, self._decoder.attribute(event, p.value.attribute)) for p in points if p.value is not None]
 
 
+@final
 class Measures:
     """The whole configuration, compiled; what all key groups of a process share."""
 
@@ -117,6 +120,7 @@ class Measures:
         return Reason.UNKNOWN_TENANT if well_formed else Reason.BAD_FIELD
 
 
+@final
 class _Held:
     """What a key group holds of one tenant."""
 
@@ -136,6 +140,7 @@ class _Held:
         """
 
 
+@final
 class SessionGroup:
     """The sessions of one key group."""
 

@@ -14,9 +14,9 @@ two.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, final
 
-from msgspec import Struct
+from mypy_extensions import mypyc_attr
 
 from monitor.visits import Contributions, Entry, Program, State
 
@@ -30,35 +30,46 @@ TAIL_SETTLE = 32
 class Folded(Protocol):
     """The first events of a tail, as they rest."""
 
-    def unfolded(self, first_ms: int) -> tuple[list[Entry], State]:
-        """These events of a visit that begins at `first_ms`, and the state before them."""
+    def unfolded(self, first_ms: int) -> list[Entry]:
+        """These events of a visit that begins at `first_ms`; the first has the state before it."""
 
 
-class Visit(Struct, gc=False, eq=False):
+@final
+@mypyc_attr(acyclic=True)
+class Visit:
     """A run of events.
 
     `ids`: 8-byte hashes of all event ids; `state`: after all events; `tail`: the events that a late one could
-    precede, in order; `before`: the state before each of the tail (None: to be computed from the one before it);
-    `folded`: events that come first in the tail; `arms`: those applied last, if known; `earlier`: the session's visit
-    before this one, while an event can still reach it.
+    precede, in order; `folded`: events that come first in the tail; `arms`: those applied last, if known; `earlier`:
+    the session's visit before this one, while an event can still reach it.
     """
 
-    first_ms: int
-    last_ms: int
-    ids: bytes
-    state: State
-    tail: list[Entry]
-    before: list[State | None]
-    folded: Folded | None = None
-    arms: tuple[int, ...] | None = None
-    earlier: "Visit | None" = None
+    __slots__ = ("arms", "earlier", "first_ms", "folded", "ids", "last_ms", "state", "tail")
+
+    def __init__(
+        self,
+        first_ms: int,
+        last_ms: int,
+        ids: bytes,
+        state: State,
+        tail: list[Entry],
+        folded: Folded | None = None,
+        arms: tuple[int, ...] | None = None,
+        earlier: "Visit | None" = None,
+    ) -> None:
+        self.first_ms = first_ms
+        self.last_ms = last_ms
+        self.ids = ids
+        self.state = state
+        self.tail = tail
+        self.folded = folded
+        self.arms = arms
+        self.earlier = earlier
 
     def unfold(self) -> None:
         """Makes the tail whole."""
         if self.folded is not None:
-            entries, state = self.folded.unfolded(self.first_ms)
-            self.tail[:0] = entries
-            self.before[:0] = [state, *[None] * (len(entries) - 1)]
+            self.tail[:0] = self.folded.unfolded(self.first_ms)
             self.folded = None
 
     def settle(self, watermark_ms: int, program: Program) -> None:
@@ -69,15 +80,15 @@ class Visit(Struct, gc=False, eq=False):
         self.unfold()
         settled = bisect_left(self.tail, watermark_ms, key=_time)
         if 0 < settled < len(self.tail):
-            self.before[settled] = self.state_before(settled, program)
-        del self.tail[:settled], self.before[:settled]
+            self.tail[settled].before = self.state_before(settled, program)
+        del self.tail[:settled]
 
     def state_before(self, index: int, program: Program) -> State:
         """The state before the tail's event at `index`, the first of its time; the tail must be whole."""
         known = index
-        while (state := self.before[known]) is None:
+        while (state := self.tail[known].before) is None:
             known -= 1
-        return replay(program, state, self.tail[known:index], Contributions(), [])
+        return replay(program, state, self.tail[known:index], Contributions(), keep=False)
 
     def holds(self, digest: bytes) -> bool:
         """Whether an accepted event has this id."""
@@ -89,8 +100,8 @@ class Visit(Struct, gc=False, eq=False):
     def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
         """Takes in an event that is later than all of the visit."""
         state, arms = self.state, entry.arms
+        entry.before = state
         self.tail.append(entry)
-        self.before.append(state)
         if arms and arms is not self.arms:
             self.arms = arms
             self.state = program.step_one(state, entry, out, arms_are_new=True)
@@ -104,8 +115,9 @@ class Visit(Struct, gc=False, eq=False):
 
 def start(program: Program, entry: Entry, digest: bytes, earlier: Visit | None, out: Contributions) -> Visit:
     """A new visit of one event."""
+    entry.before = program.start
     state = program.step_one(program.start, entry, out, arms_are_new=True)
-    return Visit(entry.time, entry.time, digest, state, [entry], [program.start], None, entry.arms or None, earlier)
+    return Visit(entry.time, entry.time, digest, state, [entry], None, entry.arms or None, earlier)
 
 
 def runs(session: Visit | None) -> Iterator[Visit]:
@@ -127,6 +139,7 @@ def chained(visits: Sequence[Visit]) -> Visit:
     return visits[0]
 
 
+@final
 class Correction:
     """The difference between what events contribute now and what they contributed before: gains and losses per key."""
 
@@ -188,18 +201,16 @@ def insert(program: Program, visit: Visit, entry: Entry, digest: bytes, correcti
     The steps from there on are done again up to where the visit comes to the state that it had come to before.
     """
     visit.unfold()
-    tail, before = visit.tail, visit.before
+    tail = visit.tail
     at = bisect_left(tail, entry.time, key=_time)
     old = new = visit.state_before(at, program) if at < len(tail) else visit.state
     end = _end_of_time(tail, at) if at < len(tail) and tail[at].time == entry.time else at
-    known: list[State | None] = []
-    old = replay(program, old, tail[at:end], correction.old, [])
-    new = replay(program, new, sorted([*tail[at:end], entry], key=_order), correction.new, known)
-    while end < len(tail) and new != old:
+    old = replay(program, old, tail[at:end], correction.old, keep=False)
+    new = replay(program, new, sorted([*tail[at:end], entry], key=_order), correction.new, keep=True)
+    while end < len(tail) and not new.equals(old):
         here, end = end, _end_of_time(tail, end)
-        old = replay(program, old, tail[here:end], correction.old, [])
-        new = replay(program, new, tail[here:end], correction.new, known)
-    before[at:end] = known
+        old = replay(program, old, tail[here:end], correction.old, keep=False)
+        new = replay(program, new, tail[here:end], correction.new, keep=True)
     tail.insert(bisect_left(tail, _order(entry), lo=at, key=_order), entry)
     if end == len(tail) - 1:
         visit.state = new
@@ -214,38 +225,36 @@ def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: byt
     later.unfold()
     assert len(later.ids) == len(later.tail) * ID_BYTES, "a visit after an accepted event cannot have settled"
     visit.unfold()
-    replay(program, program.start, later.tail, correction.old, [])
+    replay(program, program.start, later.tail, correction.old, keep=False)
     added = [entry, *later.tail]
-    visit.state = replay(program, visit.state, added, correction.new, visit.before)
+    visit.state = replay(program, visit.state, added, correction.new, keep=True)
     visit.tail += added
     visit.ids += digest + later.ids
     visit.last_ms = later.last_ms
     visit.arms = None
 
 
-def replay(
-    program: Program, state: State, entries: Sequence[Entry], out: Contributions, before: list[State | None]
-) -> State:
-    """The state after events in order, from the state before them.
-
-    `before` gets the state before each event that is the first of its time, None for the others.
-    """
-    at, arms = 0, None
+def replay(program: Program, state: State, entries: list[Entry], out: Contributions, *, keep: bool) -> State:
+    """The state after events in order, from the state before them; `keep`: they keep the state before their time."""
+    at = 0
+    arms: tuple[int, ...] | None = None
     while at < len(entries):
         end = _end_of_time(entries, at)
-        before.append(state)
+        if keep:
+            for entry in entries[at:end]:
+                entry.before = None
+            entries[at].before = state
         if end == at + 1:
             entry = entries[at]
             state = program.step_one(state, entry, out, arms_are_new=entry.arms is not arms)
             arms = entry.arms
         else:
-            before += [None] * (end - at - 1)
             state, arms = program.step(state, entries[at:end], out), None
         at = end
     return state
 
 
-def _end_of_time(entries: Sequence[Entry], at: int) -> int:
+def _end_of_time(entries: list[Entry], at: int) -> int:
     """Where the events of the same time as the one at `at` end."""
     end, time = at + 1, entries[at].time
     while end < len(entries) and entries[end].time == time:

@@ -12,7 +12,7 @@ from monitor.definitions import Tenant
 from monitor.matching import TagSets
 from monitor.packing import Packer
 from monitor.timeline import Visit
-from monitor.visits import Code, Entry, Program, State
+from monitor.visits import Code, Entry, Program, State, minute_and_tags
 
 Renumbering: TypeAlias = Mapping[int, int]
 """Old number -> new number; without an entry where there is none any more."""
@@ -45,7 +45,6 @@ class _Translation:
             visit.ids,
             self._state(visit.state),
             [self._entry(entry) for entry in visit.tail],
-            [state and self._state(state) for state in visit.before],
             earlier=visit.earlier and self.visit(visit.earlier),
         )
 
@@ -55,7 +54,7 @@ class _Translation:
         return State(
             _mask(state.seen, self._clauses),
             tuple(min(names.get(p, 0), self.new.nth_of(p)) for p in self.new.nth_points),
-            tuple(code for code in map(self._code, state.codes) if code is not None),
+            tuple([self.new.node(code) for code in map(self._code, state.codes()) if code is not None]),
             {slot: s for slot, s in ((self._slot(old), s) for old, s in state.sums.items()) if slot is not None},
         )
 
@@ -78,14 +77,16 @@ class _Translation:
     def _entry(self, entry: Entry) -> Entry:
         kind = self.new.kind_of(_mask(entry.kind.points, self._points), _mask(entry.kind.clauses, self._clauses))
         values = {self._points.get(p): x for p, x in zip(entry.kind.value_points, entry.values, strict=True)}
-        return Entry(
+        translated = Entry(
             entry.time,
             entry.event_id,
             kind,
-            self._new_tags.number_of_texts(self._old_tags.texts(entry.tags)),
-            tuple(self._arms[arm] for arm in entry.arms if arm in self._arms),
-            tuple(values.get(p, 0) for p in kind.value_points),
+            self._new_tags.number_of_texts(self._old_tags.texts(minute_and_tags(entry.cell)[1])),
+            tuple([self._arms[arm] for arm in entry.arms if arm in self._arms]),
+            tuple([values.get(p, 0) for p in kind.value_points]),
         )
+        translated.before = entry.before and self._state(entry.before)
+        return translated
 
 
 def _numbered(names: list[str]) -> dict[str, int]:

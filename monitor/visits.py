@@ -16,15 +16,15 @@ and what they contribute. Keeping the state before each recent event is what mak
 put into its place, the steps from there on are done again, and the difference to what they contributed before is what
 has to be corrected.
 
-Per experiment the state is one integer, a *code*: the arm (a variation of an experiment), which points were already
-counted in each scope, and flags. Moves (kind of event, code) -> (next code, contributions) are computed once and
-remembered.
+Per experiment the state is a *node*: the arm (a variation of an experiment), which points were already counted in each
+scope, and flags, which together are one integer, the node's *code*. Moves (node, kind of event) -> (next node,
+contributions) are computed once and remembered.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, final
 
-from msgspec import Struct
+from mypy_extensions import mypyc_attr
 
 from monitor.clauses import Clauses
 from monitor.definitions import Point, Tenant
@@ -32,10 +32,10 @@ from monitor.definitions import Point, Tenant
 QUALIFIED, CROSSING, CROSSED, COUNTED, COUNTED_FM = 1, 2, 4, 8, 16
 FLAG_BITS = 5
 SCOPES = ("assigned", "fm")
-MOVES_MAX = 65_536
-"""Remembered per kind of event; at the bound they are forgotten and computed anew."""
-TAGS_BITS = 40
-"""How many bits of a cell hold the tag combination."""
+MOVES_MAX = 262_144
+"""Remembered moves of a tenant, and nodes; at the bound they are forgotten and computed anew."""
+TAGS_BITS = 32
+"""How many bits of a cell hold the tag combination: so few that a cell is a machine word until the year 4000."""
 
 
 class Stem(NamedTuple):
@@ -48,31 +48,58 @@ class Stem(NamedTuple):
     part: str | None
 
 
-class State(Struct, frozen=True, gc=False):
-    """All that later contributions of a visit depend on.
+@final
+@mypyc_attr(acyclic=True)
+class State:
+    """All that later contributions of a visit depend on; never changed.
 
-    `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n); `codes`:
-    one per assigned experiment; `sums`: sums so far per (experiment, scope, value point), never changed in place.
+    `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n); `nodes`:
+    one per assigned experiment; `sums`: sums so far per (experiment, scope, value point).
     """
 
-    seen: int
-    counts: tuple[int, ...]
-    codes: tuple[int, ...]
-    sums: dict[int, int]
+    __slots__ = ("counts", "nodes", "seen", "sums")
+
+    def __init__(self, seen: int, counts: tuple[int, ...], nodes: tuple["Node", ...], sums: dict[int, int]) -> None:
+        self.seen = seen
+        self.counts = counts
+        self.nodes = nodes
+        self.sums = sums
+
+    def codes(self) -> tuple[int, ...]:
+        """The codes of the nodes."""
+        return tuple([node.code for node in self.nodes])
+
+    def equals(self, other: "State") -> bool:
+        """Whether whatever follows contributes the same after both."""
+        if self is other:
+            return True
+        if self.seen != other.seen or self.counts != other.counts or self.sums != other.sums:
+            return False
+        return self.nodes == other.nodes or self.codes() == other.codes()
 
 
-class Entry(Struct, frozen=True, gc=False, eq=False):
+@final
+@mypyc_attr(acyclic=True)
+class Entry:
     """An accepted event as its visit keeps it; visits order them by (time, event_id).
 
-    `arms`: the known variations that it carries; `values`: x of each value point that its kind matches.
+    `cell`: its minute and tag combination; `arms`: the known variations that it carries; `values`: x of each value
+    point that its kind matches; `before`: in a visit's tail, the state before the events of this time, if this is the
+    first of them (None: to be computed from the one before it).
     """
 
-    time: int
-    event_id: str
-    kind: "Kind"
-    tags: int
-    arms: tuple[int, ...]
-    values: tuple[int, ...]
+    __slots__ = ("arms", "before", "cell", "event_id", "kind", "time", "values")
+
+    def __init__(
+        self, time: int, event_id: str, kind: "Kind", tags: int, arms: tuple[int, ...], values: tuple[int, ...]
+    ) -> None:
+        self.time = time
+        self.event_id = event_id
+        self.kind = kind
+        self.cell = time // 60_000 << TAGS_BITS | tags
+        self.arms = arms
+        self.values = values
+        self.before: State | None = None
 
 
 class Code(NamedTuple):
@@ -86,27 +113,52 @@ class Code(NamedTuple):
 
 Gain: TypeAlias = tuple[int, int, int, int]
 """Slot of the sum, position in `Entry.values`, stem of `.sum`, stem of `.sumsq`."""
-Move: TypeAlias = tuple[int, tuple[int, ...], tuple[Gain, ...]]
-"""Next code, stems that get +1, sums that grow."""
 Pattern: TypeAlias = tuple[int, tuple[int, ...], tuple[Gain, ...]]
 """A move of any arm: code without the arm; stems, and slots too, as those of the first arm and experiment."""
 
 
+@final
+@mypyc_attr(acyclic=True)
 class Kind:
     """A kind of event: the points it counts for and the rule clauses it meets (masks)."""
 
-    __slots__ = ("clauses", "has_nth", "moves", "patterns", "points", "refined", "value_points")
+    __slots__ = ("clauses", "has_nth", "patterns", "points", "refined", "value_points")
 
     def __init__(self, points: int, clauses: int, value_points: tuple[int, ...], *, has_nth: bool) -> None:
         self.points = points
         self.clauses = clauses
         self.value_points = value_points
         self.has_nth = has_nth
-        self.moves: dict[int, Move] = {}
         self.patterns: dict[int, Pattern] = {}
         self.refined: dict[tuple[int, ...], tuple[tuple[int, ...], Kind]] = {}
 
 
+@final
+class Node:
+    """What a visit is to one experiment, as far as later contributions depend on it; `moves`: those found so far."""
+
+    __slots__ = ("arm", "code", "experiment", "moves")
+
+    def __init__(self, code: int, arm: int, experiment: int) -> None:
+        self.code = code
+        self.arm = arm
+        self.experiment = experiment
+        self.moves: dict[Kind, Move] = {}
+
+
+@final
+class Move:
+    """What an event of some kind does to a node: the next node, stems that get +1, sums that grow."""
+
+    __slots__ = ("after", "gains", "stems")
+
+    def __init__(self, after: Node, stems: tuple[int, ...], gains: tuple[Gain, ...]) -> None:
+        self.after = after
+        self.stems = stems
+        self.gains = gains
+
+
+@final
 class Contributions:
     """What events contribute, by *cell* (minute and tag combination): +1 for stems, and amounts for the sums."""
 
@@ -124,6 +176,7 @@ def minute_and_tags(cell: int) -> tuple[int, int]:
     return cell >> TAGS_BITS, cell & (1 << TAGS_BITS) - 1
 
 
+@final
 class Program:
     """A tenant's definitions, compiled."""
 
@@ -143,6 +196,8 @@ class Program:
         self.bits = max(self._arm_shift + len(self._arms).bit_length(), len(self.clauses.identities))
         """How many bits the masks and codes of a visit need."""
         self._experiment_of = [i for i, e in enumerate(tenant.experiments) for _ in e.variations]
+        self._nodes: dict[int, Node] = {}
+        self._moves = 0
         self._kinds: dict[tuple[int, int], Kind] = {}
         self._refined: dict[tuple[int, int, int], Kind] = {}
         self._counted = [("crossed", None, "beta"), *_counted(self.point_names)]
@@ -168,9 +223,20 @@ class Program:
         assert nth is not None, "asked of a point without nth"
         return nth
 
+    def node(self, code: int) -> Node:
+        """The one node with this code, as long as it is remembered."""
+        node = self._nodes.get(code)
+        if node is None:
+            if len(self._nodes) >= MOVES_MAX:
+                self._forget_moves()
+                self._nodes.clear()
+            arm = code >> self._arm_shift
+            node = self._nodes[code] = Node(code, arm, self._experiment_of[arm])
+        return node
+
     def step(self, state: State, entries: Sequence[Entry], out: Contributions) -> State:
         """The state after all events of one time, given in order; adds what they contribute to `out`."""
-        seen, counts, codes, sums = state.seen, state.counts, state.codes, state.sums
+        seen, counts, nodes, sums = state.seen, state.counts, state.nodes, state.sums
         kinds = []
         for entry in entries:
             kind = entry.kind
@@ -178,41 +244,46 @@ class Program:
                 counts, kind = self._refine(kind, counts)
             kinds.append(kind)
             seen |= kind.clauses
-            codes = self._assigned(codes, entry.arms)
-        codes = self._qualified(codes, seen)
+            nodes = self._assigned(nodes, entry.arms)
+        nodes = self._qualified(nodes, seen)
         for entry, kind in zip(entries, kinds, strict=True):
-            codes, sums = self._count(kind, self._crossing(codes, entry.arms), entry, sums, out)
-        return State(seen, counts, codes, sums)
+            nodes, sums = self._count(kind, self._crossing(nodes, entry.arms), entry, sums, out)
+        return State(seen, counts, nodes, sums)
 
-    def step_one(self, state: State, entry: Entry, out: Contributions, *, arms_are_new: bool) -> State:
+    def step_one(self, state: State, entry: Entry, out: Contributions, arms_are_new: bool) -> State:
         """`step` for one event, as nearly always; `arms_are_new`: the event before it did not carry the same."""
-        seen, counts, codes, kind = state.seen, state.counts, state.codes, entry.kind
+        seen, counts, nodes, kind = state.seen, state.counts, state.nodes, entry.kind
         if kind.has_nth:
-            counts, kind = kind.refined.get(counts) or self._refine(kind, counts)
-        if arms_are_new and not self._carries(codes, entry.arms):
-            codes = self._qualified(self._assigned(codes, entry.arms), seen)
-            codes = self._crossing(codes, entry.arms)
+            counts, kind = self._refine(kind, counts)
+        if arms_are_new and not _carries(nodes, entry.arms):
+            nodes = self._qualified(self._assigned(nodes, entry.arms), seen)
+            nodes = self._crossing(nodes, entry.arms)
         if kind.clauses & ~seen:
             seen |= kind.clauses
-            codes = self._qualified(codes, seen)
-        codes, sums = self._count(kind, codes, entry, state.sums, out)
-        return State(seen, counts, codes, sums)
+            nodes = self._qualified(nodes, seen)
+        nodes, sums = self._count(kind, nodes, entry, state.sums, out)
+        if nodes is state.nodes and counts is state.counts and seen == state.seen and sums is state.sums:
+            return state
+        return State(seen, counts, nodes, sums)
 
     def _count(
-        self, kind: Kind, codes: tuple[int, ...], entry: Entry, sums: dict[int, int], out: Contributions
-    ) -> tuple[tuple[int, ...], dict[int, int]]:
-        """Lets one event count in every assigned experiment: the codes and the sums after it."""
-        known, ones = kind.moves, out.ones
-        cell = entry.time // 60_000 << TAGS_BITS | entry.tags
+        self, kind: Kind, nodes: tuple[Node, ...], entry: Entry, sums: dict[int, int], out: Contributions
+    ) -> tuple[tuple[Node, ...], dict[int, int]]:
+        """Lets one event count in every assigned experiment: the nodes and the sums after it."""
+        ones, cell, moved = out.ones, entry.cell, False
         after = []
-        for code in codes:
-            move = known.get(code) or self._move(kind, code)
-            after.append(move[0])
-            if move[1]:
-                ones.append((cell, move[1]))
-                if move[2]:
-                    sums = _grow(sums, move[2], entry.values, cell, out.amounts)
-        return tuple(after), sums
+        for node in nodes:
+            move = node.moves.get(kind)
+            if move is None:
+                move = self._move(kind, node)
+            after.append(move.after)
+            if move.after is not node:
+                moved = True
+            if move.stems:
+                ones.append((cell, move.stems))
+                if move.gains:
+                    sums = _grow(sums, move.gains, entry.values, cell, out.amounts)
+        return tuple(after) if moved else nodes, sums
 
     def code(self, parts: Code) -> int:
         """The code of these parts."""
@@ -223,7 +294,7 @@ class Program:
         """The parts of a code."""
         points = (1 << self._width) - 1
         assigned, fm = code >> FLAG_BITS & points, code >> FLAG_BITS + self._width & points
-        return Code(self._arm(code), assigned, fm, code & (1 << FLAG_BITS) - 1)
+        return Code(code >> self._arm_shift, assigned, fm, code & (1 << FLAG_BITS) - 1)
 
     def slot(self, experiment: int, scope: int, point: int) -> int:
         """Where a visit's sum is kept; `scope`: index in SCOPES."""
@@ -234,19 +305,29 @@ class Program:
         rest, point = divmod(slot, self._width)
         return *divmod(rest, len(SCOPES)), point
 
-    def _move(self, kind: Kind, code: int) -> Move:
-        """What an event of this kind does to one experiment's code."""
-        arm, rest = code >> self._arm_shift, code & (1 << self._arm_shift) - 1
+    def _move(self, kind: Kind, node: Node) -> Move:
+        """What an event of this kind does to a node."""
+        arm, rest = node.arm, node.code & (1 << self._arm_shift) - 1
         after, stems, gains = kind.patterns.get(rest) or self._pattern(kind, rest)
-        first, slot = arm * len(self._counted), self.slot(self._experiment_of[arm], 0, 0)
-        if len(kind.moves) >= MOVES_MAX:
-            kind.moves.clear()
-        move = kind.moves[code] = (
-            arm << self._arm_shift | after,
+        first, slot = arm * len(self._counted), self.slot(node.experiment, 0, 0)
+        if self._moves >= MOVES_MAX:
+            self._forget_moves()
+        self._moves += 1
+        move = node.moves[kind] = Move(
+            self.node(arm << self._arm_shift | after),
             tuple([first + stem for stem in stems]),
             tuple([(slot + s, position, first + total, first + square) for s, position, total, square in gains]),
         )
         return move
+
+    def _forget_moves(self) -> None:
+        """Forgets all that can be computed anew."""
+        for node in self._nodes.values():
+            node.moves.clear()
+        for kind in (*self._kinds.values(), *self._refined.values()):
+            kind.patterns.clear()
+            kind.refined.clear()
+        self._moves = 0
 
     def _pattern(self, kind: Kind, rest: int) -> Pattern:
         """What an event of this kind does to a code, whatever its arm."""
@@ -272,8 +353,6 @@ class Program:
                 if p in kind.value_points:
                     sums = number[scope, name, "sum"], number[scope, name, "sumsq"]
                     gains.append((self.slot(0, s, p), kind.value_points.index(p), *sums))
-        if len(kind.patterns) >= MOVES_MAX:
-            kind.patterns.clear()
         after = self.code(Code(0, counted[0], counted[1], flags))
         pattern = kind.patterns[rest] = after, tuple(stems), tuple(gains)
         return pattern
@@ -285,35 +364,25 @@ class Program:
         scope, point, part = self._counted[counted]
         return Stem(experiment, scope, variation, point, part)
 
-    def _arm(self, code: int) -> int:
-        return code >> self._arm_shift
+    def _assigned(self, nodes: tuple[Node, ...], arms: tuple[int, ...]) -> tuple[Node, ...]:
+        """With a node for each experiment that the visit was not yet assigned to."""
+        known = {node.experiment for node in nodes}
+        return nodes + tuple(
+            [self.node(arm << self._arm_shift) for arm in arms if self._experiment_of[arm] not in known]
+        )
 
-    def _carries(self, codes: tuple[int, ...], arms: tuple[int, ...]) -> bool:
-        """Whether the arms are just those of the visit, as nearly always: nothing to assign, nothing crossed."""
-        shift = self._arm_shift
-        return len(codes) == len(arms) and all([code >> shift == arm for code, arm in zip(codes, arms, strict=True)])
-
-    def _assigned(self, codes: tuple[int, ...], arms: tuple[int, ...]) -> tuple[int, ...]:
-        """With a code for each experiment that the visit was not yet assigned to."""
-        assigned = {self._experiment_of[self._arm(code)] for code in codes}
-        return codes + tuple([arm << self._arm_shift for arm in arms if self._experiment_of[arm] not in assigned])
-
-    def _crossing(self, codes: tuple[int, ...], arms: tuple[int, ...]) -> tuple[int, ...]:
+    def _crossing(self, nodes: tuple[Node, ...], arms: tuple[int, ...]) -> tuple[Node, ...]:
         """With a mark at each experiment of which the event carries another variation than the visit's."""
         carried = {self._experiment_of[arm]: arm for arm in arms}
-        return tuple([code | CROSSING if self._crosses(code, carried) else code for code in codes])
+        return tuple([self.node(node.code | CROSSING) if _crosses(node, carried) else node for node in nodes])
 
-    def _crosses(self, code: int, carried: Mapping[int, int]) -> bool:
-        arm = self._arm(code)
-        return carried.get(self._experiment_of[arm], arm) != arm and not code & CROSSED
-
-    def _qualified(self, codes: tuple[int, ...], seen: int) -> tuple[int, ...]:
+    def _qualified(self, nodes: tuple[Node, ...], seen: int) -> tuple[Node, ...]:
         """With a mark at each experiment whose rule is met by now."""
-        rules, experiment_of, shift = self.clauses.rules, self._experiment_of, self._arm_shift
+        rules = self.clauses.rules
         return tuple(
             [
-                code | QUALIFIED if not code & QUALIFIED and rules[experiment_of[code >> shift]](seen) else code
-                for code in codes
+                self.node(node.code | QUALIFIED) if not node.code & QUALIFIED and rules[node.experiment](seen) else node
+                for node in nodes
             ]
         )
 
@@ -340,8 +409,18 @@ class Program:
         masks = kind.points, points, clauses
         if masks not in self._refined:
             self._refined[masks] = Kind(points, clauses, kind.value_points, has_nth=False)
-        known = kind.refined[counts] = tuple(new), self._refined[masks]
-        return known
+        after = counts if new == list(counts) else tuple(new)
+        kind.refined[counts] = after, self._refined[masks]
+        return after, self._refined[masks]
+
+
+def _carries(nodes: tuple[Node, ...], arms: tuple[int, ...]) -> bool:
+    """Whether the arms are just those of the visit, as nearly always: nothing to assign, nothing crossed."""
+    return tuple([node.arm for node in nodes]) == arms
+
+
+def _crosses(node: Node, carried: Mapping[int, int]) -> bool:
+    return carried.get(node.experiment, node.arm) != node.arm and not node.code & CROSSED
 
 
 def measure(point: Point, attribute: Any) -> int | None:

@@ -6,7 +6,7 @@ has confirmed. The watermark is the smallest of them less the allowed lateness; 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 NEVER = -(2**62)
 """Before all time: nothing was read yet."""
@@ -21,6 +21,7 @@ class Progress(NamedTuple):
     idle: bool
 
 
+@final
 class Watermark:
     """The watermark as one key group knows it, from the progress it was told."""
 

@@ -96,8 +96,8 @@ MUTATIONS = (
     Mutation(
         "identities lost at rest",
         "monitor/packing.py",
-        "            packed.ids,\n",
-        "            bytes(len(packed.ids)),\n",
+        "            ids,\n",
+        "            bytes(len(ids)),\n",
         "a repeated event is accepted after its visit was packed",
         "core",
         (1,),
@@ -105,7 +105,7 @@ MUTATIONS = (
     Mutation(
         "earlier visit lost at rest",
         "monitor/packing.py",
-        "self.unpack(packed.earlier) if packed.earlier is not None else None",
+        "self.unpack(earlier) if earlier is not None else None",
         "None",
         "a late event finds no visit to join",
         "core",
@@ -114,7 +114,7 @@ MUTATIONS = (
     Mutation(
         "steps not done again to the end",
         "monitor/timeline.py",
-        "while end < len(tail) and new != old:",
+        "while end < len(tail) and not new.equals(old):",
         "while end < len(tail) and new.seen != old.seen:",
         "a late event changes what later ones come to, and they are not corrected",
         "core",

@@ -124,9 +124,9 @@ def seen_of(visit: Visit) -> dict[str, Any]:
     return {
         "times": (visit.first_ms, visit.last_ms),
         "ids": visit.ids,
-        "state": (state.seen, state.counts, state.codes, state.sums),
+        "state": (state.seen, state.counts, state.codes(), state.sums),
         "tail": [
-            (entry.time, entry.event_id, entry.kind.points, entry.kind.clauses, entry.tags, entry.arms, entry.values)
+            (entry.time, entry.event_id, entry.kind.points, entry.kind.clauses, entry.cell, entry.arms, entry.values)
             for entry in visit.tail
         ],
     }

@@ -1,0 +1,88 @@
+"""Builds the core as machine code, with mypyc, where there is a C compiler; elsewhere it is interpreted, from the same
+source.
+
+Hatchling calls this for a wheel, `make` in place: `python hatch_build.py`. The environment variable
+`AB_MONITOR_COMPILE` is `no` to leave the core interpreted, `yes` to fail where it cannot be built.
+"""
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MODULES = ("clauses", "matching", "metrics", "packing", "sessions", "timeline", "visits", "watermark")
+"""What runs once per event or more often."""
+LIBRARY = "monitor.core__mypyc"
+"""What they are built into; each module's own library only leads there."""
+
+
+class CompileHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's is not generic at run time
+    """What Hatchling calls."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Takes the libraries into a wheel; an editable installation has those that are in place."""
+        if version != "editable" and (built := build(Path(self.root))):
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
+            build_data["artifacts"] += [f"/{path.relative_to(self.root)}" for path in built]
+
+
+def build(root: Path) -> list[Path]:
+    """Builds the libraries beside their sources, if wanted and possible."""
+    wish = os.environ.get("AB_MONITOR_COMPILE")
+    remove(root)  # what has changed must not be hidden by them
+    if wish == "no":
+        return []
+    try:
+        compile_core(root)
+    except (Exception, SystemExit) as failure:  # setuptools and mypyc have many ways to say no
+        remove(root)
+        if wish == "yes":
+            raise
+        print(f"The core stays interpreted, half as fast: it could not be compiled ({failure}).", file=sys.stderr)
+    return libraries(root)
+
+
+def compile_core(root: Path) -> None:
+    """Builds the libraries with mypyc; raises whatever stands in its way."""
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        with TemporaryDirectory(prefix="ab-monitor-build-") as folder:
+            sources = [f"monitor/{name}.py" for name in MODULES]
+            options = ["--config-file=", "--strict", "--explicit-package-bases", f"--cache-dir={folder}"]
+            extensions = mypycify(
+                [*options, *sources],
+                group_name=LIBRARY.removesuffix("__mypyc"),
+                opt_level="3",
+                debug_level="0",
+                target_dir=folder,
+            )
+            command = build_ext(Distribution({"name": "ab-monitor", "packages": [], "ext_modules": extensions}))
+            command.inplace, command.build_temp = True, folder
+            command.ensure_finalized()
+            command.run()
+    finally:
+        os.chdir(before)
+
+
+def libraries(root: Path) -> list[Path]:
+    """The libraries that are there."""
+    return sorted((root / "monitor").glob("*.so"))
+
+
+def remove(root: Path) -> None:
+    """Removes the libraries."""
+    for path in libraries(root):
+        path.unlink()
+
+
+if __name__ == "__main__":
+    build(Path(__file__).parent)
