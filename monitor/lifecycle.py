@@ -20,8 +20,8 @@ stopping = threading.Event()
 STOP_GRACE_S = 20.0
 """How long a stop waits for what cannot be written; kept below the grace period of the deployment."""
 
-YOUNG_OBJECTS = 100_000
-"""How many more objects are made than freed between two looks at the youngest: some 10 MB."""
+YOUNG_OBJECTS = 500_000
+"""How many more objects are made than freed between two looks at the youngest: some 50 MB."""
 
 _on_overdue: list[Callable[[], None]] = []
 
