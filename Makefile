@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 PEERS := .venv-bench
+CORE_TESTS := $(patsubst %,tests/test_%.py,abuse core matching metrics packing sessions state translation visits watermark)
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .PHONY: help run test faults soak bench bench-quick lint format lock servers clean
@@ -19,7 +20,7 @@ run: $(COMPILED) ## Run everything on simulated traffic and open the page; Ctrl-
 test: $(COMPILED) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there
 	@if [ -n "$$CI" ]; then $(BIN)/python tests/browser.py install; fi
 	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m interpreted pytest -m core $(ARGS)
+	$(if $(ARGS),,$(BIN)/python tests/interpreted.py pytest $(CORE_TESTS))
 
 faults: $(COMPILED) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job
 	$(BIN)/python tests/faults.py --seeds $(or $(SEEDS),20) $(ARGS)

@@ -40,7 +40,7 @@ ARRIVING_S = 1_200
 """The population begins over so much time ..."""
 SILENCE_S = 720
 """... and is silent for so long after its last event: longer than the allowed lateness, far from forgotten."""
-PARK_EVERY_S = 30
+PARK_EVERY_S = 10
 """How often the population is snapshotted while it comes."""
 WARM_UP_S, TRAFFIC_S = 120, 30
 """The traffic is measured once it is nearly as dense as it gets."""
@@ -110,7 +110,7 @@ def _populate(pipeline: Pipeline, visits: int) -> int:
     """Lets the population come and fall silent; the time after that."""
     latest_ms = load.START_MS
     with _population(visits) as messages:
-        parts = groupby(messages, lambda message: (message[2] - load.START_MS) // (1_000 * PARK_EVERY_S))
+        parts = groupby(messages, lambda message: (message[2] - load.START_MS) // (1_000 * SNAPSHOT_S))
         for _, part in parts:
             for chunk in chunks(part):
                 pipeline.tally(chunk, announce=True)
@@ -119,6 +119,7 @@ def _populate(pipeline: Pipeline, visits: int) -> int:
                 step.snapshot()
     now_ms = latest_ms + 1_000 * SILENCE_S
     pipeline.advance(now_ms)
+    lifecycle.give_memory_back()  # as the job does every minute
     return now_ms
 
 

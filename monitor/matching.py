@@ -204,7 +204,7 @@ def _reader(fields: Sequence[str]) -> _Reader:
     """Reads fields of a struct as a tuple, whatever their number."""
     if not fields:
         return lambda attributes: ()
-    get = attrgetter(*fields)
+    get: Callable[[Any], Any] = attrgetter(*fields)
     return get if len(fields) > 1 else lambda attributes: (get(attributes),)
 
 

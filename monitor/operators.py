@@ -18,7 +18,7 @@ from bytewax.operators.windowing import Clock, ClockLogic, TumblingWindower
 from monitor import metrics, state
 from monitor.clock import CLOCK
 from monitor.events import Event
-from monitor.lifecycle import reported
+from monitor.lifecycle import give_memory_back, reported
 from monitor.metrics import Ledger, Point, Series, SeriesTable, health_series
 from monitor.sessions import Measures, Message, Tally
 from monitor.settings import Settings
@@ -32,6 +32,8 @@ HEALTH_GROUP = METRIC_GROUPS
 """The metric key group that writes health metrics and nothing else."""
 REPORT_S = 1.0
 """How often a process sends its telemetry into the flow."""
+MEMORY_S = 60.0
+"""How often a process gives back memory that it does not use."""
 
 Routed: TypeAlias = tuple[int, list[Message] | Progress]
 """A session key group's number, and messages for it or the progress of a partition."""
@@ -180,7 +182,7 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
     Adds what the process knows of itself.
     """
     tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in compiled.tenants.items()}
-    reported_s = 0.0
+    reported_s, given_back_s = 0.0, time.monotonic()
     told: dict[int, int] = {}
 
     def step(items: list[tuple[str, Tallied]]) -> list[tuple[str, Changes]]:
@@ -188,7 +190,7 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
             return regrouped(items)
 
     def regrouped(items: list[tuple[str, Tallied]]) -> list[tuple[str, Changes]]:
-        nonlocal reported_s
+        nonlocal reported_s, given_back_s
         changes = [Changes(group, {}, {}, {}, {}, {}) for group in range(METRIC_GROUPS + 1)]
         by_tenant: dict[str, list[Tally]] = {}
         risen: dict[int, int] = {}
@@ -212,6 +214,9 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
             counts, gauges = TELEMETRY.take()
             _sum(changes[HEALTH_GROUP].counts, counts)
             changes[HEALTH_GROUP].gauges.update(gauges)
+        if now_s - given_back_s >= MEMORY_S:
+            given_back_s = now_s
+            give_memory_back()
         return [(metric_key(change.group), change) for change in changes if any(change[1:])]
 
     return step

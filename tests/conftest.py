@@ -1,15 +1,26 @@
 """Fixtures for every test: real servers, started once, and the profiles of Hypothesis."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import settings
 from servers import Kafka, KairosDB, in_ci, require
 
+CORE = Path(__file__).parent.parent / "monitor"
+
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("ci" if in_ci() else "dev")
+
+
+def pytest_sessionstart() -> None:
+    """Refuses to test a core that was compiled from other sources than are there."""
+    for library in CORE.glob("*.so"):
+        source = CORE / f"{library.name.partition('.')[0]}.py"
+        if source.exists() and source.stat().st_mtime > library.stat().st_mtime:
+            pytest.exit(f"{source.name} was changed after it was compiled: `make test` compiles it anew", returncode=2)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,13 @@ from types import ModuleType
 PACKAGE = "monitor"
 
 
+def is_compiled() -> bool:
+    """Whether the core that this process has imported is compiled."""
+    from monitor import sessions
+
+    return not sessions.__file__.endswith(".py")
+
+
 class SourceFinder(MetaPathFinder):
     """Finds the sources of the package's modules, and nothing else."""
 

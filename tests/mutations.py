@@ -26,7 +26,7 @@ class Mutation(NamedTuple):
 
 def mutated(mutation: Mutation, folder: Path) -> Path:
     """A copy of the job in `folder`, with the fault in it."""
-    shutil.copytree(ROOT / "monitor", folder / "monitor", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "monitor", folder / "monitor", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     shutil.copy(ROOT / "dataflow.py", folder)
     path = folder / mutation.file
     text = path.read_text()

@@ -19,6 +19,7 @@ from driver import Core
 from example_config import example, put
 from hypothesis import given
 from hypothesis import strategies as st
+from interpreted import is_compiled
 from messages import BASE_MS, message, shop
 from oracle import Message
 from strategies import Config, configs, logs
@@ -33,6 +34,7 @@ FLAT = 1.5
 """How many more lines an event may run after abuse than before it; what grows grows by far more."""
 SLICE = 500
 """Events between two looks at the cost."""
+counts_lines = pytest.mark.skipif(is_compiled(), reason="compiled code runs no lines: counted where it is interpreted")
 
 
 def events(count: int, at_ms: Callable[[int], int] = lambda n: n, **fields: Any) -> Iterator[Message]:
@@ -90,6 +92,7 @@ def test_a_visit_without_end_is_cut_off() -> None:
     assert held < 20_000, "nothing is kept of what is refused"
 
 
+@counts_lines
 @pytest.mark.parametrize("times", ["forward", "backward"])
 def test_a_long_visit_costs_no_more_per_event_at_its_end(times: str) -> None:
     """As many events of one visit as it may hold: the last cost what the first did.
@@ -109,6 +112,7 @@ def test_a_long_visit_costs_no_more_per_event_at_its_end(times: str) -> None:
     assert max(costs[-3:]) < allowed * min(costs[:3]), costs
 
 
+@counts_lines
 def test_a_full_visit_costs_little_to_refuse() -> None:
     """What is refused is not put into its place first: refusing costs no more than accepting did."""
     core = Core(shop(events_per_visit=2_000))
@@ -118,6 +122,7 @@ def test_a_full_visit_costs_little_to_refuse() -> None:
     assert refused < FLAT * accepted
 
 
+@counts_lines
 def test_very_many_visits_of_one_event() -> None:
     """20,000 visits of one event each: the last cost what the first did, each is held in less than 100 bytes at rest.
 
@@ -290,6 +295,7 @@ def _raw(n: int) -> tuple[bytes | None, bytes | None, int]:
     return found.key, found.value, found.timestamp
 
 
+@counts_lines
 def test_500_experiments() -> None:
     """A tenant of 500 experiments loads, runs and is right; an event costs by the experiments that it is assigned to.
 
@@ -326,6 +332,7 @@ def wide(experiments: int) -> Config:
     return config
 
 
+@counts_lines
 @pytest.mark.parametrize("depth", [1, 20, 60])
 def test_deep_rules_run(depth: int) -> None:
     """A rule nested so deep is right, and costs no more than its size says."""
