@@ -21,11 +21,12 @@ import browser
 import jars
 import msgspec
 import typer
+from interpreted import is_compiled
 from rich.console import Console
 from rich.table import Table
 
 from bench import kafka, load
-from bench.figures import Figures, calibrate, run
+from bench.figures import ROOT, Figures, calibrate, run
 from bench.goals import GOALS, Found, Goal
 from bench.peers import spark_job
 
@@ -83,6 +84,11 @@ def compared(sizes: Sizes, log: Path, peer_log: Path, spark: Path | None, folder
         "plain Python": lambda: run("bench.peers.plain", log),
         "DuckDB batch": lambda: run("bench.peers.duckdb_batch", log),
     }
+    if is_compiled():
+        as_source = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+        benchmarks["core, interpreted"] = lambda: run(
+            "interpreted", "bench.core", "--events", sizes.events, environment=as_source
+        )
     if with_kafka:
         benchmarks["job"] = lambda: run("bench.job", "--events", sizes.events)
         benchmarks["naive Bytewax"] = lambda: _naive(peer_log)

@@ -250,7 +250,7 @@ class Program:
             nodes, sums = self._count(kind, self._crossing(nodes, entry.arms), entry, sums, out)
         return State(seen, counts, nodes, sums)
 
-    def step_one(self, state: State, entry: Entry, out: Contributions, arms_are_new: bool) -> State:
+    def step_one(self, state: State, entry: Entry, out: Contributions, *, arms_are_new: bool) -> State:
         """`step` for one event, as nearly always; `arms_are_new`: the event before it did not carry the same."""
         seen, counts, nodes, kind = state.seen, state.counts, state.nodes, entry.kind
         if kind.has_nth:
