@@ -32,7 +32,7 @@ from monitor.definitions import Point, Tenant
 QUALIFIED, CROSSING, CROSSED, COUNTED, COUNTED_FM = 1, 2, 4, 8, 16
 FLAG_BITS = 5
 SCOPES = ("assigned", "fm")
-MOVES_MAX = 262_144
+MOVES_MAX = 131_072
 """Remembered moves of a tenant, and nodes; at the bound they are forgotten and computed anew."""
 TAGS_BITS = 32
 """How many bits of a cell hold the tag combination: so few that a cell is a machine word until the year 4000."""
@@ -229,7 +229,7 @@ class Program:
         if node is None:
             if len(self._nodes) >= MOVES_MAX:
                 self._forget_moves()
-                self._nodes.clear()
+                self._nodes.clear()  # states that have one keep it until they go to rest; equal ones may come beside it
             arm = code >> self._arm_shift
             node = self._nodes[code] = Node(code, arm, self._experiment_of[arm])
         return node
