@@ -17,6 +17,8 @@ MODULES = ("clauses", "matching", "metrics", "packing", "sessions", "timeline", 
 """What runs once per event or more often."""
 LIBRARY = "monitor.core__mypyc"
 """What they are built into; each module's own library only leads there."""
+REASON_CHARACTERS_MAX = 200
+"""Of a compiler's command line more is not worth reading."""
 
 
 class CompileHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's is not generic at run time
@@ -42,7 +44,11 @@ def build(root: Path) -> list[Path]:
         remove(root)
         if wish == "yes":
             raise
-        print(f"The core stays interpreted, half as fast: it could not be compiled ({failure}).", file=sys.stderr)
+        print(
+            "The core stays interpreted, half as fast, since it could not be compiled. Are there a C compiler and "
+            f"Python's headers? {type(failure).__name__}: {str(failure)[:REASON_CHARACTERS_MAX]}",
+            file=sys.stderr,
+        )
     return libraries(root)
 
 
