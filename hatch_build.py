@@ -13,7 +13,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("clauses", "matching", "metrics", "packing", "sessions", "timeline", "visits", "watermark")
+MODULES = ("clauses", "matching", "packing", "sessions", "timeline", "visits", "watermark")
 """What runs once per event or more often."""
 LIBRARY = "monitor.core__mypyc"
 """What they are built into; each module's own library only leads there."""

@@ -9,6 +9,10 @@ Found: TypeAlias = Mapping[str, Figures]
 """The figures of a run, by the name of the benchmark."""
 
 
+VISITS_MIN = 500_000
+"""So many visits tell what each of them takes."""
+
+
 class Goal(NamedTuple):
     """One goal; `row`: the benchmark that it is shown with; `measure` is asked only if all of `needs` were run."""
 
@@ -34,8 +38,13 @@ def _detail(row: str, name: str, factor: float = 1.0) -> Callable[[Found], float
 
 
 def _bytes_per_visit(found: Found) -> float:
-    """What each further visit takes: what a process has without any is left out."""
+    """What each further visit takes: what a process has without any is left out.
+
+    KeyError for a small population, of which what a process remembers, and does not forget, would be the larger part.
+    """
     few, many = found["few visits"].details, found["many visits"].details
+    if many["visits"] < VISITS_MIN:
+        raise KeyError(VISITS_MIN)
     grown = many["bytes_per_visit"] * many["visits"] - few["bytes_per_visit"] * few["visits"]
     return grown / (many["visits"] - few["visits"])
 

@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(500_000, 200_000, 3, 10_000, 1_000_000, 4_170, 500_000, 300)
-QUICK = Sizes(100_000, 5_000, 2, 2_000, 20_000, 500, 200_000, 40)
+QUICK = Sizes(100_000, 5_000, 2, 10_000, 60_000, 500, 200_000, 40)
 Benchmark: TypeAlias = Callable[[], Figures]
 
 

@@ -203,6 +203,8 @@ class Program:
         self._counted = [("crossed", None, "beta"), *_counted(self.point_names)]
         """What is counted for each arm: (scope, point, part). A stem is one of these of an arm."""
         self._numbers = {counted: number for number, counted in enumerate(self._counted)}
+        self._stems: list[Any] = list(range(len(self._arms) * len(self._counted)))
+        """Each stem as one object: moves hold them by the hundred thousand."""
         self.start = State(0, (0,) * len(self.nth_points), (), {})
 
     def kind(self, met: int) -> Kind:
@@ -309,14 +311,19 @@ class Program:
         """What an event of this kind does to a node."""
         arm, rest = node.arm, node.code & (1 << self._arm_shift) - 1
         after, stems, gains = kind.patterns.get(rest) or self._pattern(kind, rest)
-        first, slot = arm * len(self._counted), self.slot(node.experiment, 0, 0)
+        first, slot, known = arm * len(self._counted), self.slot(node.experiment, 0, 0), self._stems
         if self._moves >= MOVES_MAX:
             self._forget_moves()
         self._moves += 1
         move = node.moves[kind] = Move(
             self.node(arm << self._arm_shift | after),
-            tuple([first + stem for stem in stems]),
-            tuple([(slot + s, position, first + total, first + square) for s, position, total, square in gains]),
+            tuple([known[first + stem] for stem in stems]),
+            tuple(
+                [
+                    (slot + s, position, known[first + total], known[first + square])
+                    for s, position, total, square in gains
+                ]
+            ),
         )
         return move
 
