@@ -3,6 +3,7 @@
 signals, and errors that a person has to act on as one message instead of a traceback.
 """
 
+import atexit
 import ctypes
 import gc
 import os
@@ -44,6 +45,7 @@ def install() -> None:
     signal.signal(signal.SIGINT, _stop)
     sys.excepthook = _excepthook
     spare_the_collector()
+    atexit.register(gc.freeze)  # nothing is to be looked for in all that is held once more, just before it goes
     os.environ["RUST_BACKTRACE"] = "0"  # the engine panics when a step raises; its own stack says nothing
 
 
