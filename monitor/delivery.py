@@ -49,7 +49,7 @@ class LaneSettings(msgspec.Struct, frozen=True):
     """In a request."""
     bytes_max: int = 512 * 1024
     """Of JSON in a request, before gzip."""
-    linger_s: float = 1.0
+    linger_s: float = 0.1
     """The longest that a point waits for others."""
     pending_max: int = 50_000
     """Points that wait, about 250 bytes each; beyond, `put` blocks."""
