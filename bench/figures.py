@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 BENCHMARK_S_MAX = 3_600.0
 """The longest that one process of a benchmark may take; then it is ended, and its output shown."""
 OUTPUT_CHARACTERS_MAX = 4_000
-_CALIBRATION_MESSAGES = 60_000
+_CALIBRATION_MESSAGES = 20_000
+_CALIBRATIONS = 7
 _CALIBRATION_MESSAGE = (
     b'{"tenant":"uswm","sessionId":"9f86d081884c7d65aa","time":1795500000050,"event":"page_view",'
     b'"assignments":{"button_color":"red"},"attributes":{"page":"home"}}'
@@ -76,7 +77,11 @@ def most_memory_bytes(who: int = resource.RUSAGE_SELF) -> int:
 
 
 def calibrate() -> float:
-    """CPU seconds of a fixed piece of work of the same kind: it tells how fast the machine is at the moment."""
+    """CPU seconds of a fixed piece of work of the same kind, the best of some: how fast the machine is at the moment."""
+    return min(_calibration_s() for _ in range(_CALIBRATIONS))
+
+
+def _calibration_s() -> float:
     decode = msgspec.json.decode
     counts: dict[tuple[str, int], int] = {}
     meter = Meter()

@@ -20,7 +20,7 @@ from bench.process import COMMAND, JobFolder
 
 FOLDER = Path(__file__).parent
 PY_SPY = ROOT / ".venv-bench" / "bin" / "py-spy"
-RATE_HZ = 100
+RATE_HZ = 400
 
 
 def main(events: Annotated[int, typer.Option(help="About how many events.")] = 300_000) -> None:
@@ -44,7 +44,7 @@ def main(events: Annotated[int, typer.Option(help="About how many events.")] = 3
 
 def _recording(picture: Path) -> list[str]:
     """The command that records the command after it."""
-    return [str(PY_SPY), "record", "-f", "flamegraph", "-r", str(RATE_HZ), "-o", str(picture), "--"]
+    return [str(PY_SPY), "record", "--native", "-f", "flamegraph", "-r", str(RATE_HZ), "-o", str(picture), "--"]
 
 
 def _title(picture: Path, title: str) -> None:
