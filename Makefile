@@ -28,7 +28,7 @@ faults: $(COMPILED) ## Play SEEDS=20 scenarios of faults, each from a seed of it
 soak: $(COMPILED) ## Run the job under load for MINUTES=10 and hold memory, files and lag against bounds
 	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
-bench: $(COMPILED) $(PEERS)/.ready ## Measure everything, beside the peers: about an hour
+bench: $(COMPILED) $(PEERS)/.ready ## Measure everything, beside the peers: about a quarter of an hour
 	BENCH_SPARK_PYTHON=$(PEERS)/bin/python $(BIN)/python -m bench.run $(ARGS)
 	$(BIN)/python -m pytest bench/test_pure.py
 

@@ -77,7 +77,7 @@ def most_memory_bytes(who: int = resource.RUSAGE_SELF) -> int:
 
 
 def calibrate() -> float:
-    """CPU seconds of a fixed piece of work of the same kind, the best of some: how fast the machine is at the moment."""
+    """CPU seconds of a fixed piece of work of the same kind, the best of some: how fast the machine is just now."""
     return min(_calibration_s() for _ in range(_CALIBRATIONS))
 
 

@@ -31,7 +31,7 @@ def main(events: Annotated[int, typer.Option(help="About how many events.")] = 3
         log = Path(folder, "load.log")
         load.write(log, messages)
         core = [sys.executable, "-m", "bench.core", "--log", str(log)]
-        subprocess.run([*_recording(core_picture), *core], cwd=ROOT, check=True)
+        subprocess.run([*_recording(core_picture, "--native"), *core], cwd=ROOT, check=True)
     with kafka.broker() as (broker, job_folder), null_server.running() as url:
         kafka.fill(broker, "load", messages)
         job = JobFolder(job_folder / "job")
@@ -42,9 +42,9 @@ def main(events: Annotated[int, typer.Option(help="About how many events.")] = 3
     _title(job_picture, f"the whole job on {len(messages):,} messages of the reference load")
 
 
-def _recording(picture: Path) -> list[str]:
-    """The command that records the command after it."""
-    return [str(PY_SPY), "record", "--native", "-f", "flamegraph", "-r", str(RATE_HZ), "-o", str(picture), "--"]
+def _recording(picture: Path, *options: str) -> list[str]:
+    """The command that records the command after it; with `--native` compiled functions too, and threads that wait."""
+    return [str(PY_SPY), "record", "-f", "flamegraph", "-r", str(RATE_HZ), *options, "-o", str(picture), "--"]
 
 
 def _title(picture: Path, title: str) -> None:

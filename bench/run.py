@@ -1,7 +1,7 @@
 """Runs all benchmarks and prints one table; writes all figures as JSON to bench/results/.
 
-    python -m bench.run            # everything at full size: about an hour
-    python -m bench.run --quick    # about 2 minutes, smaller, without Spark
+    python -m bench.run            # everything at full size: about a quarter of an hour
+    python -m bench.run --quick    # 1 to 2 minutes, smaller, without Spark
 
 Each benchmark is a process of its own. Those that are compared with each other run in turn, several rounds, each after
 a fixed piece of work that tells how fast the machine is at the moment; the best round counts.
