@@ -76,6 +76,7 @@ $(READY): requirements.lock pyproject.toml
 
 # The core as machine code, where there is a C compiler.
 $(COMPILED): $(READY) hatch_build.py $(wildcard monitor/*.py)
+	@echo "Compiling the core"
 	@$(BIN)/python hatch_build.py > $(VENV)/compile.log
 	@touch $@
 
