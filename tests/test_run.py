@@ -124,9 +124,10 @@ def test_an_incident_is_switched_on_and_seen_on_the_page(tmp_path: Path) -> None
         assert run.page in run.output()
         page.goto(run.page)
         expect(page.get_by_role("link", name="button_color").first).to_be_visible()
-        expect(page.get_by_text("Many rejects")).to_have_count(0)
+        warning = page.locator("strong", has_text="Many rejects")  # of all: a tenant may have some by chance
+        expect(warning).to_have_count(0)
         assert "on: garbage:share=1" in _incident(tmp_path, "garbage:share=1")
-        expect(page.get_by_text("Many rejects")).to_be_visible(timeout=60_000)
+        expect(warning).to_be_visible(timeout=60_000)
         assert "on: none" in _incident(tmp_path, "garbage", "--off")
         run.end(signal.SIGINT)
     _check_store(tmp_path)
