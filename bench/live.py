@@ -40,8 +40,6 @@ ARRIVING_S = 1_200
 """The population begins over so much time ..."""
 SILENCE_S = 720
 """... and is silent for so long after its last event: longer than the allowed lateness, far from forgotten."""
-PARK_EVERY_S = 10
-"""How often the population is snapshotted while it comes."""
 WARM_UP_S, TRAFFIC_S = 120, 30
 """The traffic is measured once it is nearly as dense as it gets."""
 EVENTS_PER_S = 4_170

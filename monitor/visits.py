@@ -417,8 +417,8 @@ class Program:
         if masks not in self._refined:
             self._refined[masks] = Kind(points, clauses, kind.value_points, has_nth=False)
         after = counts if new == list(counts) else tuple(new)
-        kind.refined[counts] = after, self._refined[masks]
-        return after, self._refined[masks]
+        known = kind.refined[counts] = after, self._refined[masks]
+        return known
 
 
 def _carries(nodes: tuple[Node, ...], arms: tuple[int, ...]) -> bool:

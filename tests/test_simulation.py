@@ -112,7 +112,7 @@ def test_a_fault_planted_into_the_job_fails_a_test(mutation: Mutation, tmp_path:
     """Where a simulation meets it too seldom, tests that hold the moment still find it."""
     folder = mutated(mutation, tmp_path / "planted")
     for name in ("tests", "examples"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     command = [sys.executable, "-m", "pytest", "-q", "-x", mutation.found_by]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TESTS_S)
