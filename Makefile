@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 PEERS := .venv-bench
-CORE_TESTS := $(patsubst %,tests/test_%.py,abuse core matching metrics packing sessions state translation visits watermark)
+CORE_TESTS := tests/core
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .PHONY: help run test faults soak bench bench-quick lint format lock servers clean
@@ -18,15 +18,15 @@ run: $(COMPILED) ## Run everything on simulated traffic and open the page; Ctrl-
 	@$(BIN)/monitor run $(ARGS)
 
 test: $(COMPILED) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there
-	@if [ -n "$$CI" ]; then $(BIN)/python tests/browser.py install; fi
+	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.support.browser install; fi
 	$(BIN)/python -m pytest $(ARGS)
-	$(if $(ARGS),,$(BIN)/python tests/interpreted.py pytest $(CORE_TESTS))
+	$(if $(ARGS),,$(BIN)/python -m tests.support.interpreted pytest $(CORE_TESTS))
 
 faults: $(COMPILED) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job
-	$(BIN)/python tests/faults.py --seeds $(or $(SEEDS),20) $(ARGS)
+	$(BIN)/python -m tests.support.faults --seeds $(or $(SEEDS),20) $(ARGS)
 
 soak: $(COMPILED) ## Run the job under load for MINUTES=10 and hold memory, files and lag against bounds
-	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
+	$(BIN)/python -m tests.support.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
 bench: $(COMPILED) $(PEERS)/.ready ## Measure everything, beside the peers: about a quarter of an hour
 	BENCH_SPARK_PYTHON=$(PEERS)/bin/python $(BIN)/python -m bench.run $(ARGS)
@@ -53,10 +53,10 @@ lock: $(READY) ## Pin the newest dependencies that fit pyproject.toml
 	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-bench.lock
 
 servers: $(COMPILED) ## Run a real Kafka and KairosDB in the foreground (needs Java 17 and Maven); Ctrl-C stops them
-	@$(BIN)/python tests/servers.py run
+	@$(BIN)/python -m tests.support.servers run
 
 clean: ## Remove the environment, what was compiled, and what `make run` has stored
-	rm -rf $(VENV) $(PEERS) var monitor/*.so
+	rm -rf $(VENV) $(PEERS) var monitor/core/*.so
 
 # The first suitable interpreter makes the environment; requirements.lock pins it, hashes and all.
 $(READY): requirements.lock pyproject.toml
@@ -75,7 +75,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # The core as machine code, where there is a C compiler.
-$(COMPILED): $(READY) hatch_build.py $(wildcard monitor/*.py)
+$(COMPILED): $(READY) hatch_build.py $(wildcard monitor/core/*.py)
 	@echo "Compiling the core"
 	@$(BIN)/python hatch_build.py > $(VENV)/compile.log
 	@touch $@

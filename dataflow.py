@@ -3,43 +3,47 @@
 `python -m bytewax.run dataflow:flow` runs it; MONITOR_CONFIG names the configuration file.
 """
 
-from typing import Any
-
 import bytewax.operators as op
 import bytewax.operators.windowing as win
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from monitor import operators, starting
-from monitor.metrics import Point
-from monitor.settings import Settings
-from monitor.source import Chunk
+from monitor.config.settings import Settings
+from monitor.core.metrics import Point
+from monitor.flow import start, steps
+from monitor.flow.simulated_source import simulated_source
+from monitor.flow.source import Chunk
+from monitor.flow.start import kafka_source
 
 
 def build(source: Source[Chunk], sink: Sink[tuple[str, list[Point]]], settings: Settings) -> Dataflow:
-    """The dataflow: one line a step; what each does is said in operators.py."""
-    measures = operators.measures(settings)
-    clock, windows = operators.FlushClock(), operators.flush_windows(settings.time.flush_s)
+    """The dataflow: one line a step; what each does is said in steps.py."""
+    measures = steps.measures(settings)
+    clock, windows = steps.FlushClock(), steps.flush_windows(settings.time.flush_s)
 
     flow = Dataflow("monitor")
     chunks = op.input("source", flow, source)
-    messages = op.flat_map_batch("route", chunks, operators.route(measures))
-    tallies = op.stateful_batch("sessions", messages, operators.sessions(measures))
-    changes = op.flat_map_batch("regroup", tallies, operators.regroup(measures))
+    messages = op.flat_map_batch("route", chunks, steps.route(measures))
+    tallies = op.stateful_batch("sessions", messages, steps.sessions(measures))
+    changes = op.flat_map_batch("regroup", tallies, steps.regroup(measures))
     flushed = win.fold_window(
-        "flush", changes, clock, windows, operators.nothing, operators.accumulate, operators.accumulate, ordered=False
+        "flush", changes, clock, windows, steps.nothing, steps.accumulate, steps.accumulate, ordered=False
     )
-    points = op.stateful_batch("totals", flushed.down, operators.TotalsStep)
+    points = op.stateful_batch("totals", flushed.down, steps.TotalsStep)
     op.output("kairosdb", points, sink)
     op.raises("never_late", flushed.late)
     return flow
 
 
-def __getattr__(name: str) -> Any:
-    """`flow`, made when it is asked for: importing this module reads no configuration."""
-    if name == "flow":
-        settings, source, sink = starting.prepare(starting.kafka_source)
-        return build(source, sink, settings)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+SOURCES = {"flow": kafka_source, "simulated_flow": simulated_source}
+"""The flows that can be run, and where their events come from."""
+
+
+def __getattr__(name: str) -> Dataflow:
+    """A flow is made when it is asked for: importing this module reads no configuration."""
+    if name not in SOURCES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    settings, source, sink = start.prepare(SOURCES[name])
+    return build(source, sink, settings)

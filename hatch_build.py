@@ -13,9 +13,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("clauses", "matching", "packing", "sessions", "timeline", "visits", "watermark")
+MODULES = ("attribution", "classify", "packing", "rules", "sessions", "visits", "watermark")
 """What runs once per event or more often."""
-LIBRARY = "monitor.core__mypyc"
+LIBRARY = "monitor.core.native__mypyc"
 """What they are built into; each module's own library only leads there."""
 REASON_CHARACTERS_MAX = 200
 """Of a compiler's command line more is not worth reading."""
@@ -62,7 +62,7 @@ def compile_core(root: Path) -> None:
     os.chdir(root)
     try:
         with TemporaryDirectory(prefix="ab-monitor-build-") as folder:
-            sources = [f"monitor/{name}.py" for name in MODULES]
+            sources = [f"monitor/core/{name}.py" for name in MODULES]
             options = ["--config-file=", "--strict", "--explicit-package-bases", f"--cache-dir={folder}"]
             extensions = mypycify(
                 [*options, *sources],
@@ -81,7 +81,7 @@ def compile_core(root: Path) -> None:
 
 def libraries(root: Path) -> list[Path]:
     """The libraries that are there."""
-    return sorted((root / "monitor").glob("*.so"))
+    return sorted((root / "monitor/core").glob("*.so"))
 
 
 def remove(root: Path) -> None:

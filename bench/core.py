@@ -15,11 +15,12 @@ import typer
 
 from bench import load, totals
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
-from monitor import lifecycle, operators
-from monitor.config import parse
-from monitor.metrics import Point
-from monitor.source import Chunk
-from monitor.watermark import Progress
+from monitor.config.reader import parse
+from monitor.core.metrics import Point
+from monitor.core.watermark import Progress
+from monitor.flow import steps
+from monitor.flow.source import Chunk
+from monitor.runtime import lifecycle
 
 CHUNK_MESSAGES = 10_000
 CHUNKS_PER_ANNOUNCEMENT = 8
@@ -32,13 +33,13 @@ class Pipeline:
     """The steps of the job in a row, each metered; one worker, one partition."""
 
     def __init__(self, config: load.Config) -> None:
-        measures = operators.measures(parse(config))
-        self._route = operators.route(measures)
-        self._new = operators.sessions(measures)
-        self._regroup = operators.regroup(measures)
-        self.sessions: dict[str, operators.SessionsStep] = {}
-        self._pending: dict[str, operators.Changes | None] = {}
-        self._ledgers: dict[str, operators.TotalsStep] = {}
+        measures = steps.measures(parse(config))
+        self._route = steps.route(measures)
+        self._new = steps.sessions(measures)
+        self._regroup = steps.regroup(measures)
+        self.sessions: dict[str, steps.SessionsStep] = {}
+        self._pending: dict[str, steps.Changes | None] = {}
+        self._ledgers: dict[str, steps.TotalsStep] = {}
         self.meters: defaultdict[str, Meter] = defaultdict(Meter)
         self._high_ms = 0
 
@@ -49,9 +50,9 @@ class Pipeline:
             changes = self._regroup(tallied)
         with self.meters["accumulate"].running():
             for key, change in changes:
-                self._pending[key] = operators.accumulate(self._pending.get(key), change)
+                self._pending[key] = steps.accumulate(self._pending.get(key), change)
 
-    def tally(self, messages: Sequence[load.Message], *, announce: bool) -> list[tuple[str, operators.Tallied]]:
+    def tally(self, messages: Sequence[load.Message], *, announce: bool) -> list[tuple[str, steps.Tallied]]:
         """Takes a chunk of messages into their sessions; what that changes."""
         self._high_ms = max(self._high_ms, messages[-1][2]) if messages else self._high_ms
         progress = Progress((PARTITION,), PARTITION, self._high_ms, idle=False)
@@ -74,13 +75,13 @@ class Pipeline:
         points: list[Point] = []
         with self.meters["totals"].running():
             for key in sorted(self._pending):
-                ledger = self._ledgers.get(key) or self._ledgers.setdefault(key, operators.TotalsStep(None))
+                ledger = self._ledgers.get(key) or self._ledgers.setdefault(key, steps.TotalsStep(None))
                 for some in ledger.on_batch([(0, self._pending[key])])[0]:
                     points += some
         self._pending.clear()
         return points
 
-    def _step(self, key: str) -> operators.SessionsStep:
+    def _step(self, key: str) -> steps.SessionsStep:
         step = self.sessions.get(key)
         if step is None:
             step = self.sessions[key] = self._new(None)

@@ -8,13 +8,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import browser
-import page_case
 import typer
 from playwright.sync_api import Browser
 
 from bench.figures import Figures, details_of, report
-from monitor import store
+from monitor import devstore
+from tests.support import browser, page_case
 
 EXPERIMENTS = 20
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
@@ -23,7 +22,7 @@ ALL_THERE = f"document.querySelectorAll('table.overview tbody tr').length == {8 
 
 def measure(loads: int) -> Figures:
     """Loads the overview again and again."""
-    with TemporaryDirectory(prefix="monitor-bench-") as name, store.running(Path(name, "store.sqlite3")) as url:
+    with TemporaryDirectory(prefix="monitor-bench-") as name, devstore.running(Path(name, "store.sqlite3")) as url:
         config = page_case.config_of(url)
         config["tenants"] = page_case.many_experiments(EXPERIMENTS)
         del config["serve"]  # one data center, as at first

@@ -8,7 +8,7 @@ import runpy
 import time
 from pathlib import Path
 
-from monitor.source import Chunk, KafkaPartition
+from monitor.flow.source import Chunk, KafkaPartition
 
 MARK = "BENCH_MARK"
 

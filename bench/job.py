@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from servers import Kafka, free_ports
 
 from bench import kafka, load, null_server, totals
 from bench.figures import Figures, details_of, report
 from bench.process import JobFolder, Used
+from tests.support.servers import Kafka, free_ports
 
 FEW = 1_000
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zlib import crc32
 
-from servers import Kafka
-
 from bench import load
+from tests.support.servers import Kafka
 
 PARTITIONS = 4
 PRODUCER_TIME = {"message.timestamp.type": "CreateTime"}

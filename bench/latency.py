@@ -18,12 +18,12 @@ import psutil
 import requests
 import typer
 from confluent_kafka import Producer
-from servers import Kafka
 
 from bench import kafka, load, null_server
 from bench.figures import Figures, details_of, report
 from bench.process import JobFolder
 from bench.sink import store
+from tests.support.servers import Kafka
 
 TOPIC = "latency"
 BACKGROUND_EVENTS_PER_S = 500

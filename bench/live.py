@@ -34,7 +34,7 @@ from bench import load
 from bench.core import Pipeline, chunks
 from bench.figures import Figures, details_of, most_memory_bytes, report
 from bench.process import SNAPSHOT_S
-from monitor import lifecycle
+from monitor.runtime import lifecycle
 
 ARRIVING_S = 1_200
 """The population begins over so much time ..."""

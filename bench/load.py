@@ -207,8 +207,8 @@ def _toml(value: Any) -> str:
 
 def properties(load: Load) -> dict[str, float]:
     """What the load is like; contributions are counted by the tests' oracle, so a small load is enough."""
-    from oracle import Message as Recorded
-    from oracle import answer, attributed
+    from tests.support.oracle import Message as Recorded
+    from tests.support.oracle import answer, attributed
 
     sizes = [len(value) for _, value, _ in load.messages]
     latest: dict[bytes, int] = {}

@@ -17,11 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple, TypeAlias
 
-import browser
-import jars
 import msgspec
 import typer
-from interpreted import is_compiled
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +26,8 @@ from bench import kafka, load
 from bench.figures import ROOT, Figures, calibrate, run
 from bench.goals import GOALS, Found, Goal
 from bench.peers import spark_job
+from tests.support import browser, jars
+from tests.support.interpreted import is_compiled
 
 RESULTS = Path(__file__).parent / "results"
 EXPO_EVENTS_PER_S_CORE = (167, 333)

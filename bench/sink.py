@@ -18,14 +18,14 @@ from typing import Annotated, TypeAlias
 import psutil
 import requests
 import typer
-from servers import free_ports
 
 from bench import load, null_server
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
-from monitor.kairosdb import KairosUnreachable, check
-from monitor.metrics import MINUTE_MS, Point
-from monitor.settings import KairosDbTable
-from monitor.sink import LANES, KairosSink
+from monitor.config.settings import KairosDbTable
+from monitor.core.metrics import MINUTE_MS, Point
+from monitor.flow.sink import LANES, KairosSink
+from monitor.kairosdb.points import KairosUnreachable, check
+from tests.support.servers import free_ports
 
 POINTS_PER_ITEM = 1_000
 DAY_MINUTES = 1_440
@@ -109,7 +109,7 @@ def store(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """The embedded store in a process of its own: its URL."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "monitor.cli", "store", str(folder / "store.sqlite3"), "--port", str(port)]
+    command = [sys.executable, "-m", "monitor", "store", str(folder / "store.sqlite3"), "--port", str(port)]
     with (folder / "store.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

@@ -7,14 +7,15 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import load, sink
-from monitor import metrics, operators
-from monitor.config import parse
-from monitor.kairosdb import Renderer, body
-from monitor.metrics import Ledger, SeriesTable
-from monitor.sessions import Measures, SessionGroup
-from monitor.source import Chunk
-from monitor.state import group_state, packed_definitions, restored_group
-from monitor.watermark import Progress, Watermark
+from monitor.config.reader import parse
+from monitor.core import metrics
+from monitor.core.metrics import Ledger, SeriesTable
+from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.watermark import Progress, Watermark
+from monitor.flow import steps
+from monitor.flow.snapshots import group_state, packed_definitions, restored_group
+from monitor.flow.source import Chunk
+from monitor.kairosdb.points import Renderer, body
 
 EVENTS = 1_000
 PROGRESS = Progress(("load/0",), "load/0", load.START_MS, idle=False)
@@ -29,7 +30,7 @@ def messages() -> list[load.Message]:
 @pytest.fixture(scope="module")
 def measures() -> Measures:
     """The reference configuration, compiled."""
-    return operators.measures(parse(load.config()))
+    return steps.measures(parse(load.config()))
 
 
 def fed(measures: Measures, messages: list[load.Message]) -> SessionGroup:
@@ -48,7 +49,7 @@ def test_decode(benchmark: BenchmarkFixture, measures: Measures, messages: list[
 
 def test_route(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
     """Messages to key groups."""
-    step, chunk = operators.route(measures), Chunk(list(messages), PROGRESS, announce=False)
+    step, chunk = steps.route(measures), Chunk(list(messages), PROGRESS, announce=False)
     routed = benchmark(lambda: step([chunk]))
     assert len(routed) > 1
 
@@ -63,14 +64,14 @@ def test_regroup(benchmark: BenchmarkFixture, measures: Measures, messages: list
     """Contributions of one tenant to deltas by series."""
     tenant = load.TENANTS[0]
     tally = fed(measures, messages).take()[tenant]
-    table = SeriesTable(measures.tenants[tenant], operators.METRIC_GROUPS)
+    table = SeriesTable(measures.tenants[tenant], steps.METRIC_GROUPS)
     assert benchmark(lambda: metrics.regroup([tally], table))
 
 
 def test_apply(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
     """Deltas of one tenant to new totals."""
     tenant = load.TENANTS[0]
-    table = SeriesTable(measures.tenants[tenant], operators.METRIC_GROUPS)
+    table = SeriesTable(measures.tenants[tenant], steps.METRIC_GROUPS)
     deltas = metrics.regroup([fed(measures, messages).take()[tenant]], table)
     assert benchmark(lambda: [point for some in deltas.values() for point in Ledger().apply(some)])
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import settings
-from servers import Kafka, KairosDB, in_ci, require
 
-CORE = Path(__file__).parent.parent / "monitor"
+from tests.support.servers import Kafka, KairosDB, in_ci, require
+
+CORE = Path(__file__).parents[1] / "monitor/core"
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=False, print_blob=True)

@@ -13,8 +13,8 @@ import typer
 from bench import load, totals
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
 from monitor.batch import Batch, workspace
-from monitor.config import parse
-from monitor.recorded import Record
+from monitor.config.reader import parse
+from monitor.topics.recorded import Record
 
 
 def measure(path: Path) -> Figures:

@@ -17,12 +17,12 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 import typer
-from oracle import Event as Plain
-from oracle import holds, listed, setting, tags_of, value_of
 
 from bench import load
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
 from bench.totals import Key, Totals, digest
+from tests.support.oracle import Event as Plain
+from tests.support.oracle import holds, listed, setting, tags_of, value_of
 
 PARTS = ("", ".beta", ".sum", ".sumsq")
 NEVER = float("inf")

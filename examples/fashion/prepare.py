@@ -27,8 +27,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from monitor import recorded
-from monitor.recorded import Record
+from monitor.topics import recorded
+from monitor.topics.recorded import Record
 
 TENANT = "fashion"
 EXPERIMENT = "fashion_policy"

@@ -9,8 +9,8 @@ from monitor.batch.layout import layout_of
 from monitor.batch.queries import MINUTE_MS, TenantQueries
 from monitor.batch.rows import rows
 from monitor.batch.workspace import Workspace
-from monitor.recorded import Record
-from monitor.settings import Settings
+from monitor.config.settings import Settings
+from monitor.topics.recorded import Record
 
 TOTALS = "totals"
 UNSURE = "unsure"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from monitor.settings import (
+from monitor.config.settings import (
     AllRule,
     AnyOfRule,
     AnyRule,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from monitor.batch.layout import ATTRIBUTE_KINDS, Layout, rule_predicates, tag_attribute
 from monitor.batch.workspace import literal
-from monitor.settings import (
+from monitor.config.settings import (
     AllRule,
     AnyOfRule,
     AnyRule,

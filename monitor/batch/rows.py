@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
 from monitor.batch.layout import Layout
-from monitor.recorded import Record
-from monitor.settings import Settings
+from monitor.config.settings import Settings
+from monitor.topics.recorded import Record
 
 TIME_END_MS = 2**53
 SESSION_ID_CHARACTERS_MAX = 256

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitor import timeline
-from monitor.definitions import Limits
-from monitor.events import Decoder, Event, Reason, Rejected, derived_id
+from monitor.core import visits
+from monitor.core.classify import scalar
+from monitor.core.definitions import Limits
+from monitor.core.events import Decoder, Event, Reason, Rejected, derived_id
+from monitor.core.metrics import Deltas, SeriesTable, regroup
+from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.watermark import NEVER, Progress, Watermark
 from monitor.explain.rules import Moment
-from monitor.matching import scalar
-from monitor.metrics import Deltas, SeriesTable, regroup
-from monitor.recorded import Record
-from monitor.sessions import Measures, SessionGroup
-from monitor.watermark import NEVER, Progress, Watermark
+from monitor.topics.recorded import Record
 
 KEPT_BYTES_MAX = 256 * 1024 * 1024
 """How much of a session is explained, in bytes of its messages; what comes after that is only counted."""
@@ -209,21 +209,21 @@ def _why(
         case Reason.LATE:
             return f"{arrived}, {seconds(group.watermark.value_ms - event.time)} behind the watermark"
         case Reason.DUPLICATE:
-            visits = _touched(group, event, limits)
-            held = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in visits))
+            touched = _touched(group, event, limits)
+            held = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in touched))
             return f"its visit already holds eventId {own_id}, of arrival {next(held).arrival}"
         case Reason.VISIT_FULL:
-            count = sum(len(visit.ids) for visit in _touched(group, event, limits)) // timeline.ID_BYTES
+            count = sum(len(visit.ids) for visit in _touched(group, event, limits)) // visits.ID_BYTES
             return f"its visit already holds {count:,} events, allowed {limits.events_per_visit:,}"
         case _:
             return arrived if delay_ms >= 0 else ahead
 
 
-def _touched(group: SessionGroup, event: Event, limits: Limits) -> list[timeline.Visit]:
+def _touched(group: SessionGroup, event: Event, limits: Limits) -> list[visits.Visit]:
     """The visits that an event belongs to, which are there if it was refused by them."""
     session = group.sessions[event.tenant][event.sessionId]
     assert not isinstance(session, bytes), "only packing, for snapshots, makes bytes of sessions"
-    return timeline.touching(session, event.time, limits.session_gap_ms)
+    return visits.touching(session, event.time, limits.session_gap_ms)
 
 
 def seconds(duration_ms: int) -> str:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from monitor.definitions import All, AnyOf, Condition, Point, PointMet, Predicate, Rule
-from monitor.matching import holds
+from monitor.core.classify import holds
+from monitor.core.definitions import All, AnyOf, Condition, Point, PointMet, Predicate, Rule
 
 Attribute: TypeAlias = Callable[[str], Any]
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitor import metrics
-from monitor.definitions import Experiment
-from monitor.events import Decoder
+from monitor.core import metrics
+from monitor.core.classify import scalar
+from monitor.core.definitions import Experiment
+from monitor.core.events import Decoder
+from monitor.core.metrics import MINUTE_MS, Deltas
+from monitor.core.sessions import Measures
 from monitor.explain.messages import Gathered, Judged, Seen, judged
 from monitor.explain.rules import Clause, Happened, Moment, told
-from monitor.matching import scalar
-from monitor.metrics import MINUTE_MS, Deltas
-from monitor.sessions import Measures
 
 
 class Amount(Struct, frozen=True):

@@ -10,10 +10,10 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
-from monitor.console import moment, printable
 from monitor.explain.messages import Seen
 from monitor.explain.rules import Clause, Moment
 from monitor.explain.session import Amount, Correction, Explanation, Outcome, VisitSeen
+from monitor.runtime.console import moment, printable
 
 ENDS = 50
 """Of longer tables, so many of the first and of the last rows are shown."""

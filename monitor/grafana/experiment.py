@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from monitor.definitions import Experiment, Tenant
+from monitor.core.classify import OTHER, UNKNOWN
+from monitor.core.definitions import Experiment, Tenant
 from monitor.explain.rules import Clause, told
 from monitor.grafana import panels, transformations
 from monitor.grafana.dashboards import (
@@ -22,7 +23,6 @@ from monitor.grafana.dashboards import (
 from monitor.grafana.panels import EXACT, Steps
 from monitor.grafana.targets import Json, divided, newest, per_interval, target
 from monitor.grafana.transformations import Ratio
-from monitor.matching import OTHER, UNKNOWN
 
 CROSSED = Steps(warning=0.01, alarm=0.05)
 """Shares of the assigned visits that were given another variation later."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from monitor.config.settings import TimeTable
 from monitor.grafana import panels, transformations
 from monitor.grafana.panels import EXACT, Steps
 from monitor.grafana.targets import Json, multiplied, newest, per_interval, target
 from monitor.grafana.transformations import Ratio
-from monitor.settings import TimeTable
 
 BEHIND = Steps(warning=10_000, alarm=100_000)
 REJECTED = Steps(warning=0.01, alarm=0.05)

@@ -2,21 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from monitor.config.settings import Settings, TimeTable
+from monitor.core.metrics import MINUTE_MS
 from monitor.grafana import glance, panels, transformations
 from monitor.grafana.dashboards import HEALTH_UID, Line, dashboard, data_center, heading
 from monitor.grafana.glance import ANY, BEHIND, REJECTED, RETRIES, delay_words, health_target, lateness
 from monitor.grafana.panels import AtLeast, Limits, Steps
-from monitor.grafana.targets import (
-    Json,
-    divided,
-    multiplied,
-    newest_of_interval,
-    per_interval,
-    per_minute,
-)
+from monitor.grafana.targets import Json, divided, multiplied, newest_of_interval, per_interval, per_minute
 from monitor.grafana.transformations import PLAIN, Ratio
-from monitor.metrics import MINUTE_MS
-from monitor.settings import Settings, TimeTable
 
 TITLE = "A/B monitor: health"
 CONNECTIONS = 4

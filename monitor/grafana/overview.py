@@ -2,20 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from monitor.definitions import Experiment, Tenant
+from monitor.config.settings import Settings
+from monitor.core.definitions import Experiment, Tenant
 from monitor.grafana import glance, panels, transformations
-from monitor.grafana.dashboards import (
-    OVERVIEW_UID,
-    Line,
-    dashboard,
-    data_center,
-    experiment_url,
-    heading,
-)
+from monitor.grafana.dashboards import OVERVIEW_UID, Line, dashboard, data_center, experiment_url, heading
 from monitor.grafana.experiment import rule_words
 from monitor.grafana.panels import EXACT
 from monitor.grafana.targets import Json, newest, per_interval, target
-from monitor.settings import Settings
 
 TITLE = "A/B experiments: overview"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from monitor.config.settings import Settings
 from monitor.grafana.dashboards import experiment_uid
 from monitor.grafana.experiment import experiment_dashboard, shown
 from monitor.grafana.health import health_dashboard
 from monitor.grafana.overview import overview_dashboard
 from monitor.grafana.targets import DATA_SOURCE, PLUGIN, Json
-from monitor.kairosdb import without_password
-from monitor.settings import Settings
+from monitor.kairosdb.points import without_password
 
 DASHBOARDS = "dashboards"
 MANIFEST = "monitor-grafana.json"

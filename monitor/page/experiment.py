@@ -3,18 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from monitor import definitions
-from monitor.page import address, figures, plots, words
+from monitor.core import definitions
+from monitor.page import address, figures, plots, rule_words
 from monitor.page.address import View
 from monitor.page.markup import Html, element, joined, moment
-from monitor.serve.models import (
-    Difference,
-    Estimate,
-    ExperimentAnswer,
-    PointResult,
-    Scope,
-    VariationResult,
-)
+from monitor.serve.models import Difference, Estimate, ExperimentAnswer, PointResult, Scope, VariationResult
 
 INTERVAL_NOTE = (
     "95 % intervals by the normal approximation. Each holds for one look at a moment that was fixed beforehand, not "
@@ -115,7 +108,7 @@ def points_tables(told: Told) -> Html:
 
 def rule(told: Told) -> Html:
     """The qualification rule in words."""
-    text = words.rule(told.definition.qualified_when, told.points)
+    text = rule_words.rule(told.definition.qualified_when, told.points)
     return joined(
         element(
             "p",
@@ -197,7 +190,7 @@ def _rates(
 ) -> Html:
     title = joined(
         element("span", name, class_="point"),
-        element("small", f"visits with {words.point(point)}", class_="definition"),
+        element("small", f"visits with {rule_words.point(point)}", class_="definition"),
     )
     reach = _reach(result.rate_difference for _, result in results)
     rows = [

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from nicegui import ui
 
 from monitor.page import address, figures
+from monitor.page.elements import Fragment
 from monitor.page.health import STATUS
 from monitor.page.markup import Html, element, joined
-from monitor.page.parts import Fragment
 from monitor.serve.models import HealthAnswer, Problem
 
 PAGES = {"/": "Experiments", "/health": "Health"}

@@ -5,18 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.page import figures, plots
+from monitor.page.health_ranges import Normal
 from monitor.page.markup import Html, element, joined, moment
-from monitor.page.ranges import Normal
-from monitor.serve.models import (
-    Count,
-    DcHealth,
-    Divergence,
-    HealthAnswer,
-    Reason,
-    State,
-    Status,
-    Switch,
-)
+from monitor.serve.models import Count, DcHealth, Divergence, HealthAnswer, Reason, State, Status, Switch
 
 REASONS = {
     Reason.PREFERRED: "it is the preferred one, and in order",

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
+from monitor.page.issues import MESSAGES_S, REJECTED_SHARE, Messages, Oddity, messages, of_experiment, of_tenant
 from monitor.page.markup import Html, element, joined, moment
-from monitor.page.oddities import MESSAGES_S, REJECTED_SHARE, Messages, Oddity, messages, of_experiment, of_tenant
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, HealthAnswer, Running
 
 SPARK_HOURS = 2

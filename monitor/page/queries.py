@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from monitor.metrics import metric_name
+from monitor.core.attribution import Stem
+from monitor.core.metrics import metric_name
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Scope, Served
 from monitor.serve.results import SCOPES
-from monitor.visits import Stem
 
 SCOPE_OF = {"assigned": "assigned", "qualified": "fm", "crossed": "crossed"}
 PART_OF = {"visits": "beta", "total": None, "sum": "sum"}

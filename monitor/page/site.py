@@ -8,13 +8,13 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, ui
 from nicegui import app as elements
 
-from monitor.page import charts, experiment, frame, health, overview, queries, ranges, summary
+from monitor.page import charts, experiment, frame, health, health_ranges, overview, queries, summary
 from monitor.page.address import Search, Shown, View
-from monitor.page.asking import Asking, OfExperiment, OfOverview
 from monitor.page.assets import KeptAssets
+from monitor.page.data import Asking, OfExperiment, OfOverview
+from monitor.page.elements import Fragment, Living, Plot
+from monitor.page.health_ranges import Normal
 from monitor.page.markup import Html, element, joined
-from monitor.page.parts import Fragment, Living, Plot
-from monitor.page.ranges import Normal
 from monitor.serve import answers
 from monitor.serve.models import HealthAnswer
 from monitor.serve.problems import ProblemError, refuse_parameter
@@ -210,7 +210,7 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
 def _add_health(asking: Asking) -> None:
     @ui.page("/health", title=f"Health - {TITLE}")
     async def show_health(request: Request) -> None:
-        normal = ranges.of(asking.service.settings)
+        normal = health_ranges.of(asking.service.settings)
         with frame.page("/health") as top:
             ui.html(element("h1", "Health"), sanitize=False)
             with ui.element("div").classes("body"):

@@ -7,8 +7,8 @@ from monitor.page import address, figures
 from monitor.page.address import By, Range, Shown, View
 from monitor.page.experiment import Told, sealed
 from monitor.page.health import REASONS
+from monitor.page.issues import Oddity
 from monitor.page.markup import Html, element, joined, moment
-from monitor.page.oddities import Oddity
 from monitor.serve.models import (
     ExperimentState,
     HealthAnswer,

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 from monitor.serve import statistics
 from monitor.serve.evidence import basis, by_health, evidence, rest
-from monitor.serve.lines import Shown, lines
 from monitor.serve.models import (
     BreakdownAnswer,
     ExperimentAnswer,
@@ -23,6 +22,7 @@ from monitor.serve.models import (
 )
 from monitor.serve.problems import refuse_parameter, refuse_size, refuse_unknown
 from monitor.serve.results import Metrics, assigned_by_weight, variation_results
+from monitor.serve.series import Shown, lines
 from monitor.serve.service import Service
 from monitor.serve.spans import HOUR_MS, STEP_MS, Span, last
 from monitor.serve.states import experiments

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from monitor.metrics import MINUTE_MS, metric_name
-from monitor.serve.choosing import Evidence, Report, Stretch, lookback_ms, minutes, sealed_until_ms
+from monitor.core.attribution import Stem
+from monitor.core.metrics import MINUTE_MS, metric_name
+from monitor.serve.failover import Evidence, Report, Stretch, lookback_ms, minutes, sealed_until_ms
 from monitor.serve.models import Basis, Reason, Served, State
 from monitor.serve.problems import refuse_size, refuse_unknown
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, Span, moment
 from monitor.serve.store import Ask, Row
 from monitor.serve.sums import Job, Key, Wanted, sums
-from monitor.visits import Stem
 
 WATERMARK = "monitor.watermark_s"
 FRESH_MS = 1_000

@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from monitor.metrics import MINUTE_MS
-from monitor.serve.choosing import Evidence
+from monitor.core.metrics import MINUTE_MS
 from monitor.serve.evidence import evidence
+from monitor.serve.failover import Evidence
 from monitor.serve.models import (
     Count,
     DcHealth,

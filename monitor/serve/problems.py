@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NoReturn
 
-from monitor.faults import names
+from monitor.config.errors import names
 from monitor.serve.models import Problem
 
 MEDIA_TYPE = "application/problem+json"

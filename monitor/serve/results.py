@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from monitor.metrics import metric_name
+from monitor.config.settings import ExperimentTable, PointTable, TenantTable
+from monitor.core.attribution import Stem
+from monitor.core.metrics import metric_name
 from monitor.serve import statistics
 from monitor.serve.models import Estimate, PointResult, Scope, VariationResult
-from monitor.settings import ExperimentTable, PointTable, TenantTable
-from monitor.visits import Stem
 
 SCOPES = {Scope.ASSIGNED: "assigned", Scope.QUALIFIED: "fm"}
 CROSSED = "crossed"

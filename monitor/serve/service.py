@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from monitor.faults import ConfigError, Fault
-from monitor.serve.choosing import Evidence, Rules
+from monitor.config.errors import ConfigError, Fault
+from monitor.config.settings import ExperimentTable, Settings, TenantTable, milliseconds
+from monitor.serve.failover import Evidence, Rules
 from monitor.serve.problems import refuse_unknown
 from monitor.serve.store import Store
 from monitor.serve.sums import Kept
-from monitor.settings import ExperimentTable, Settings, TenantTable, milliseconds
 
 FLUSHES_UNTIL_STALE = 2
 """A data center must be able to be late with one flush without being called stale."""

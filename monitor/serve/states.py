@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from monitor.metrics import MINUTE_MS
+from monitor.config.settings import ExperimentTable
+from monitor.core.metrics import MINUTE_MS
 from monitor.serve import statistics
-from monitor.serve.choosing import Evidence, Stretch
 from monitor.serve.evidence import Rest, basis, by_health, rest
+from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, Running
 from monitor.serve.results import CROSSED, Metrics, assigned_by_weight
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, last, moment
 from monitor.serve.store import Ask, Row
 from monitor.serve.sums import Job, Wanted, sums
-from monitor.settings import ExperimentTable
 
 STATE_HOURS, RECENT_HOURS = 24, 2
 RUNNING_MINUTES = 15

@@ -9,8 +9,8 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 
-from monitor.kairosdb import SERVER_TEXT_CHARACTERS_MAX, endpoint, root_cause, without_password
-from monitor.metrics import MINUTE_MS
+from monitor.core.metrics import MINUTE_MS
+from monitor.kairosdb.points import SERVER_TEXT_CHARACTERS_MAX, endpoint, root_cause, without_password
 from monitor.serve.problems import store_fails, store_is_away
 
 METRICS_PER_REQUEST = 100

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from monitor.serve.choosing import Evidence, Stretch
+from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.spans import HOUR_MS
 from monitor.serve.store import Ask, Row, Store
 

@@ -7,8 +7,8 @@ any messages must add up to.
 
 from monitor.simulate.arrivals import DEFAULT_RATE, RATE_MAX, Message, Traffic
 from monitor.simulate.incidents import KINDS, Incident, IncidentError, parse_incident
-from monitor.simulate.ledger import Truth, TruthError, truth
 from monitor.simulate.switching import Switchboard, switch
+from monitor.simulate.truth import Truth, TruthError, truth
 
 __all__ = [
     "DEFAULT_RATE",

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from rich.table import Column, Table
 
-from monitor.simulate.ledger import Truth
+from monitor.simulate.truth import Truth
 
 _SCOPES = ("assigned", "fm", "crossed")
 

@@ -8,8 +8,8 @@ import requests
 
 from monitor.batch import Workspace
 from monitor.batch.queries import MINUTE_MS, tags_text
-from monitor.kairosdb import SERVER_TEXT_CHARACTERS_MAX, root_cause, without_password
-from monitor.settings import Settings
+from monitor.config.settings import Settings
+from monitor.kairosdb.points import SERVER_TEXT_CHARACTERS_MAX, root_cause, without_password
 
 END_MS = 4_102_444_800_000
 """The year 2100: later than any point."""

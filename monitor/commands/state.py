@@ -1,0 +1,117 @@
+"""`monitor state`: shows what a recovery store holds. A fault is one message on stderr and exit status 2."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+
+from monitor.config.errors import ConfigError
+from monitor.config.reader import load
+from monitor.flow.contents import Contents, TenantState, inspect
+from monitor.runtime.console import OUT, faults_told, moment
+from monitor.runtime.lifecycle import JobError
+
+app = typer.Typer(no_args_is_help=True)
+
+UNKNOWN = "-"
+
+
+@app.command()
+def state(
+    directory: Annotated[Path, typer.Argument(help="The directory that the job was started with (-r).")],
+    config: Annotated[
+        Path | None, typer.Option(help="Compare the definitions in the store with this configuration's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Shows what a recovery store holds: positions, watermark, live visits, totals, size. Safe while a job runs."""
+    with faults_told(JobError, ConfigError):
+        contents = inspect(directory, None if config is None else load(config).compiled_tenants())
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(contents)))
+        return
+    for line in _summary(contents):
+        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+    for table in (_partitions(contents), _tenants(contents), _files(contents)):
+        OUT.print(table)
+    for line in _compared(contents.tenants):
+        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(contents: Contents) -> list[str]:
+    watermarks, windows = contents.watermarks, contents.windows
+    run = "no job has run on it yet"
+    if contents.execution is not None:
+        run = f"left by execution {contents.execution} with {contents.workers} worker(s)"
+    lines = [
+        f"recovery store {contents.directory}: {decimal(contents.size_bytes)}, {run}",
+        f"a job goes on with epoch {contents.resume_epoch}",
+        f"watermark {_moment(watermarks.smallest_ms)} to {_moment(watermarks.largest_ms)} "
+        f"({watermarks.groups} of {watermarks.groups_in_all} session key groups)",
+    ]
+    if contents.minutes_ms is not None:
+        first, last = contents.minutes_ms
+        lines.append(f"totals of the minutes {_moment(first)} to {_moment(last)}")
+    if windows.open:
+        lines.append(
+            f"{windows.open} open flush windows with {windows.changes:,} changes, "
+            f"opened {_moment(windows.opened_ms)}, to close {_moment(windows.closes_ms)}"
+        )
+    return lines
+
+
+def _partitions(contents: Contents) -> Table:
+    table = _table("Source partitions", "partition", ("next", "newest message"))
+    for partition in contents.partitions:
+        table.add_row(partition.partition, f"{partition.position:,}", _moment(partition.timestamp_ms))
+    return table
+
+
+def _tenants(contents: Contents) -> Table:
+    table = _table("Tenants", "tenant", ("live visits", "size", "newest event", "totals", "minutes"))
+    for tenant in contents.tenants:
+        newest = None if tenant.last_event_ms is None else tenant.last_event_ms[1]
+        visits = f"{tenant.live_visits:,}", decimal(tenant.visit_bytes), _moment(newest)
+        table.add_row(tenant.tenant, *visits, f"{tenant.totals:,}", f"{tenant.minutes:,}")
+    return table
+
+
+def _compared(tenants: list[TenantState]) -> list[str]:
+    """Which tenants' visits were written with other definitions than the configuration's."""
+    lines = []
+    for tenant in tenants:
+        if tenant.differences:
+            lines.append(
+                f"definitions of {tenant.tenant} differ from the configuration: {', '.join(tenant.differences)}"
+            )
+        elif tenant.differences is not None and tenant.live_visits:
+            lines.append(f"definitions of {tenant.tenant} are the configuration's")
+    return lines
+
+
+def _files(contents: Contents) -> Table:
+    table = _table("Files and steps", "name", ("snapshots", "size"))
+    for file in contents.files:
+        table.add_row(file.name, f"{file.snapshots:,}", decimal(file.size_bytes))
+    table.add_section()
+    for step in contents.steps:
+        table.add_row(step.step, f"{step.keys:,}", decimal(step.state_bytes))
+    return table
+
+
+def _table(title: str, first: str, numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _moment(time_ms: int | None) -> str:
+    """A time in UTC, to the second."""
+    if time_ms is None:
+        return UNKNOWN
+    return moment(time_ms)

@@ -1,0 +1,199 @@
+"""`monitor top`: the job and the busiest experiments, in the terminal. A client of the query service's API."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import requests
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from monitor.runtime.console import FAULT, say
+from monitor.serve.models import (
+    DcHealth,
+    ExperimentAnswer,
+    ExperimentsAnswer,
+    ExperimentState,
+    HealthAnswer,
+    TenantsAnswer,
+    VariationResult,
+)
+
+EXPERIMENTS_SHOWN = 6
+TIMEOUT_S = 15.0
+REFRESH_S = 2.0
+PLAIN_EVERY_S = 10.0
+"""How often the view is printed where there is no terminal."""
+
+M = TypeVar("M", bound=BaseModel)
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class TopError(Exception):
+    """The query service does not answer as it should; the message says where and what came."""
+
+
+class ExperimentNow(NamedTuple):
+    """One experiment over 24 hours, with the point by which its conversion is shown."""
+
+    answer: ExperimentAnswer
+    point: str
+
+
+class Now(NamedTuple):
+    """All that the view shows."""
+
+    health: HealthAnswer
+    experiments: list[ExperimentNow]
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="Where `monitor serve` answers.")] = "http://127.0.0.1:8090",
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+) -> None:
+    """Shows the job and the busiest experiments in the terminal. Ctrl-C ends it."""
+    try:
+        if once:
+            Console().print(view(look(url)))
+        else:
+            watch(url)
+    except TopError as error:
+        say(f"monitor: {error}")
+        raise typer.Exit(FAULT) from None
+    except KeyboardInterrupt:
+        pass
+
+
+def watch(url: str, check: Callable[[], None] = lambda: None) -> None:
+    """Shows the view until it is interrupted, or `check`, which is called before each look, raises.
+
+    On a terminal it fills the screen; elsewhere it is printed every PLAIN_EVERY_S.
+    """
+    console = Console()
+    printed_s = float("-inf")
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen:
+        while True:
+            check()
+            shown = _shown(url)
+            if console.is_terminal:
+                screen.update(shown, refresh=True)
+            elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
+                console.print(shown)
+                printed_s = time.monotonic()
+            time.sleep(REFRESH_S)
+
+
+def look(url: str) -> Now:
+    """Asks the query service; raises TopError if it does not answer."""
+    with requests.Session() as session:
+        health = _get(session, url, "health", HealthAnswer)
+        if not health.store.reachable:
+            return Now(health, [])
+        tenants = _get(session, url, "tenants", TenantsAnswer).tenants
+        states = [
+            (tenant, state)
+            for tenant in tenants
+            for state in _get(
+                session, url, f"tenants/{quote(tenant.tenant)}/experiments", ExperimentsAnswer
+            ).experiments
+        ]
+        busiest = sorted(states, key=_assigned, reverse=True)[:EXPERIMENTS_SHOWN]
+        return Now(
+            health,
+            [
+                ExperimentNow(
+                    _get(
+                        session,
+                        url,
+                        f"tenants/{quote(tenant.tenant)}/experiments/{quote(state.experiment)}",
+                        ExperimentAnswer,
+                    ),
+                    conversion_point(list(tenant.points)),
+                )
+                for tenant, state in busiest
+            ],
+        )
+
+
+def conversion_point(points: Sequence[str]) -> str:
+    """The point whose rate is shown: `order` if there is one, else the last; empty if there are none."""
+    return "order" if "order" in points else next(reversed(points), "")
+
+
+def view(now: Now) -> RenderableType:
+    """The view as tables."""
+    serving = next((dc for dc in now.health.dcs if dc.is_serving), None)
+    delay_s = None if serving is None else serving.watermark_age_s
+    delay = "not known yet" if delay_s is None else f"{delay_s:,.0f} s behind"
+    clock = time.strftime("%H:%M:%S UTC", time.gmtime())
+    title = Text.assemble(("AB Monitor", "bold"), f"   dc {now.health.serving_dc}   {clock}   watermark {delay}")
+    advice = [Text(text, style="yellow") for text in now.health.advice]
+    tenants = [] if serving is None else [_tenant_table(serving)]
+    return Group(title, *advice, *tenants, _experiment_table(now.experiments))
+
+
+def _shown(url: str) -> RenderableType:
+    try:
+        return view(look(url))
+    except TopError as error:
+        return Text(str(error), style="yellow")
+
+
+def _get(session: requests.Session, url: str, path: str, model: type[M]) -> M:
+    address = f"{url.rstrip('/')}/api/{path}"
+    try:
+        answer = session.get(address, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+        return model.model_validate_json(answer.content)
+    except (requests.RequestException, ValidationError) as error:
+        msg = f"GET {address} must answer; got {str(error).splitlines()[0]}; is `monitor serve` running there?"
+        raise TopError(msg) from error
+
+
+def _assigned(pair: tuple[object, ExperimentState]) -> int:
+    return pair[1].assigned
+
+
+def _tenant_table(dc: DcHealth) -> Table:
+    table = Table(title="Tenants (events/s over 5 min, rejects over 1 h)", title_justify="left")
+    table.add_column("tenant")
+    table.add_column("events/s", justify="right")
+    table.add_column("rejected", justify="right")
+    table.add_column("reasons", overflow="ellipsis", no_wrap=True)
+    rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for count in dc.rejected:
+        rejected[count.tenant][count.reason] += count.messages
+    pace: Mapping[str, float] = {flow.tenant: flow.events_per_s for flow in dc.tenants}
+    for name in [*pace, *(name for name in rejected if name not in pace)]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected[name].most_common(4))
+        table.add_row(name, f"{pace.get(name, 0.0):,.1f}", f"{rejected[name].total():,}", reasons)
+    return table
+
+
+def _experiment_table(experiments: Sequence[ExperimentNow]) -> Table:
+    table = Table(title="Busiest experiments (24 h)", title_justify="left")
+    for column in ("tenant", "experiment", "variation"):
+        table.add_column(column, no_wrap=True)
+    for column in ("assigned", "qualified", "conversion"):
+        table.add_column(column, justify="right")
+    for answer, point in experiments:
+        names = answer.tenant, answer.experiment
+        for variation in answer.variations:
+            shown = f"{_rate(variation, point)} {point}".strip()
+            table.add_row(*names, variation.variation, f"{variation.assigned:,}", f"{variation.qualified:,}", shown)
+            names = "", ""
+        table.add_section()
+    return table
+
+
+def _rate(variation: VariationResult, point: str) -> str:
+    rate = next((result.rate for result in variation.points if result.point == point), None)
+    return "-" if rate is None else f"{rate.value:.2%}"

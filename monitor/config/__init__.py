@@ -1,0 +1,1 @@
+"""The configuration: every table and key, the one reader of file and environment, and its errors."""

@@ -1,0 +1,368 @@
+"""The settings.
+
+every table and key of the configuration file, with its rule, default and meaning, and its form for the core.
+
+config.py reads the file and checks what concerns several tables.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, model_validator
+from pydantic import Tag as Case
+
+from monitor.config.errors import broken, names, shown
+from monitor.core import definitions
+from monitor.core.classify import sanitised
+
+INTEGER_END = 2**63
+DEFAULT_MAXIMUM = 1_000_000_000_000
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", validate_default=False)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+Text = Annotated[str, Field(min_length=1)]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _number(value: object) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise broken(f"must be a finite number; got {shown(value)}")
+    if isinstance(value, int) and not -INTEGER_END <= value < INTEGER_END:
+        raise broken(f"must fit 64 bits, or be written with a decimal point; got {shown(value)}")
+    if not math.isfinite(value):
+        raise broken(f"must be a finite number; got {shown(value)}")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_number)]
+Scalar = Annotated[str, Case("<text>")] | Annotated[bool, Case("<boolean>")] | Annotated[Number, Case("<number>")]
+
+
+def _scalar_case(value: object) -> str:
+    if isinstance(value, bool):
+        return "<boolean>"
+    return "<number>" if isinstance(value, int | float) else "<text>"
+
+
+AnyScalar = Annotated[Scalar, Discriminator(_scalar_case)]
+Scalars = Annotated[list[AnyScalar], Field(min_length=1)]
+
+
+def _one_or_more(value: object) -> str:
+    return "<list>" if isinstance(value, list) else "<one>"
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _weight(value: object) -> int | float:
+    if _number(value) < 0:
+        raise broken(f"must not be negative; got {shown(value)}")
+    return _number(value)
+
+
+Weight = Annotated[int | float, PlainValidator(_weight)]
+
+
+class ConditionTable(_Model):
+    """What an attribute has to be, beyond equality."""
+
+    none_of: (
+        Annotated[Annotated[Scalars, Case("<list>")] | Annotated[AnyScalar, Case("<one>")], Discriminator(_one_or_more)]
+        | None
+    ) = Field(None, alias="not", description="present and none of these")
+    exists: bool | None = Field(None, description="present (true) or absent (false)")
+    minimum: Number | None = Field(None, alias="min", description="a number of at least this")
+    maximum: Number | None = Field(None, alias="max", description="a number of at most this")
+
+    def compiled(self) -> definitions.Condition:
+        """The condition for the core."""
+        none_of = None if self.none_of is None else _listed(self.none_of)
+        return definitions.Condition(None, none_of, self.exists, self.minimum, self.maximum)
+
+
+def _condition_case(value: object) -> str:
+    return "<table>" if isinstance(value, dict) else _one_or_more(value)
+
+
+Condition = Annotated[
+    Annotated[ConditionTable, Case("<table>")]
+    | Annotated[Scalars, Case("<list>")]
+    | Annotated[AnyScalar, Case("<one>")],
+    Discriminator(_condition_case),
+]
+EventNames = Annotated[
+    Annotated[Annotated[list[str], Field(min_length=1)], Case("<list>")] | Annotated[str, Case("<one>")],
+    Discriminator(_one_or_more),
+]
+
+
+class PredicateTable(_Model):
+    """Which events are meant."""
+
+    event: EventNames | None = Field(None, description="name of the event, or a list of names; absent: any")
+    where: dict[Text, Condition] = Field({}, description="attribute to condition, all must hold; absent: any")
+
+    def predicate(self) -> definitions.Predicate:
+        """The predicate for the core."""
+        where = tuple(
+            (name, c.compiled() if isinstance(c, ConditionTable) else definitions.Condition(_listed(c)))
+            for name, c in self.where.items()
+        )
+        return definitions.Predicate(None if self.event is None else _listed(self.event), where)
+
+
+class ValueTable(_Model):
+    """The number that a point measures."""
+
+    attribute: Text = Field(description="the attribute that holds it")
+    scale: Number = Field(1, description="factor before rounding to an integer, 100 for cents")
+    max: int = Field(DEFAULT_MAXIMUM, gt=0, description="larger ones are clipped, in scaled units")
+
+    @model_validator(mode="after")
+    def _scales(self) -> "ValueTable":
+        if self.scale == 0:
+            raise broken("scale must not be 0")
+        return self
+
+
+class PointTable(PredicateTable):
+    """A measurement point."""
+
+    nth: int | None = Field(None, ge=1, description="count only the n-th matching event of a visit")
+    value: ValueTable | None = Field(None, description="also sum this number")
+
+    def compiled(self, name: str) -> definitions.Point:
+        """The point for the core."""
+        measured = self.value
+        value = None if measured is None else definitions.Value(measured.attribute, measured.scale, measured.max)
+        return definitions.Point(name, self.predicate(), self.nth, value)
+
+
+class PointRule(_Model):
+    """Met by the first event that counts for a point."""
+
+    point: str
+
+
+class AllRule(_Model):
+    """Met when all parts are."""
+
+    all: Annotated[list["AnyRule"], Field(min_length=1)]
+
+
+class AnyOfRule(_Model):
+    """Met when one part is."""
+
+    any: Annotated[list["AnyRule"], Field(min_length=1)]
+
+
+def _rule_case(value: object) -> str:
+    keys = value if isinstance(value, dict) else ()
+    return next((f"<{case}>" for case in ("point", "all", "any") if case in keys), "<predicate>")
+
+
+AnyRule = Annotated[
+    Annotated[PointRule, Case("<point>")]
+    | Annotated[AllRule, Case("<all>")]
+    | Annotated[AnyOfRule, Case("<any>")]
+    | Annotated[PredicateTable, Case("<predicate>")],
+    Discriminator(_rule_case),
+]
+
+
+class ExperimentTable(_Model):
+    """An experiment."""
+
+    control: str = Field(description="the variation that the others are compared with")
+    variations: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
+    qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ExperimentTable":
+        if self.control not in self.variations:
+            raise broken(
+                f"control must be one of the variations; got '{self.control}', not in {names(self.variations)}"
+            )
+        return self
+
+    def compiled(self, name: str) -> definitions.Experiment:
+        """The experiment for the core."""
+        return definitions.Experiment(
+            name, self.control, tuple(self.variations.items()), _compiled(self.qualified_when)
+        )
+
+
+class TagTable(_Model):
+    """A tag whose attribute has another name."""
+
+    attribute: Text
+    values: list[Text]
+
+
+class TenantTable(_Model):
+    """What is measured for one tenant."""
+
+    tags: dict[
+        Name,
+        Annotated[
+            Annotated[TagTable, Case("<table>")] | Annotated[list[Text], Case("<list>")], Discriminator(_condition_case)
+        ],
+    ] = {}
+    points: dict[Name, PointTable] = {}
+    experiments: dict[Name, ExperimentTable] = {}
+
+    def compiled(self, name: str) -> definitions.Tenant:
+        """The tenant for the core."""
+        tags = [
+            definitions.Tag(tag, t.attribute, _tag_values(t.values))
+            if isinstance(t, TagTable)
+            else definitions.Tag(tag, tag, _tag_values(t))
+            for tag, t in self.tags.items()
+        ]
+        points = [point.compiled(name) for name, point in self.points.items()]
+        experiments = [experiment.compiled(name) for name, experiment in self.experiments.items()]
+        return definitions.Tenant(name, tuple(tags), tuple(points), tuple(experiments))
+
+
+class KafkaTable(_Model):
+    """Where events come from."""
+
+    brokers: Text = Field("127.0.0.1:9092", description="bootstrap servers, host:port, separated by commas")
+    topics: Annotated[list[Text], Field(min_length=1)] = Field(["useful-events"], description="topics to read")
+    tail: bool = Field(True, description="false: stop at the present end of the topics")
+    start: Literal["beginning", "end"] = Field("beginning", description="where to begin when no offset was recovered")
+    key_is_session_id: bool = Field(True, description="false: route by the decoded sessionId, not by the message key")
+    options: dict[str, str | int | float | bool] = Field({}, description="any librdkafka property: SASL, TLS, ...")
+
+
+class KairosDbTable(_Model):
+    """Where points go."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] = Field(
+        "http://127.0.0.1:8080", description="base URL of KairosDB"
+    )
+    ttl_days: int = Field(30, ge=1, le=7_300, description="how long points live, days from their writing")
+    dead_letters: Text = Field("dead-letters.jsonl", description="file for points that KairosDB refuses")
+
+
+class TimeTable(_Model):
+    """Durations, in seconds."""
+
+    session_gap_s: Seconds = Field(1_800, gt=0, description="a longer silence ends a visit")
+    allowed_lateness_s: Seconds = Field(600, ge=0, description="how long after it happened an event may arrive")
+    future_tolerance_s: Seconds = Field(60, ge=0, description="how far an event may be ahead of its arrival")
+    idle_after_s: Seconds = Field(
+        30, ge=1, description="a partition read to its end and silent for so long does not hold the watermark back"
+    )
+    flush_s: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = Field(
+        10, description="how often changed totals are written"
+    )
+
+    @model_validator(mode="after")
+    def _late_within_gap(self) -> "TimeTable":
+        if self.allowed_lateness_s > self.session_gap_s:
+            raise broken(
+                f"allowed_lateness_s must not exceed session_gap_s; "
+                f"got {self.allowed_lateness_s:g} and {self.session_gap_s:g}"
+            )
+        return self
+
+
+class LimitsTable(_Model):
+    """Bounds of what is accepted."""
+
+    message_bytes: int = Field(1_048_576, ge=1, description="longer messages are rejected, bytes")
+    events_per_visit: int = Field(5_000, ge=1, description="further events of a visit are rejected")
+
+
+DataCenter = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")]
+
+
+class ServeTable(_Model):
+    """The query service: whose totals it reads, when it turns to another data center, and its bounds."""
+
+    dcs: list[DataCenter] = Field([], description="data centers, in order of preference; empty: `dc` alone")
+    host: Text = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8_090, ge=1, le=65_535, description="the port")
+    stale_after_s: int = Field(30, ge=1, le=3_600, description="a data center that is silent for longer is stale")
+    behind_s: int = Field(
+        60, ge=1, le=86_400, description="a watermark that is further behind another data center's is too old"
+    )
+    return_after_s: int = Field(
+        120, ge=0, le=86_400, description="how long a data center must be in order before it serves again"
+    )
+    fewer_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(
+        5, description="a minute that lacks more of an experiment's assigned visits is less complete"
+    )
+    fewer_visits: int = Field(10, ge=1, description="and lacks more visits than this")
+    range_days: int = Field(31, ge=1, le=366, description="the longest range of an answer")
+    values: int = Field(50_000, ge=100, le=1_000_000, description="the most values in an answer")
+    queries: int = Field(4, ge=1, le=64, description="requests to KairosDB at a time")
+    query_timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = Field(
+        10, description="how long KairosDB may take for one"
+    )
+    cached_values: int = Field(2_000_000, ge=0, le=100_000_000, description="sealed values kept in memory")
+
+    @model_validator(mode="after")
+    def _once(self) -> "ServeTable":
+        if len(set(self.dcs)) < len(self.dcs):
+            raise broken(f"dcs must not name one twice; got {names(self.dcs)}")
+        return self
+
+
+class Settings(_Model):
+    """The whole configuration."""
+
+    dc: DataCenter = Field(description="tag `dc` of every point: the data center")
+    kafka: KafkaTable = KafkaTable()
+    kairosdb: KairosDbTable = KairosDbTable()
+    time: TimeTable = TimeTable()
+    limits: LimitsTable = LimitsTable()
+    serve: ServeTable = ServeTable()
+    tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
+
+    def compiled_tenants(self) -> list[definitions.Tenant]:
+        """What is measured, for the core."""
+        return [tenant.compiled(name) for name, tenant in self.tenants.items()]
+
+    def served_dcs(self) -> list[str]:
+        """The data centers that the query service may read, in order of preference; one at least."""
+        return self.serve.dcs or [self.dc]
+
+    def compiled_limits(self) -> definitions.Limits:
+        """The bounds, for the core."""
+        return definitions.Limits(
+            message_bytes=self.limits.message_bytes,
+            events_per_visit=self.limits.events_per_visit,
+            session_gap_ms=milliseconds(self.time.session_gap_s),
+            lateness_ms=milliseconds(self.time.allowed_lateness_s),
+            future_ms=milliseconds(self.time.future_tolerance_s),
+        )
+
+
+def milliseconds(seconds: float) -> int:
+    """A duration as the core takes it."""
+    return round(seconds * 1_000)
+
+
+def _tag_values(listed: list[str]) -> tuple[str, ...]:
+    """The listed values as they are compared: in the alphabet of tag values, as those of events."""
+    return tuple(dict.fromkeys(sanitised(value) for value in listed))
+
+
+def _compiled(rule: PointRule | AllRule | AnyOfRule | PredicateTable) -> definitions.Rule:
+    match rule:
+        case PointRule():
+            return definitions.PointMet(rule.point)
+        case AllRule():
+            return definitions.All(tuple(_compiled(part) for part in rule.all))
+        case AnyOfRule():
+            return definitions.AnyOf(tuple(_compiled(part) for part in rule.any))
+        case PredicateTable():
+            return rule.predicate()

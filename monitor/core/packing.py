@@ -1,0 +1,153 @@
+"""Sessions as bytes: the form in which they rest in memory and go into snapshots. Pure.
+
+8 bytes of the last event's time (big-endian), then a msgpack array; times inside are relative to the visit's first
+event. Numbers refer to the tenant's definitions (arms, points, predicates, tags in their order): bytes can be read
+only with the definitions that they were written with, which is why snapshots hold those too (state.py). Masks that
+need more than 63 bits, which msgpack has not, are written as hexadecimal text.
+
+A session is put to rest at every snapshot, and mostly comes back for one more event at the end: so the events of its
+tail stay packed, `folded`, and the new ones are put behind them.
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import msgspec
+from msgspec import Raw
+from mypy_extensions import mypyc_attr
+
+from monitor.core.attribution import Entry, Program, State, minute_and_tags
+from monitor.core.visits import Visit
+
+_TIME_BYTES = 8
+
+_PackedState = tuple[Any, tuple[int, ...], tuple[Any, ...], dict[int, int]]
+_PackedEntry = tuple[int, str, Any, Any, int, tuple[int, ...], tuple[int, ...]]
+
+
+_PackedVisit = tuple[int, bytes, _PackedState, Raw, Raw, bytes | None]
+"""How long it is in ms, ids, state, state before the tail, tail, the session before this visit."""
+
+_FIXARRAY, _ARRAY_16, _ARRAY_32 = 0x90, 0xDC, 0xDD
+_NOTHING = Raw(msgspec.msgpack.encode(None))
+
+
+def last_ms(session: bytes) -> int:
+    """The time of the session's last event."""
+    return int.from_bytes(session[:_TIME_BYTES], "big")
+
+
+@final
+@mypyc_attr(acyclic=True)
+class _Folded:
+    """Entries of a tail as a msgpack array, and the state before them."""
+
+    __slots__ = ("base", "packer", "tail")
+
+    def __init__(self, packer: "Packer", base: Raw, tail: Raw) -> None:
+        self.packer = packer
+        self.base = base
+        self.tail = tail
+
+    def unfolded(self, first_ms: int) -> list[Entry]:
+        return self.packer.unfolded(self.base, self.tail, first_ms)
+
+
+@final
+class Packer:
+    """Packs and unpacks the sessions of one tenant."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(_PackedVisit).decode
+        self._decode_tail = msgspec.msgpack.Decoder(list[_PackedEntry]).decode
+        self._decode_state = msgspec.msgpack.Decoder(_PackedState).decode
+        self._wide = program.bits > 63
+        self._out: Callable[[int], Any] = hex if self._wide else int
+        self._in: Callable[[Any], int] = (lambda text: int(text, 16)) if self._wide else int
+
+    def pack(self, session: Visit) -> bytes:
+        """The session as bytes."""
+        first_ms, folded = session.first_ms, session.folded
+        tail = self._encode([self._pack_entry(entry, first_ms) for entry in session.tail])
+        base = _NOTHING
+        if isinstance(folded, _Folded):
+            base, tail = folded.base, _joined(bytes(folded.tail), tail)
+        elif session.tail:
+            base = Raw(self._encode(self._pack_state(session.state_before(0, self._program))))
+        packed: _PackedVisit = (
+            session.last_ms - first_ms,
+            session.ids,
+            self._pack_state(session.state),
+            base,
+            Raw(tail),
+            self.pack(session.earlier) if session.earlier is not None else None,
+        )
+        return session.last_ms.to_bytes(_TIME_BYTES, "big") + self._encode(packed)
+
+    def unpack(self, data: bytes) -> Visit:
+        """The session that these bytes are of, its tail folded."""
+        span_ms, ids, state, base, tail, earlier = self._decode(memoryview(data)[_TIME_BYTES:])
+        last = last_ms(data)
+        return Visit(
+            last - span_ms,
+            last,
+            ids,
+            self._unpack_state(state),
+            [],
+            _Folded(self, base, tail) if base != _NOTHING else None,
+            None,
+            self.unpack(earlier) if earlier is not None else None,
+        )
+
+    def unfolded(self, base: Raw, tail: Raw, first_ms: int) -> list[Entry]:
+        """The entries of a packed tail; the first has the state before it."""
+        entries = [self._unpack_entry(entry, first_ms) for entry in self._decode_tail(tail)]
+        entries[0].before = self._unpack_state(self._decode_state(base))
+        return entries
+
+    def _pack_state(self, state: State) -> _PackedState:
+        if self._wide:
+            return hex(state.seen), state.counts, tuple([hex(code) for code in state.codes()]), state.sums
+        return state.seen, state.counts, state.codes(), state.sums
+
+    def _unpack_state(self, packed: _PackedState) -> State:
+        seen, counts, codes, sums = packed
+        if self._wide:
+            seen, codes = int(seen, 16), tuple([int(code, 16) for code in codes])
+        return State(seen, counts, tuple([self._program.node(code) for code in codes]), sums)
+
+    def _pack_entry(self, entry: Entry, first_ms: int) -> _PackedEntry:
+        kind = entry.kind
+        masks = self._out(kind.points), self._out(kind.clauses)
+        return entry.time - first_ms, entry.event_id, *masks, minute_and_tags(entry.cell)[1], entry.arms, entry.values
+
+    def _unpack_entry(self, packed: _PackedEntry, first_ms: int) -> Entry:
+        time, event_id, points, clauses, tags, arms, values = packed
+        return Entry(
+            first_ms + time, event_id, self._program.kind_of(self._in(points), self._in(clauses)), tags, arms, values
+        )
+
+
+def _joined(first: bytes, second: bytes) -> bytes:
+    """Two msgpack arrays as one."""
+    (count, at), (more, more_at) = _array(first), _array(second)
+    return _array_header(count + more) + first[at:] + second[more_at:]
+
+
+def _array(data: bytes) -> tuple[int, int]:
+    """How many elements an array has, and where the first begins (msgpack: fixarray, array 16, array 32)."""
+    kind = data[0]
+    if kind < _ARRAY_16:
+        return kind - _FIXARRAY, 1
+    size = 2 if kind == _ARRAY_16 else 4
+    return int.from_bytes(data[1 : 1 + size], "big"), 1 + size
+
+
+def _array_header(count: int) -> bytes:
+    if count < 16:
+        return bytes([_FIXARRAY + count])
+    if count < 2**16:
+        return bytes([_ARRAY_16]) + count.to_bytes(2, "big")
+    return bytes([_ARRAY_32]) + count.to_bytes(4, "big")

@@ -1,0 +1,1 @@
+"""The dataflow: the only room that knows Bytewax."""

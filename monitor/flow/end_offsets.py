@@ -1,0 +1,104 @@
+"""What the brokers say of the ends of partitions, and what follows from it for the watermark.
+
+Silence alone proves nothing: the consumer may be cut off from a broker that goes on appending. Only an answer does.
+"""
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
+
+from monitor.core.watermark import NEVER
+from monitor.runtime.clock import CLOCK
+from monitor.runtime.waiting import WaitLog
+
+ASK_EVERY_MS = 1_000
+ANSWER_TIMEOUT_S = 10.0
+
+
+class End(NamedTuple):
+    """A broker's answer: at `asked_ms` or later, nothing was beyond `offset`."""
+
+    asked_ms: int
+    offset: int
+
+
+class Ends:
+    """The present ends of partitions, asked for in the background."""
+
+    def __init__(self, admin: AdminClient) -> None:
+        self._admin = admin
+        self._partitions: list[TopicPartition] = []
+        self._answers: dict[tuple[str, int], End] = {}
+        self._waiting: Mapping[TopicPartition, Future[Any]] = {}
+        self._asked_ms = 0
+        self._lock = threading.Lock()
+        self.waits = WaitLog("kafka")
+
+    def watch(self, topic: str, partition: int) -> None:
+        """Asks for this partition too."""
+        self._partitions.append(TopicPartition(topic, partition))
+
+    def of(self, topic: str, partition: int) -> End | None:
+        """The newest answer for a partition."""
+        return self._answers.get((topic, partition))
+
+    def poll(self) -> None:
+        """Takes in answers that have come, and asks anew once a second; never waits."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._poll()
+            finally:
+                self._lock.release()
+
+    def _poll(self) -> None:
+        if all(future.done() for future in self._waiting.values()):
+            for partition, future in self._waiting.items():
+                if (error := future.exception()) is not None:
+                    self.waits.goes_on(str(error))  # and the answer stays as old as it is
+                else:
+                    self._answers[partition.topic, partition.partition] = End(self._asked_ms, future.result().offset)
+            if self._waiting and not any(future.exception() for future in self._waiting.values()):
+                self.waits.over()
+            self._waiting = {}
+        now_ms = CLOCK.now_ms()
+        if not self._waiting and now_ms - self._asked_ms >= ASK_EVERY_MS:
+            self._asked_ms = now_ms
+            wanted = {partition: OffsetSpec.latest() for partition in self._partitions}
+            self._waiting = self._admin.list_offsets(wanted, request_timeout=ANSWER_TIMEOUT_S)
+
+
+class Quiet:
+    """What can be said of a partition that has been read to its end. All times are when the broker was asked.
+
+    With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can
+    follow. With the producers': after `idle_after_ms` of answers that nothing lies beyond the position, the partition
+    is idle.
+    """
+
+    def __init__(self, idle_after_ms: int) -> None:
+        self._idle_after_ms = idle_after_ms
+        self._since_ms: int | None = None
+        self._until_ms = 0
+
+    def confirm(self, position: int, end: End | None) -> int:
+        """Takes in the newest answer; the bound below which no message can be appended any more, NEVER if unknown."""
+        if end is None or position < end.offset:
+            self._since_ms = None
+            return NEVER
+        if self._since_ms is None:
+            self._since_ms = end.asked_ms
+        self._until_ms = end.asked_ms
+        return end.asked_ms - self._idle_after_ms
+
+    def broken(self) -> None:
+        """A message was read."""
+        self._since_ms = None
+
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether the partition was quiet for long enough, by answers of which the newest is not old itself."""
+        confirmed = self._since_ms is not None and self._until_ms - self._since_ms >= self._idle_after_ms
+        return confirmed and now_ms - self._until_ms < self._idle_after_ms

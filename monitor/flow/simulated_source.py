@@ -1,0 +1,88 @@
+"""The job on simulated traffic, in-process: what `make run` shows. Everything but the source is the job itself.
+
+`python -m bytewax.run dataflow:simulated_flow`; MONITOR_DEMO_RATE, _SEED and _INCIDENTS choose the traffic, and
+MONITOR_DEMO_SWITCHES names the file of incidents that are switched on while it runs.
+"""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from monitor.core.sessions import Message
+from monitor.core.watermark import Progress
+from monitor.flow.source import Chunk
+from monitor.runtime import lifecycle
+from monitor.runtime.clock import CLOCK
+from monitor.simulate import Switchboard, Traffic, parse_incident
+
+PARTITION = "simulated/0"
+CATCH_UP_S = 60
+"""Traffic of a longer pause is left out: it exists only while it is watched."""
+STATE_VERSION = 1
+
+State: TypeAlias = tuple[int, int, int]
+"""Version, start of the traffic in ms, next second."""
+
+
+class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
+    """Hands on the traffic of each second when it is over."""
+
+    def __init__(self, traffic: Traffic, second: int, switches: Switchboard) -> None:
+        self._traffic = traffic
+        self._second = second
+        self._switches = switches
+
+    def next_batch(self) -> list[Chunk]:
+        """The traffic of the next second, if it is over."""
+        if lifecycle.stopping.is_set():
+            raise StopIteration
+        if CLOCK.now_ms() < self._over_ms():
+            return []
+        self._switches.look()
+        messages: list[Message] = [(m.key, m.value, m.timestamp_ms) for m in self._traffic.second(self._second)]
+        progress = Progress((PARTITION,), PARTITION, self._over_ms(), idle=False)
+        self._second += 1
+        return [Chunk(messages, progress, announce=True)]
+
+    def next_awake(self) -> datetime | None:
+        """The end of the second."""
+        return datetime.now(UTC) + timedelta(milliseconds=max(0, self._over_ms() - CLOCK.now_ms()))
+
+    def snapshot(self) -> State:
+        """Where to go on."""
+        return STATE_VERSION, self._traffic.start_ms, self._second
+
+    def _over_ms(self) -> int:
+        return self._traffic.start_ms + (self._second + 1) * 1_000
+
+
+class SimulatedSource(FixedPartitionedSource[Chunk, State]):
+    """Seeded traffic as a source of one partition, at the pace of the clock."""
+
+    def __init__(self, seed: int, rate: float, incidents: list[str], switches: Path) -> None:
+        self._seed, self._rate = seed, rate
+        self._incidents, self._switches = incidents, switches
+
+    def list_parts(self) -> list[str]:
+        """The one partition."""
+        return [PARTITION]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> SimulatedPartition:
+        """The traffic from where it was left, or from now on after a long pause."""
+        now_ms = CLOCK.now_ms()
+        _, start_ms, second = resume_state or (STATE_VERSION, now_ms, 0)
+        present = (now_ms - start_ms) // 1_000
+        incidents = [parse_incident(text, start_ms) for text in self._incidents]
+        switches = Switchboard(self._switches)
+        traffic = Traffic(self._seed, start_ms, self._rate, incidents, on_at=switches.on_at)
+        return SimulatedPartition(traffic, second if present - second <= CATCH_UP_S else present, switches)
+
+
+def simulated_source(_: object) -> SimulatedSource:
+    """The source that the environment describes."""
+    texts = os.environ.get("MONITOR_DEMO_INCIDENTS", "").split()
+    seed, rate = int(os.environ["MONITOR_DEMO_SEED"]), float(os.environ["MONITOR_DEMO_RATE"])
+    return SimulatedSource(seed, rate, texts, Path(os.environ.get("MONITOR_DEMO_SWITCHES", "incidents.ndjson")))

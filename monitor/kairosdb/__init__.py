@@ -1,0 +1,1 @@
+"""KairosDB: the only room that speaks HTTP to it."""

@@ -1,0 +1,123 @@
+"""The dead letters: points that KairosDB will never take, kept in a file with the reason, for a person to look at."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple, NoReturn
+
+import structlog
+
+from monitor.core.metrics import Point
+
+FILE_BYTES_MAX = 16 * 1024 * 1024
+OLD_FILES_KEPT = 4
+"""So at most 80 MiB. A rotation beyond it loses the oldest letters; every rotation is logged."""
+
+_log = structlog.get_logger(__name__)
+
+
+class DeadLetter(NamedTuple):
+    """A point that was given up.
+
+    `reason` is the rule that it broke or the status that came; `server_text` is KairosDB's own message, empty for a
+    point that was not sent; `attempts` counts the refused requests of the search that ended with this point.
+    """
+
+    point: Point
+    reason: str
+    server_text: str = ""
+    attempts: int = 0
+
+
+class DeadLettersUnwritable(Exception):
+    """The file cannot be opened for appending; the message says which and why."""
+
+
+class DeadLetters:
+    """Appends dead letters as JSON lines; shared by the lanes of one process, thread-safe.
+
+    One line: `{"series", "name", "tags", "timestamp", "value", "reason", "server_text", "attempts", "at"}`; a value
+    that is no integer is written as Python shows it. Rotates at `bytes_max`: FILE.1 is the youngest of `old_files`.
+    Two processes must not share a file: each would rotate the other's away.
+
+    Raises DeadLettersUnwritable at once if the file cannot be opened, and OSError later if a write fails.
+    """
+
+    def __init__(self, path: Path | str, bytes_max: int = FILE_BYTES_MAX, old_files: int = OLD_FILES_KEPT) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _File(self.path, maxBytes=bytes_max, backupCount=old_files, encoding="utf-8")
+        except OSError as error:
+            msg = f"the dead-letter file must be writable; got {error} (kairosdb.dead_letters)"
+            raise DeadLettersUnwritable(msg) from error
+        self._lock = Lock()
+        self._unsynced = False
+
+    def write(self, letters: Iterable[DeadLetter]) -> None:
+        """Appends letters; they are safe only after `sync`."""
+        with self._lock:
+            for letter in letters:
+                self._unsynced = True
+                self._file.emit(logging.makeLogRecord({"msg": _line(letter)}))
+
+    def sync(self) -> None:
+        """Returns when all letters written before are on the disk."""
+        with self._lock:
+            if self._unsynced:
+                self._file.sync()
+                self._unsynced = False
+
+    def close(self) -> None:
+        """Puts all on the disk and closes the file."""
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+
+
+class _File(RotatingFileHandler):
+    """A rotating file, used as a file: a failed write reaches the writer, and all is on the disk before a rotation."""
+
+    def sync(self) -> None:
+        if self.stream is not None:
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+
+    def doRollover(self) -> None:
+        self.sync()
+        super().doRollover()
+        _log.warning(
+            "dead_letters_rotated", path=self.baseFilename, old_files=self.backupCount, bytes_max=self.maxBytes
+        )
+
+    def handleError(self, record: logging.LogRecord) -> NoReturn:
+        # logging prints and forgets what fails in emit(); it calls this from its except clause
+        raise
+
+
+def _line(letter: DeadLetter) -> str:
+    series, timestamp_ms, value = letter.point
+    name, *tags = series.split("|")
+    return json.dumps(
+        {
+            "series": series,
+            "name": name,
+            "tags": {key: text for key, _, text in (tag.partition("=") for tag in tags)},
+            "timestamp": _number(timestamp_ms),
+            "value": _number(value),
+            "reason": letter.reason,
+            "server_text": letter.server_text,
+            "attempts": letter.attempts,
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+    )
+
+
+def _number(value: object) -> object:
+    return value if type(value) is int else repr(value)

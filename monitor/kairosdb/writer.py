@@ -1,0 +1,156 @@
+"""A lane: one ordered connection to KairosDB, with a thread of its own that sends what is handed over.
+
+The job has a few lanes, and a series always goes to the same one: two updates of a cell are never in flight together.
+"""
+
+import time
+from collections.abc import Iterable
+from itertools import islice
+from threading import Condition, Event, Thread
+
+from monitor.core.metrics import Point, Series
+from monitor.kairosdb.dead_letters import DeadLetter, DeadLetters, DeadLettersUnwritable
+from monitor.kairosdb.delivery import Closed, Delivery, LaneSettings
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import SinkStats
+
+__all__ = ["DeadLetter", "DeadLetters", "DeadLettersUnwritable", "Lane", "LaneSettings", "LaneStopped", "SinkStats"]
+
+_JOIN_POLL_S = 0.05
+
+
+class LaneStopped(Exception):
+    """The lane does not deliver any more: it was closed, or failed in a way that no retry can help; says which."""
+
+
+class Lane:
+    """Delivers points to the KairosDB at base URL `url`, in order, each until it is accepted or a dead letter.
+
+    `renderer`, `dead_letters` and `stats` may be shared with other lanes. All methods may be called from any thread.
+    The thread starts at once, is a daemon, and ends with `close`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        renderer: Renderer,
+        dead_letters: DeadLetters,
+        stats: SinkStats,
+        settings: LaneSettings | None = None,
+    ) -> None:
+        self._settings = settings or LaneSettings()
+        self._changed = Condition()
+        self._closing = Event()
+        self._failure: BaseException | None = None
+        self._pending: dict[tuple[Series, int], int] = {}
+        self._pending_since_s = 0.0
+        self._entered = 0
+        self._left = 0
+        self._flush_until = 0
+        self._delivery = Delivery(
+            url, renderer, dead_letters, stats, self._settings, self._closing, lambda: self.pending
+        )
+        self._thread = Thread(target=self._work, name=f"kairosdb-lane-{id(self):x}", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Points handed over that are neither accepted nor dead letters yet, those in flight included."""
+        return self._entered - self._left
+
+    def put(self, points: Iterable[tuple[Series, int, int]]) -> None:
+        """Hands over points (series, timestamp_ms, value); of one cell that waits the last value wins.
+
+        Blocks while `pending_max` points wait, so that a slow KairosDB slows the job. Raises LaneStopped.
+        """
+        with self._changed:
+            self._raise_if_stopped()
+            for series, timestamp_ms, value in points:
+                cell = series, timestamp_ms
+                if cell not in self._pending:
+                    self._wait_for_room()
+                if cell not in self._pending:  # asked again: another thread may have put it during the wait
+                    if not self._pending:
+                        self._pending_since_s = time.monotonic()
+                    self._entered += 1
+                self._pending[cell] = value
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Returns when every point handed over before is accepted, or safe in the dead-letter file.
+
+        Raises LaneStopped if that cannot be any more.
+        """
+        with self._changed:
+            goal = self._entered
+            self._flush_until = max(self._flush_until, goal)
+            self._changed.notify_all()
+            while self._left < goal:
+                self._raise_if_stopped()
+                self._changed.wait()
+
+    def close(self) -> None:
+        """Stops the thread, without a wait for KairosDB: a request under way is cut off, what is pending is dropped.
+
+        A connection that is just being made cannot be cut: then the thread outlives this, at most by the time-out.
+        """
+        self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
+        until_s = time.monotonic() + self._settings.close_wait_s
+        while self._thread.is_alive() and time.monotonic() < until_s:
+            self._delivery.cut()
+            self._thread.join(_JOIN_POLL_S)
+
+    def _wait_for_room(self) -> None:
+        while len(self._pending) >= self._settings.pending_max:
+            self._raise_if_stopped()
+            self._changed.notify_all()
+            self._changed.wait()
+
+    def _raise_if_stopped(self) -> None:
+        if self._failure is not None:
+            raise LaneStopped(str(self._failure)) from self._failure
+        if self._closing.is_set():
+            msg = f"the lane is closed; {self.pending} points were dropped"
+            raise LaneStopped(msg)
+
+    def _work(self) -> None:
+        try:
+            while points := self._next_batch():
+                self._delivery.deliver(points)
+                with self._changed:
+                    self._left += len(points)
+                    self._changed.notify_all()
+        except Closed:
+            pass
+        except BaseException as failure:
+            self._failure = failure  # whatever it is, those who wait must learn of it
+        finally:
+            self._delivery.close()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _next_batch(self) -> list[Point]:
+        """The oldest pending points, when it is time to send them; none when the lane closes."""
+        with self._changed:
+            while not self._closing.is_set():
+                if self._pending:
+                    wait_s = self._due_in_s()
+                    if wait_s <= 0:
+                        return self._take()
+                    self._changed.wait(wait_s)
+                else:
+                    self._changed.wait()
+            return []
+
+    def _due_in_s(self) -> float:
+        if len(self._pending) >= self._settings.points_max or self._left < self._flush_until:
+            return 0.0
+        return self._pending_since_s + self._settings.linger_s - time.monotonic()
+
+    def _take(self) -> list[Point]:
+        cells = list(islice(self._pending, self._settings.points_max))
+        points = [Point(*cell, self._pending.pop(cell)) for cell in cells]
+        self._changed.notify_all()
+        return points

@@ -1,0 +1,176 @@
+"""The parts of a page as NiceGUI elements: HTML that is updated in place, charts, and what keeps them live."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import structlog
+from nicegui import context, ui
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from monitor.page.markup import Html, element, joined
+from monitor.page.shared_answers import WORK_SHARE
+from monitor.serve.models import Problem
+from monitor.serve.problems import ProblemError, of_status
+
+T = TypeVar("T")
+EVERY_S = 5.0
+"""How often a page that is looked at asks again."""
+SOON_S = 1.5
+"""When to ask again where something known was shown at first: once the browser has loaded all it needs."""
+FIRST_S = 0.3
+"""How long the first answer is waited for; after that the page is shown without numbers, which follow."""
+
+SIMPLE = frozenset({"div", "header", "main", "section"})
+"""Elements that are the same in plain HTML; all others are shown as a div."""
+
+log = structlog.get_logger(__name__)
+
+
+class Fragment(Element, component="fragment.js"):
+    """HTML that is updated in place: what has not changed keeps focus, scroll and selection."""
+
+    def __init__(self, content: Html = Html(), classes: str = "") -> None:  # noqa: B008
+        super().__init__()
+        self._props["content"] = content
+        self.classes(classes)
+
+    def show(self, content: Html) -> None:
+        """Shows other content; nothing is sent if it is the same."""
+        if content != self._props["content"]:
+            self._props["content"] = str(content)
+            self.update()
+
+
+class Address(Element, component="address.js"):
+    """The query part of the address, as the reader changes it, and whether the page is looked at."""
+
+    def __init__(self, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
+        super().__init__()
+        self._props["round"] = 0
+
+        def on_moved(event: GenericEventArguments) -> Any:
+            return moved(str(event.args["query"]))
+
+        def on_seen(event: GenericEventArguments) -> Any:
+            return seen(bool(event.args["visible"]))
+
+        self.on("moved", on_moved)
+        self.on("seen", on_seen)
+
+    def arrived(self) -> None:
+        """What the reader has asked for is shown."""
+        self._props["round"] += 1
+        self.update()
+
+
+class Plot:
+    """A chart under a heading; an update leaves the reader's zoom alone."""
+
+    def __init__(self, title: str) -> None:
+        with ui.element("section").classes("chart"):
+            self._title = Fragment(element("h3", title))
+            self._chart = (
+                ui.echart({}, renderer="svg").classes("plot").props(f'role="img" aria-label="{title} over time"')
+            )
+
+    def show(self, option: dict[str, Any], title: str) -> None:
+        """Draws other data."""
+        self._title.show(element("h3", title))
+        if option != self._chart.options:
+            self._chart.options.clear()
+            self._chart.options.update(option)
+            self._chart.update()
+
+
+class Living(Generic[T]):
+    """Asks for what the address says, again and again, and shows what came: one question at a time, with rests between.
+
+    `ask` may block and raise ProblemError; it is given the query part of the address. Nothing is asked while the page
+    is out of sight.
+    """
+
+    def __init__(self, query: str, ask: Callable[[str], T], show: Callable[[T], None]) -> None:
+        self._query, self._ask, self._show = query, ask, show
+        self._asking: asyncio.Task[None] | None = None
+        self._is_asked_again = False
+        self._rested_s = 0.0
+        self._problem = Fragment()
+        self._address = Address(self._moved, self._seen)
+        self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
+
+    async def begin(self, known: T | None = None) -> None:
+        """Shows what is known already; else waits for the first answer, but not for long."""
+        if known is not None:
+            self._show(known)
+            ui.timer(SOON_S, self._tick, once=True)
+        else:
+            await asyncio.wait({self._start()}, timeout=FIRST_S)
+        ui.add_body_html(element("div", still(context.client.layout), id="before"))
+
+    def _start(self) -> "asyncio.Task[None]":
+        self._asking = asyncio.create_task(self._answer())
+        return self._asking
+
+    async def _tick(self) -> None:
+        is_asking = self._asking is not None and not self._asking.done()
+        if not is_asking and time.monotonic() >= self._rested_s:
+            await self._start()
+
+    async def _moved(self, query: str) -> None:
+        self._query = query
+        if self._asking is not None and not self._asking.done():
+            self._is_asked_again = True
+        else:
+            await self._start()
+
+    async def _seen(self, visible: bool) -> None:
+        self._timer.active = visible
+        if visible:
+            await self._tick()
+
+    async def _answer(self) -> None:
+        while True:
+            self._is_asked_again = False
+            started_s = time.monotonic()
+            try:
+                found = await asyncio.to_thread(self._ask, self._query)
+                self._show(found)
+            except ProblemError as error:
+                self._problem.show(problem(error.problem))
+            except Exception:
+                log.exception("page_failed", query=self._query)
+                self._problem.show(problem(of_status(500, "an error of the page itself; its log has it").problem))
+            else:
+                self._problem.show(Html())
+            took_s = time.monotonic() - started_s
+            self._rested_s = started_s + took_s / WORK_SHARE
+            if not self._is_asked_again:
+                self._address.arrived()
+                return
+
+
+def still(shown: Element) -> Html:
+    """An element and what is in it as plain HTML: what the browser shows until the scripts are there."""
+    if isinstance(shown, Fragment | ui.html):
+        inside = Html(shown.props["content"] if isinstance(shown, Fragment) else shown.content)
+    else:
+        inside = joined(*(still(child) for child in shown.default_slot.children))
+    tag = shown.tag if shown.tag in SIMPLE else "div"
+    return element(tag, inside, class_=" ".join(shown.classes))
+
+
+def problem(found: Problem) -> Html:
+    """What is wrong, and what to do; what was shown before stays."""
+    again = (
+        " Older numbers, if there are any, stay below; I ask again every few seconds." if found.status >= 500 else ""
+    )
+    return element(
+        "div",
+        element("p", element("strong", f"{found.title}.")),
+        element("p", f"{found.detail}. {found.fix}{again}"),
+        class_="notice bad",
+        role="alert",
+    )

@@ -1,0 +1,1 @@
+"""What any process needs: errors, clock, signals, memory, logs, waiting, console, listening."""

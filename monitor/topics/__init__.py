@@ -1,0 +1,1 @@
+"""Kafka topics and recorded logs, as commands read and write them."""

@@ -1,0 +1,173 @@
+"""`monitor top` shows what the query service answers: every number of it, and what to do where it does not answer."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from rich.console import Console
+
+from monitor import devstore
+from monitor.commands import top
+from monitor.commands.top import Now, TopError
+from monitor.config.reader import parse
+from monitor.core.metrics import Point
+from monitor.kairosdb.points import Renderer, body
+from monitor.serve.app import create_app
+from monitor.serve.service import open_service
+from tests.support import served
+from tests.support.messages import MINUTE_MS, shop
+from tests.support.strategies import Config
+
+NOW_MS = 1_795_491_045_678
+HOUR_MS = 3_600_000
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def answering(tmp_path: Path, *points: tuple[str, int, int], config: Config | None = None) -> Iterator[str]:
+    """A query service on a store with these points, at NOW_MS."""
+    settings = parse(config or shop())
+    with devstore.running(tmp_path / "store.sqlite3", now_ms=lambda: NOW_MS) as url:
+        _write(url, *points)
+        with (
+            open_service(settings, url, now_ms=lambda: NOW_MS) as service,
+            served.http(create_app(service)) as address,
+        ):
+            yield address
+
+
+def test_every_number(tmp_path: Path) -> None:
+    """Rates, rejects, watermark and the visits of each variation are those that were written."""
+    points = [
+        # accepted events: those of the last 5 minutes
+        ("monitor.events|tenant=uswm", NOW_MS - 300_001, 7_000),
+        ("monitor.events|tenant=uswm", NOW_MS - 300_000, 3_000),
+        ("monitor.events|tenant=uswm", NOW_MS, 750),
+        # rejects: those of the last hour, of known and of unknown tenants
+        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS - HOUR_MS - 1, 9_000),
+        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS - HOUR_MS, 5),
+        ("monitor.rejected|tenant=uswm|reason=late", NOW_MS, 1_200),
+        ("monitor.rejected|tenant=uswm|reason=duplicate", NOW_MS - 1, 70),
+        ("monitor.rejected|tenant=unknown|reason=not_json", NOW_MS - 2, 3),
+        # the watermark: the last one
+        ("monitor.watermark_s", NOW_MS - 20_000, NOW_MS // 1_000 - 700),
+        ("monitor.watermark_s", NOW_MS - 10_000, NOW_MS // 1_000 - 610),
+        # totals: over all minutes and tags
+        *_per_minute("uswm.visit.assigned.red.beta|experiment=button_color|device=mobile", 1_000, 200),
+        *_per_minute("uswm.visit.assigned.red.beta|experiment=button_color|device=desktop", 34),
+        *_per_minute("uswm.visit.assigned.blue.beta|experiment=button_color|device=mobile", 1_100),
+        *_per_minute("uswm.visit.fm.red.beta|experiment=button_color|device=mobile", 400, 50),
+        *_per_minute("uswm.visit.fm.blue.beta|experiment=button_color|device=mobile", 3),
+        *_per_minute("uswm.visit.fm.red.order.beta|experiment=button_color|device=mobile", 90),
+        # what is not shown
+        *_per_minute("uswm.visit.fm.red.order|experiment=button_color|device=mobile", 999),
+        *_per_minute("uswm.visit.fm.red.home_page.beta|experiment=button_color|device=mobile", 999),
+        *_per_minute("uswm.visit.crossed.red.beta|experiment=button_color|device=mobile", 999),
+    ]
+    with answering(tmp_path, *points) as address:
+        text = _shown(top.look(address))
+    assert _rows(text, "uswm")[0] == ["uswm", "12.5", "1,275", "late 1,205, duplicate 70"]
+    assert _rows(text, "unknown") == [["unknown", "0.0", "3", "not_json 3"]]
+    assert _rows(text, "blue") == [["uswm", "button_color", "blue", "1,100", "3", "0.00% order"]]
+    assert _rows(text, "red") == [["", "", "red", "1,234", "450", "20.00% order"]]
+    assert "dc dal" in text
+    assert "watermark 611 s behind" in text
+
+
+def test_an_empty_store_is_shown(tmp_path: Path) -> None:
+    """Before the first flush there is nothing to read, and that is no error; but what to do is said."""
+    with answering(tmp_path) as address:
+        text = _shown(top.look(address))
+    assert "watermark not known yet" in text
+    assert "dal has never reported" in text
+    assert _rows(text, "red") == [["", "", "red", "0", "0", "- order"]]
+
+
+def test_the_busiest_experiments_come_first(tmp_path: Path) -> None:
+    """Six of many experiments, by their assigned visits."""
+    config = shop()
+    template = config["tenants"]["uswm"]["experiments"]["button_color"]
+    names = [f"e{i}" for i in range(8)]
+    config["tenants"]["uswm"]["experiments"] = {
+        name: {**template, "control": f"{name}_a", "variations": {f"{name}_a": 1, f"{name}_b": 1}} for name in names
+    }
+    busy = [3, 0, 7, 5, 1, 6, 2]
+    points = [
+        point
+        for rank, i in enumerate(busy)
+        for point in _per_minute(f"uswm.visit.assigned.e{i}_a.beta|experiment=e{i}", 100 - rank)
+    ]
+    with answering(tmp_path, *points, config=config) as address:
+        now = top.look(address)
+    assert [shown.answer.experiment for shown in now.experiments] == [f"e{i}" for i in busy[:6]]
+    assert {shown.point for shown in now.experiments} == {"order"}
+
+
+@pytest.mark.parametrize(("points", "point"), [(["order", "later"], "order"), (["first", "last"], "last"), ([], "")])
+def test_the_conversion_point(points: list[str], point: str) -> None:
+    """`order` where there is one, else the last of the file."""
+    assert top.conversion_point(points) == point
+
+
+def test_a_service_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
+    """It says where it was looked for; the command ends with status 2, one message and no traceback."""
+    with answering(tmp_path) as address:
+        pass
+    with pytest.raises(TopError, match=r"is `monitor serve` running there"):
+        top.look(address)
+    command = [sys.executable, "-m", "monitor", "top", "--once", "--url", address]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert address in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_once_from_the_command_line(tmp_path: Path) -> None:
+    """`--once` shows the view and ends."""
+    points = _per_minute("uswm.visit.assigned.red.beta|experiment=button_color", 12)
+    with answering(tmp_path, *points) as address:
+        command = [sys.executable, "-m", "monitor", "top", "--once", "--url", address]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert _rows(shown, "red")[0][3] == "12"
+
+
+def test_a_service_without_its_store_is_shown(tmp_path: Path) -> None:
+    """What the service advises stands in the view."""
+    with (
+        open_service(parse(shop()), "http://127.0.0.1:9", now_ms=lambda: NOW_MS) as service,
+        served.http(create_app(service)) as address,
+    ):
+        text = _shown(top.look(address))
+    assert "Check that KairosDB is up" in text
+
+
+def _per_minute(series: str, *values: int) -> list[tuple[str, int, int]]:
+    """Totals of the minutes before now, the oldest an hour ago."""
+    minute_ms = NOW_MS - NOW_MS % MINUTE_MS - HOUR_MS
+    return [(series, minute_ms + i * MINUTE_MS, value) for i, value in enumerate(values)]
+
+
+def _write(url: str, *points: tuple[str, int, int]) -> None:
+    rendered, invalid = Renderer("dal", 30 * 86_400).render([Point(*point) for point in points])
+    assert not invalid
+    headers = {"Content-Type": "application/gzip"}
+    answer = requests.post(f"{url}/api/v1/datapoints", body(rendered), headers=headers, timeout=10)
+    assert answer.status_code == requests.codes.no_content, answer.text
+
+
+def _shown(now: Now) -> str:
+    """The view as text."""
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(top.view(now))
+    return console.export_text()
+
+
+def _rows(text: str, name: str) -> list[list[str]]:
+    """The rows of the tables that have a cell with this text."""
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
+    return [row for row in rows if name in row]

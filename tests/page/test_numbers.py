@@ -1,0 +1,304 @@
+"""What the page makes of answers, without a browser: what is odd, charts, the queries behind numbers."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor import devstore
+from monitor.config.reader import load
+from monitor.page import charts, figures, health_ranges, issues, queries
+from monitor.page.address import By, Shown
+from monitor.page.health import most
+from monitor.page.queries import Number
+from monitor.page.shared_answers import Shared
+from monitor.serve.models import (
+    Basis,
+    ExperimentState,
+    Line,
+    Measure,
+    Reason,
+    Running,
+    Scope,
+    SeriesAnswer,
+    SeriesPoint,
+    Served,
+    Split,
+    SplitVerdict,
+    Step,
+)
+from tests.support import served
+
+ROOT = Path(__file__).parents[2]
+AT = datetime(2026, 11, 25, 14, 30, 30, tzinfo=UTC)
+BASIS = Basis(
+    start=AT,
+    end=AT,
+    served=[],
+    sealed_until=AT,
+    is_sealed=False,
+    serving_dc="dal",
+    newest=AT,
+    newest_age_s=1.0,
+    is_fresh=True,
+)
+
+
+# Oddities
+
+
+def test_a_sound_experiment_is_not_odd() -> None:
+    """Steady visits by the weights."""
+    assert issues.of_experiment(state([60] * 15 + [30], [60] * 15 + [30]), AT) == []
+
+
+@pytest.mark.parametrize(
+    ("blue", "red", "missing"),
+    [
+        ([60] * 16, [60] * 14 + [0, 0], ["red"]),
+        ([60] * 15 + [30], [60] * 15 + [2], ["red"]),
+        ([60] * 15 + [19], [60] * 15 + [0], []),
+        ([9] * 16, [9] * 14 + [0, 0], []),
+        ([0] * 16, [0] * 16, []),
+    ],
+)
+def test_a_missing_variation_is_noticed_at_once(blue: list[int], red: list[int], missing: list[str]) -> None:
+    """Within the minute under way, once the others have visits enough; few visits prove nothing."""
+    found = state(blue, red)
+    assert issues.missing(found) == missing
+    assert [o.short for o in issues.of_experiment(found, AT)][:1] == [f"{name} missing" for name in missing]
+
+
+def test_a_large_variation_is_not_missing_by_the_chance_of_a_small_one() -> None:
+    """Three visits of a variation of weight 10 do not promise 27 of that of weight 90."""
+    found = state([9] * 14 + [0, 3], [1] * 14 + [0, 3], red=50 / 9)
+    assert issues.missing(found) == []
+
+
+def test_a_variation_of_weight_0_is_not_missing() -> None:
+    """It is meant to have none."""
+    assert issues.missing(state([60] * 16, [0] * 16, red=0)) == []
+
+
+@pytest.mark.parametrize(("last", "odd"), [([60, 30], []), ([8, 4], ["traffic dropped"]), ([30, 15], [])])
+def test_a_drop_of_traffic_is_noticed(last: list[int], odd: list[str]) -> None:
+    """Against the minutes before; AT is half a minute into the last one."""
+    found = state([60] * 14 + last, [60] * 14 + last)
+    assert [o.short for o in issues.of_experiment(found, AT)] == odd
+
+
+def test_silence_and_a_wrong_split_are_odd() -> None:
+    """No visit at all is all that is said."""
+    nothing = state([0] * 16, [0] * 16, running=Running.NO_DATA)
+    assert [o.short for o in issues.of_experiment(nothing, AT)] == ["no traffic"]
+    silent = state([0] * 16, [0] * 16, running=Running.SILENT, verdict=SplitVerdict.WRONG, crossed=60)
+    said = ["no traffic now", "wrong split", "many crossed"]
+    assert [o.short for o in issues.of_experiment(silent, AT)] == said
+
+
+def test_many_rejects_and_unknown_names_are_odd() -> None:
+    """By tenant, as shares."""
+    sound = issues.Messages(1_000, {"duplicate": 10}, {"unknown_variation": 9})
+    assert issues.of_tenant(sound) == []
+    bad = issues.Messages(1_000, {"late": 30}, {"unknown_variation": 11, "unknown_experiment": 12})
+    assert [o.short for o in issues.of_tenant(bad)] == ["many rejects", "unknown variation", "unknown experiment"]
+
+
+# Charts
+
+
+def test_a_chart_of_rates_holds_counts_and_marks_open_steps() -> None:
+    """Every datum has the visits behind its rate; the open line begins where the sealed one ends."""
+    visits, base = answer([1, 2, 3, 0]), answer([10, 10, 10, 0])
+    option = charts.of_point(visits, base, By.MINUTE, Shown.RATE, {"a": "red", "b": "blue"})
+    sealed, still_open = option["series"][:2]
+    assert [datum[1:] for datum in sealed["data"]] == [[0.1, 1, 10, 0], [0.2, 2, 10, 0]]
+    assert [datum[1:] for datum in still_open["data"]] == [[0.2, 2, 10, 0], [0.3, 3, 10, 1], [None, 0, 0, 1]]
+    assert (sealed["lineStyle"]["type"], still_open["lineStyle"]["type"]) == ("solid", "dashed")
+    assert [line["name"] for line in option["series"]] == ["a", "a", "b", "b"]
+
+
+def test_a_cumulative_chart_adds_up() -> None:
+    """The rate is that of all visits so far."""
+    option = charts.of_point(
+        answer([1, 2, 3, 0]), answer([10, 10, 10, 0]), By.CUMULATIVE, Shown.RATE, {"a": "", "b": ""}
+    )
+    assert [datum[1:4] for datum in option["series"][1]["data"]] == [[3 / 20, 3, 20], [6 / 30, 6, 30], [6 / 30, 6, 30]]
+
+
+def test_a_chart_begins_with_the_first_visit() -> None:
+    """Hours before it are left out, the same for all variations; and a chart of nothing is a chart."""
+    option = charts.of_visits(answer([0, 0, 3, 4]), By.MINUTE, {"a": "", "b": ""})
+    assert len(option["series"][0]["data"]) + len(option["series"][1]["data"]) == 2
+    assert len(charts.of_visits(answer([0, 0]), By.MINUTE, {"a": "", "b": ""})["series"]) == 4
+    assert len(charts.of_visits(answer([]), By.MINUTE, {"a": "", "b": ""})["series"]) == 4
+
+
+@given(st.sampled_from(By), st.floats(60, 31 * 86_400))
+def test_a_chart_has_some_hundred_steps(by: By, length_s: float) -> None:
+    """However long the range."""
+    seconds = {Step.MINUTE: 60, Step.FIVE_MINUTES: 300, Step.QUARTER: 900, Step.HOUR: 3_600, Step.DAY: 86_400}
+    assert length_s / seconds[charts.step_of(by, length_s)] <= 31 * 24
+
+
+def test_json_of_options() -> None:
+    """Options go to the browser as JSON."""
+    json.dumps(charts.of_visits(answer([1, 2, 3]), By.HOUR, {"a": "", "b": ""}))
+
+
+# Queries behind numbers
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store with some minutes of one series for each of two tag values, in two data centers."""
+    with devstore.running(tmp_path_factory.mktemp("page") / "store.sqlite3") as url:
+        start_ms = round(AT.timestamp()) // 60 * 60_000
+        served.post(
+            url,
+            [
+                ("t.visit.fm.red.order.beta", start_ms + 60_000 * k, {"dc": dc, "experiment": "e", "device": device}, n)
+                for dc, n in (("dal", 1), ("cdc", 100))
+                for k in range(10)
+                for device in ("mobile", "desktop")
+            ],
+        )
+        yield url
+
+
+@pytest.mark.parametrize(("tags", "wanted"), [({}, 10), ({"device": ["mobile"]}, 5)])
+def test_the_query_behind_a_number_gives_it(url: str, tags: dict[str, list[str]], wanted: int) -> None:
+    """Asked of the store as a browser does, it answers with the number: of the minutes and the dc that serve."""
+    start = AT.replace(second=0)
+    stretch = Served(start=start, end=start + timedelta(minutes=5), dc="dal", reason=Reason.PREFERRED)
+    number = Number("t", "e", "red", "visits", "order", Scope.QUALIFIED)
+    found = requests.get(queries.address(url, queries.body(number, stretch, tags)), timeout=10).json()
+    assert [value for _, value in found["queries"][0]["results"][0]["values"]] == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("number", "metric"),
+    [
+        (Number("t", "e", "red", "assigned", None, Scope.QUALIFIED), "t.visit.assigned.red.beta"),
+        (Number("t", "e", "red", "qualified", None, Scope.ASSIGNED), "t.visit.fm.red.beta"),
+        (Number("t", "e", "red", "crossed", None, Scope.QUALIFIED), "t.visit.crossed.red.beta"),
+        (Number("t", "e", "red", "total", "order", Scope.ASSIGNED), "t.visit.assigned.red.order"),
+        (Number("t", "e", "red", "sum", "order", Scope.QUALIFIED), "t.visit.fm.red.order.sum"),
+    ],
+)
+def test_the_metric_behind_a_number(number: Number, metric: str) -> None:
+    """As the reference names it."""
+    assert number.metric() == metric
+
+
+def test_a_number_of_two_data_centers_has_two_queries() -> None:
+    """One for each stretch of minutes."""
+    stretches = [Served(start=AT, end=AT + timedelta(minutes=1), dc=dc, reason=Reason.STALE) for dc in ("dal", "cdc")]
+    shown = queries.shown(Number("t", "e", "red", "assigned", None, Scope.QUALIFIED), stretches, {}, "http://k:1/")
+    assert "sum of 2" in shown
+    assert shown.count("http://k:1/api/v1/datapoints/query?query=") == 2
+
+
+# What is shared, and ranges
+
+
+def test_readers_share_an_answer() -> None:
+    """It is asked for again once it is too old; what fails is not kept."""
+    now, asked = [0.0], []
+
+    def ask() -> int:
+        asked.append(now[0])
+        if now[0] == 20:
+            msg = "away"
+            raise ConnectionError(msg)
+        return len(asked)
+
+    shared = Shared(ask, 5, lambda: now[0])
+    assert shared.known(60) is None
+    assert [shared.get(), shared.get()] == [1, 1]
+    now[0] = 6
+    assert shared.get() == 2
+    now[0] = 20
+    with pytest.raises(ConnectionError):
+        shared.get()
+    assert shared.known(60) == 2
+    assert shared.known(10) is None
+
+
+def test_an_answer_that_takes_long_is_kept_for_longer() -> None:
+    """At most a quarter of the time goes into computing it."""
+    now, asked = [0.0], []
+
+    def ask() -> int:
+        asked.append(now[0])
+        now[0] += 3
+        return len(asked)
+
+    shared = Shared(ask, 5, lambda: now[0])
+    found = []
+    while now[0] < 36:
+        found.append(shared.get())
+        now[0] += 1
+    assert asked == [0, 13, 26]
+
+
+def test_every_health_figure_is_in_the_operators_guide() -> None:
+    """With its normal range, under the example's configuration."""
+    text = (ROOT / "docs/operators.md").read_text()
+    for name, normal in health_ranges.of(load(ROOT / "examples/shop/monitor.toml", {})).items():
+        wanted = f"| {name} | {f'up to {most(normal)}' if normal.most else '0'} |"
+        assert wanted.replace(figures.THIN, " ") in text, wanted
+        assert normal.meaning in text, name
+        assert normal.fix in text, name
+
+
+def state(
+    blue: list[int],
+    red_visits: list[int],
+    red: float = 50,
+    running: Running = Running.RUNNING,
+    verdict: SplitVerdict = SplitVerdict.RIGHT,
+    crossed: int = 0,
+) -> ExperimentState:
+    """An experiment with these visits by minute."""
+    lately = {"blue": blue, "red": red_visits}
+    return ExperimentState(
+        experiment="e",
+        state=running,
+        control="blue",
+        variations={"blue": 50, "red": red},
+        first_assigned=AT,
+        last_assigned=AT,
+        assigned=1_000,
+        qualified=500,
+        crossed=crossed,
+        assigned_by_variation={"blue": 500, "red": 500},
+        qualified_by_variation={"blue": 250, "red": 250},
+        qualified_recent=[],
+        assigned_recent=lately,
+        split=Split(verdict=verdict, chi_square=None, degrees_of_freedom=1, p_value=None),
+    )
+
+
+def answer(values: list[int]) -> SeriesAnswer:
+    """A series of two variations by minute; the steps from the third on are open."""
+    steps = [
+        SeriesPoint(start=AT + timedelta(minutes=i), value=value, is_open=i >= 2) for i, value in enumerate(values)
+    ]
+    return SeriesAnswer(
+        tenant="t",
+        experiment="e",
+        measure=Measure.VISITS,
+        point="order",
+        scope=Scope.QUALIFIED,
+        step=Step.MINUTE,
+        by=[],
+        tags={},
+        lines=[Line(variation=name, tags={}, points=steps) for name in ("a", "b")],
+        basis=BASIS,
+    )

@@ -1,0 +1,84 @@
+"""The pure core, driven directly: a log of messages in, totals out, without engine or servers."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from monitor.config.reader import parse
+from monitor.core import metrics
+from monitor.core.events import Note, Reason
+from monitor.core.metrics import Ledger, SeriesTable
+from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.watermark import NEVER, Progress
+from monitor.flow.snapshots import group_state, packed_definitions, restored_group
+from tests.support.oracle import Message
+
+GROUPS = 4
+Key = tuple[str, int, tuple[tuple[str, str], ...]]
+
+
+def measures_of(config: dict[str, Any]) -> Measures:
+    """A configuration, compiled."""
+    settings = parse(config)
+    return Measures(
+        settings.compiled_tenants(), settings.compiled_limits(), key_is_session_id=settings.kafka.key_is_session_id
+    )
+
+
+class Core:
+    """One session key group and one ledger, as the job has them, fed by hand."""
+
+    def __init__(self, config: dict[str, Any], partitions: Sequence[str] = ("0",)) -> None:
+        self.dc: str = config["dc"]
+        self.measures = measures_of(config)
+        self.partitions = tuple(partitions)
+        self.group: SessionGroup = restored_group(None, self.measures)
+        self.ledger = Ledger()
+        self.totals: dict[tuple[str, int], int] = {}
+        self.accepted: Counter[str] = Counter()
+        self.rejected: Counter[tuple[str, Reason]] = Counter()
+        self.noted: Counter[tuple[str, Note]] = Counter()
+
+    def feed(self, messages: Iterable[Message]) -> metrics.Deltas:
+        """Feeds a batch, with the progress of its partitions after it; what it changed."""
+        messages = list(messages)
+        self.group.feed((m.key, m.value, m.timestamp) for m in messages)
+        for message in messages:
+            progress = Progress(self.partitions, str(message.partition), message.timestamp, idle=False)
+            if self.group.watermark.advance(progress):
+                self.group.forget()
+        return self._apply()
+
+    def restart(self) -> None:
+        """A snapshot, and another group from it."""
+        definitions = {name: packed_definitions(t.program.tenant) for name, t in self.measures.tenants.items()}
+        self.group = restored_group(group_state(self.group, definitions), self.measures)
+
+    def _apply(self) -> metrics.Deltas:
+        changed: metrics.Deltas = {}
+        for tenant, tally in self.group.take().items():
+            self.accepted[tenant] += tally.accepted
+            self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
+            self.noted.update({(tenant, note): n for note, n in tally.noted.items()})
+            if tenant in self.measures.tenants:
+                for deltas in metrics.regroup([tally], SeriesTable(self.measures.tenants[tenant], GROUPS)).values():
+                    metrics.add(changed, deltas)
+        for point in self.ledger.apply(changed):
+            self.totals[point.series, point.timestamp_ms] = point.value
+        if self.group.watermark.value_ms > NEVER:
+            self.ledger.seal({0: self.group.watermark.value_ms}, 1)
+        return changed
+
+    def answer(self) -> dict[Key, int]:
+        """The store's totals as the oracle writes them; totals of 0 are left out."""
+        return {
+            (series.split("|")[0], minute, tags_of(series, self.dc)): total
+            for (series, minute), total in self.totals.items()
+            if total
+        }
+
+
+def tags_of(series: str, dc: str) -> tuple[tuple[str, str], ...]:
+    """The tags of a series, sorted, with dc."""
+    pairs = [tuple(part.split("=", 1)) for part in series.split("|")[1:]]
+    return tuple(sorted([("dc", dc), *((name, value) for name, value in pairs)]))

@@ -1,0 +1,296 @@
+"""The whole job as its users run it, in processes of its own, and what it leaves in the store.
+
+A `Job` is a folder with a configuration, a recovery store and the log of each run. `log_of` reads topics back for the
+oracle, `totals` reads what the job has written, `health` what it says of itself.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+import requests
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from monitor.flow import recovery_store
+from monitor.runtime.lifecycle import JobError
+from tests.support.oracle import Answer, Key, Message
+from tests.support.reading import END_MS
+from tests.support.servers import Kafka
+from tests.support.strategies import Config, to_toml
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow:flow")
+RUN_S = 60.0
+"""The longest that a run over a test's topic, a stop, or anything that is waited for may take."""
+POLL_S = 0.1
+REQUEST_S = 30.0
+SAID_CHARACTERS = 4_000
+SLOW: Mapping[str, str | int] = {
+    "fetch.message.max.bytes": 1,
+    "queued.min.messages": 1,
+    "fetch.queue.backoff.ms": 200,
+}
+"""Options with which a consumer gets one produced batch per 200 ms: so that there is a middle to be stopped in."""
+
+
+class HealthPoint(NamedTuple):
+    """One point of a health metric; tags without dc."""
+
+    timestamp_ms: int
+    tags: Mapping[str, str]
+    value: int
+
+
+class Run:
+    """One process of the job that was started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    def said(self) -> str:
+        """What it has written to standard output and error so far."""
+        return self._log.read_text(errors="replace")
+
+    def status(self, timeout_s: float = RUN_S) -> int:
+        """Its exit status, negative for a signal, once it has ended; fails the test if it goes on for too long."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the job has not ended within {timeout_s} s; it said:\n{self.said()[-SAID_CHARACTERS:]}")
+
+    def ends_well(self, timeout_s: float = RUN_S) -> None:
+        """Waits for its end, which has to be in order: status 0, and not a word of an error."""
+        status = self.status(timeout_s)
+        assert status == 0, f"status {status}; the job said:\n{self.said()[-SAID_CHARACTERS:]}"
+        assert "Traceback" not in self.said()
+        assert "panicked" not in self.said()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = RUN_S) -> None:
+        """Asks it to stop, and waits for its end, which has to be in order."""
+        self.process.send_signal(number)
+        self.ends_well(timeout_s)
+
+    def crash(self) -> None:
+        """Ends it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def awaits(self, condition: Callable[[], T | None], what: str, timeout_s: float = RUN_S) -> T:
+        """Asks until the answer is true, and gives it; fails the test if that takes too long, or the job ends."""
+        until_s = time.monotonic() + timeout_s
+        while True:
+            ended = self.process.poll() is not None
+            if found := condition():
+                return found
+            if ended or time.monotonic() > until_s:
+                after = "the job has ended" if ended else f"{timeout_s} s"
+                pytest.fail(f"no {what} after {after}; it said:\n{self.said()[-SAID_CHARACTERS:]}")
+            time.sleep(POLL_S)
+
+
+class Job:
+    """A job: its configuration, and a folder with its recovery store, its dead letters and what its runs have said."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self.config = config
+        self.recovery = folder / "recovery"
+        self._runs = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "monitor.toml").write_text(to_toml(config))
+
+    @property
+    def dc(self) -> str:
+        """The tag by which its points are known."""
+        return str(self.config["dc"])
+
+    @contextmanager
+    def running(self, *arguments: str, snapshot_s: str = "1", **environment: str) -> Iterator[Run]:
+        """Starts a process of the job; it is killed at the end, if it still runs.
+
+        `environment` overrides the configuration, by the names without `MONITOR_`.
+        """
+        command = [*COMMAND, *arguments, "-r", str(self.recovery), "-s", snapshot_s, "-b", "0"]
+        overrides = {f"MONITOR_{name}": value for name, value in environment.items()}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "BYTEWAX_"))}
+        self._runs += 1
+        log = self.folder / f"run-{self._runs}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=inherited | {"MONITOR_CONFIG": str(self.folder / "monitor.toml")} | overrides,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield Run(process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+    def run(self, **environment: str) -> None:
+        """Runs the job to the present end of its topics; it has to end in order."""
+        with self.running(**{"KAFKA__TAIL": "false", **environment}) as run:
+            run.ends_well()
+
+    def position(self) -> int:
+        """How many messages its latest complete snapshot lies behind; 0 without one."""
+        with suppress(JobError):  # its files are being made at this moment
+            return sum(int(state[1]) for state in recovery_store.source_states(self.recovery).values())
+        return 0
+
+    def starts(self) -> int:
+        """How often the engine has begun to work with its recovery store."""
+        found = 0
+        for file in self.recovery.glob("part-*.sqlite3"):
+            with (
+                suppress(sqlite3.OperationalError),
+                closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store,
+            ):
+                found += store.execute("SELECT count(*) FROM exs").fetchone()[0]
+        return found
+
+
+def configured(config: Config, dc: str, kafka: Kafka, topics: Iterable[str], url: str, folder: Path) -> Config:
+    """The configuration of a job on these servers; what `config` says of its sections holds."""
+    sections: Config = {
+        "dc": dc,
+        "kafka": {"brokers": kafka.bootstrap, "topics": list(topics)},
+        "kairosdb": {"url": url, "dead_letters": str(folder / "dead-letters.jsonl")},
+        "time": {"flush_s": 0.5, "idle_after_s": 1},
+    }
+    merged = {name: sections[name] | config.get(name, {}) for name in ("kafka", "kairosdb", "time")}
+    return {**config, "dc": dc, **merged}
+
+
+def log_of(kafka: Kafka, topics: Iterable[str]) -> list[Message]:
+    """All messages of the topics, each partition in its order; the partitions are numbered through.
+
+    A message without a value is given an empty one: the same to the rules.
+    """
+    ends = {(topic, number): end for topic in topics for number, end in sorted(kafka.end_offsets(topic).items())}
+    numbers = {partition: number for number, partition in enumerate(ends)}
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "log", "enable.partition.eof": True})
+    log: list[Message] = []
+    left = {partition for partition, end in ends.items() if end}
+    try:
+        consumer.assign([TopicPartition(*partition, 0) for partition in left])
+        while left:
+            for read in consumer.consume(10_000, POLL_S):
+                topic, partition, offset = read.topic(), read.partition(), read.offset()
+                assert topic is not None
+                assert partition is not None
+                assert offset is not None
+                if (error := read.error()) is not None:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    left.discard((topic, partition))
+                    continue
+                log.append(
+                    Message(numbers[topic, partition], offset, read.timestamp()[1], read.key(), read.value() or b"")
+                )
+    finally:
+        consumer.close()
+    assert len(log) == sum(ends.values())
+    return sorted(log, key=lambda message: message[:2])
+
+
+def totals(url: str, config: Config) -> dict[Key, int]:
+    """What the store holds of a job's contributions, without those that are 0."""
+    found: dict[Key, int] = {}
+    with requests.Session() as session:
+        for tenant in config["tenants"]:
+            parameters = {"prefix": f"{tenant}.visit."}
+            answer = session.get(f"{url}/api/v1/metricnames", params=parameters, timeout=REQUEST_S)
+            answer.raise_for_status()
+            for name, tags, timestamp_ms, value in _points(
+                session, url, config["dc"], sorted(answer.json()["results"])
+            ):
+                key = name, timestamp_ms, tuple(sorted(tags.items()))
+                assert key not in found, f"{key} is stored twice"
+                found[key] = value
+    return {key: total for key, total in found.items() if total != 0}
+
+
+def expected(answer: Answer, dc: str) -> dict[Key, int]:
+    """The totals of an answer, for a mirror with another dc."""
+    return {
+        (name, minute_ms, tuple((tag, dc if tag == "dc" else value) for tag, value in tags)): total
+        for (name, minute_ms, tags), total in answer.totals.items()
+    }
+
+
+def assert_stored(url: str, config: Config, answer: Answer) -> None:
+    """Fails, with the first differences, unless the store holds exactly what the oracle says."""
+    got, want = totals(url, config), expected(answer, config["dc"])
+    wrong = sorted(key for key in got.keys() | want.keys() if got.get(key) != want.get(key))
+    shown = "\n".join(f"{key}: {got.get(key)} stored, {want.get(key)} wanted" for key in wrong[:10])
+    assert not wrong, f"{len(wrong)} of {len(want)} totals differ:\n{shown}"
+    assert want, "a log that comes to nothing tests nothing"
+
+
+def health(url: str, dc: str, *names: str) -> dict[str, list[HealthPoint]]:
+    """The points of these health metrics, names without `monitor.`, in the order of their time."""
+    told: dict[str, list[HealthPoint]] = {name: [] for name in names}
+    with requests.Session() as session:
+        for name, tags, timestamp_ms, value in _points(session, url, dc, [f"monitor.{name}" for name in names]):
+            others = {tag: text for tag, text in tags.items() if tag != "dc"}
+            told[name.removeprefix("monitor.")].append(HealthPoint(timestamp_ms, others, value))
+    return {name: sorted(read, key=lambda point: point.timestamp_ms) for name, read in told.items()}
+
+
+def counted(url: str, dc: str) -> tuple[Counter[str], Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    """What a job has counted: accepted by tenant, rejected and noted by tenant and reason, as the oracle has them."""
+    told = health(url, dc, "events", "rejected", "noted")
+    accepted = Counter[str]()
+    for point in told["events"]:
+        accepted[point.tags["tenant"]] += point.value
+    rejected, noted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for counter, name in ((rejected, "rejected"), (noted, "noted")):
+        for point in told[name]:
+            counter[point.tags["tenant"], point.tags["reason"]] += point.value
+    return accepted, rejected, noted
+
+
+def messages_counted(url: str, dc: str) -> int:
+    """How many messages a job has accepted or rejected, as far as it has written."""
+    accepted, rejected, _ = counted(url, dc)
+    return accepted.total() + rejected.total()
+
+
+def _points(
+    session: requests.Session, url: str, dc: str, names: list[str]
+) -> Iterator[tuple[str, dict[str, str], int, int]]:
+    """(name, tags, timestamp in ms, value) of every point with this dc."""
+    asked: list[dict[str, Any]] = [{"name": name, "tags": {"dc": [dc]}} for name in names]
+    tagged = _ask(session, f"{url}/api/v1/datapoints/query/tags", asked) if asked else []
+    for metric, series in zip(asked, tagged, strict=True):
+        metric["group_by"] = [{"name": "tag", "tags": sorted({tag for found in series for tag in found["tags"]})}]
+    asked = [metric for metric in asked if metric["group_by"][0]["tags"]]  # the others have no point
+    read = _ask(session, f"{url}/api/v1/datapoints/query", asked) if asked else []
+    for metric, series in zip(asked, read, strict=True):
+        for found in series:
+            groups = [group["group"] for group in found.get("group_by", ()) if group["name"] == "tag"]
+            tags = {tag: text for group in groups for tag, text in group.items() if text}
+            for timestamp_ms, value in found["values"]:
+                yield metric["name"], tags, timestamp_ms, value
+
+
+def _ask(session: requests.Session, address: str, metrics: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    query = json.dumps({"start_absolute": 0, "end_absolute": END_MS, "metrics": metrics})
+    answer = session.post(address, data=query, timeout=REQUEST_S)
+    answer.raise_for_status()
+    return [entry["results"] for entry in answer.json()["queries"]]

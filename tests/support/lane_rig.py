@@ -1,0 +1,91 @@
+"""A lane with all that it needs, for tests; its times are milliseconds."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from monitor.core.metrics import Point
+from monitor.kairosdb.dead_letters import DeadLetters
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import SinkStats
+from monitor.kairosdb.writer import Lane, LaneSettings
+from tests.support.faulty_server import FaultyServer
+
+T_MS = 1_795_491_060_000
+QUICK = LaneSettings(
+    linger_s=0.01,
+    connect_timeout_s=1,
+    read_timeout_s=5,
+    backoff_first_s=0.001,
+    backoff_max_s=0.004,
+    retry_after_max_s=0.01,
+)
+PATIENT = replace(QUICK, linger_s=60)
+"""Sends only full requests, or at a flush."""
+TIMEOUT_S = 20
+
+
+class Rig:
+    """A lane with what it needs, and what it gave up."""
+
+    def __init__(self, server: FaultyServer, path: Path, lane_settings: LaneSettings) -> None:
+        self.stats = SinkStats()
+        self.letters = DeadLetters(path)
+        self.lane = Lane(server.url, Renderer("dal", 2_592_000), self.letters, self.stats, lane_settings)
+
+    def given_up(self) -> list[dict[str, Any]]:
+        """The dead letters on the disk."""
+        return [json.loads(line) for line in self.letters.path.read_text().splitlines()]
+
+
+@contextmanager
+def rigged(server: FaultyServer, path: Path, lane_settings: LaneSettings) -> Iterator[Rig]:
+    """A rig whose thread is gone afterwards."""
+    rig = Rig(server, path, lane_settings)
+    with closing(rig.letters), closing(rig.lane):
+        yield rig
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kairosdb-lane")]
+
+
+def points_of(count: int, value: int = 1) -> list[Point]:
+    """Points of different cells, many of them of one metric."""
+    return [Point(f"m.{index // 500}|tag=v{index}", T_MS, value) for index in range(count)]
+
+
+def cells_of(points: list[Point]) -> dict[tuple[str, int], int]:
+    return {(series, timestamp_ms): value for series, timestamp_ms, value in points}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds."""
+    end_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end_s, "must come true"
+        time.sleep(0.001)
+
+
+def in_thread(work: Callable[[], object]) -> Callable[[], BaseException | None]:
+    """Runs in a thread; the result waits for its end and gives what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def end() -> BaseException | None:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive(), "must end"
+        return raised[0] if raised else None
+
+    return end

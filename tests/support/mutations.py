@@ -1,0 +1,186 @@
+"""Faults that are planted into a copy of the job, to see that the simulations find them."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.job import ROOT
+
+
+class Mutation(NamedTuple):
+    """In `file`, `old`, which occurs once, becomes `new`; `breaks` says what is wrong then.
+
+    `found_by`: the quick simulation of the core, the whole job, or a file of tests, for what scenarios meet too seldom;
+    `seeds`: scenarios one of which shows it, since how
+    far a job has come when it is killed is not the seed's to say.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+    found_by: str
+    seeds: tuple[int, ...]
+
+
+def mutated(mutation: Mutation, folder: Path) -> Path:
+    """A copy of the job in `folder`, with the fault in it."""
+    shutil.copytree(ROOT / "monitor", folder / "monitor", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copy(ROOT / "dataflow.py", folder)
+    path = folder / mutation.file
+    text = path.read_text()
+    occurs = text.count(mutation.old)
+    assert occurs == 1, (
+        f"{mutation.name}: the text to change must occur once in {mutation.file}; it does {occurs} times"
+    )
+    path.write_text(text.replace(mutation.old, mutation.new))
+    return folder
+
+
+MUTATIONS = (
+    Mutation(
+        "dropped retraction",
+        "monitor/core/visits.py",
+        "lost = _cancel(gained, old.get(cell, []))",
+        "lost = _cancel(gained, old.get(cell, []))[1:]",
+        "a correction does not take back all that it moved",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "half a correction of values",
+        "monitor/core/visits.py",
+        "changed[cell, stem] -= amount",
+        "changed[cell, stem] -= 0",
+        "sums and sums of squares keep what a late event changed",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "total forgotten too early",
+        "monitor/core/metrics.py",
+        "if (minute + 1) * MINUTE_MS <= passed_ms",
+        "if minute * MINUTE_MS <= passed_ms",
+        "a minute that can still change starts again at 0",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "visit forgotten too early",
+        "monitor/core/sessions.py",
+        "watermark_ms, settled_ms = self.watermark.value_ms, self.watermark.value_ms - self._gap_ms",
+        "watermark_ms, settled_ms = self.watermark.value_ms, self.watermark.value_ms + 60_000",
+        "an event begins a new visit though one is within its gap",
+        "core",
+        (2,),
+    ),
+    Mutation(
+        "silent partition overlooked",
+        "monitor/core/watermark.py",
+        "for p in progress.partitions if p not in self._idle",
+        "for p in progress.partitions if p in self._highs and p not in self._idle",
+        "a partition that was not heard of yet does not hold the watermark back",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "largest instead of smallest",
+        "monitor/core/watermark.py",
+        "min(moving) - self._lateness_ms",
+        "max(moving) - self._lateness_ms",
+        "the fastest partition makes the others late",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "identities lost at rest",
+        "monitor/core/packing.py",
+        "            ids,\n",
+        "            bytes(len(ids)),\n",
+        "a repeated event is accepted after its visit was packed",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "earlier visit lost at rest",
+        "monitor/core/packing.py",
+        "self.unpack(earlier) if earlier is not None else None",
+        "None",
+        "a late event finds no visit to join",
+        "core",
+        (4,),
+    ),
+    Mutation(
+        "steps not done again to the end",
+        "monitor/core/visits.py",
+        "while end < len(tail) and not new.equals(old):",
+        "while end < len(tail) and new.seen != old.seen:",
+        "a late event changes what later ones come to, and they are not corrected",
+        "core",
+        (1,),
+    ),
+    Mutation(
+        "settled too early",
+        "monitor/core/visits.py",
+        "settled = bisect_left(self.tail, watermark_ms, key=_time)",
+        "settled = bisect_left(self.tail, watermark_ms + 5_000, key=_time)",
+        "an event that is not late is put behind events that it should precede",
+        "core",
+        (9,),
+    ),
+    Mutation(
+        "offset one too high",
+        "monitor/flow/source.py",
+        "return STATE_VERSION, self._position, ",
+        "return STATE_VERSION, self._position + (self._position > 0), ",
+        "a restart skips a message",
+        "job",
+        (1, 2),
+    ),
+    Mutation(
+        "lost flush",
+        "monitor/flow/steps.py",
+        "deltas = {minute: dict(changes) for minute, changes in self.deltas.items()}",
+        "deltas: metrics.Deltas = {}",
+        "a snapshot forgets what waits for its flush",
+        "tests/flow/test_dataflow.py",
+        (),
+    ),
+    Mutation(
+        "unfinished epoch left in the store",
+        "monitor/flow/recovery_store.py",
+        "            _forget_unfinished(files)\n",
+        "",
+        "a key is resumed with what a crashed run had made of it",
+        "tests/flow/test_recovery_store.py",
+        (),
+    ),
+    Mutation(
+        "snapshot that does not wait",
+        "monitor/flow/sink.py",
+        "self._lane.flush()",
+        "pass",
+        "an epoch is committed before its points are safe",
+        "job",
+        (1, 2),
+    ),
+    Mutation(
+        "key groups of one process",
+        "monitor/flow/steps.py",
+        "groups.setdefault(crc32(key) % SESSION_GROUPS, [])",
+        "groups.setdefault(hash(key) % SESSION_GROUPS, [])",
+        "after a restart a session is looked for in another key group",
+        "job",
+        (1, 2),
+    ),
+    Mutation(
+        "partition confirmed before it is read",
+        "monitor/flow/end_offsets.py",
+        "if end is None or position < end.offset:",
+        "if end is None:",
+        "the watermark passes what a slow consumer has not read yet",
+        "tests/flow/test_source.py",
+        (),
+    ),
+)

@@ -1,0 +1,218 @@
+"""`monitor verify` at its limits: long runs, jobs that have gone on, idle partitions, lost messages, hostile names."""
+
+import json
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from typer.testing import CliRunner, Result
+
+from monitor import devstore
+from monitor.commands.main import app
+from monitor.devstore import answer
+from monitor.topics import recorded
+from monitor.topics.kafka import Publisher
+from monitor.topics.recorded import Record
+from monitor.verify import stored
+from tests.support import oracle
+from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
+from tests.support.oracle import Message
+from tests.support.servers import Kafka
+from tests.support.strategies import to_toml
+
+MIN = MINUTE_MS
+RED_ITEM = "uswm.visit.assigned.red.item_page"
+TAGS = {"experiment": "button_color", "device": "unknown", "login": "unknown"}
+Point = tuple[str, int, dict[str, str], int]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The embedded store, shared: each test has a dc of its own."""
+    with devstore.running(tmp_path_factory.mktemp("store") / "store.sqlite") as url:
+        yield url
+
+
+@pytest.fixture
+def dc() -> str:
+    """A dc that no other test writes to."""
+    return f"dc-{uuid.uuid4().hex}"
+
+
+def numbered(log: Sequence[Message], first: int = 0) -> list[Message]:
+    """The messages with offsets, from `first` on in each partition."""
+    seen = Counter[int]()
+    found = []
+    for each in log:
+        found.append(each._replace(offset=first + seen[each.partition]))
+        seen[each.partition] += 1
+    return found
+
+
+def visits_log() -> list[Message]:
+    """A visit of two minutes, and a later event, which seals them."""
+    return numbered([message(0, "home"), message(MIN, "item"), message(40 * MIN, "item", sessionId="late one")])
+
+
+def write(url: str, points: Sequence[Point], dc: str) -> None:
+    """Writes points as the sink does."""
+    body = [
+        {"name": name, "timestamp": at_ms, "value": value, "type": "long", "tags": tags | {"dc": dc}}
+        for name, at_ms, tags, value in points
+    ]
+    requests.post(f"{url}/api/v1/datapoints", json=body, timeout=30).raise_for_status()
+
+
+def fill(url: str, dc: str, log: Sequence[Message]) -> int:
+    """Writes what the oracle says of a log; the number of points."""
+    totals = oracle.answer(shop(), log).totals
+    points = [(name, at, {tag: text for tag, text in tags if tag != "dc"}, n) for (name, at, tags), n in totals.items()]
+    write(url, points, dc)
+    return len(totals)
+
+
+def sealed(url: str, dc: str, until_ms: int) -> None:
+    """Writes a watermark as a job of this dc does."""
+    write(url, [("monitor.watermark_s", BASE_MS, {}, until_ms // 1_000)], dc)
+
+
+def run(folder: Path, url: str, log: Sequence[Message] | None, *options: str, **tables: Any) -> Result:
+    """`monitor verify` over a recorded log, or without one."""
+    file = folder / "monitor.toml"
+    file.write_text(to_toml(shop() | tables))
+    arguments = ["verify", "--config", str(file), "--url", url]
+    if log is not None:
+        recorded.write(folder / "log.ndjson", (Record(*each) for each in log))
+        arguments += ["--log", str(folder / "log.ndjson")]
+    return CliRunner().invoke(app, [*arguments, *options])
+
+
+def told(result: Result) -> dict[str, Any]:
+    """What was found, from `--json`."""
+    assert result.exit_code in (0, 1), result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert bool(found["differing"]) == (result.exit_code == 1)
+    return found
+
+
+def test_a_long_run_is_read_in_parts(tmp_path: Path, server: str, dc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that refuses to read so many points at once is asked for less at once, for totals and for counters."""
+    monkeypatch.setattr(answer, "QUERY_POINTS_MAX", 50)
+    monkeypatch.setattr(stored, "COUNTED_MS", MIN)
+    log = numbered([message(at * MIN, "home", sessionId=f"s-{at}") for at in range(60)])
+    points = fill(server, dc, log)
+    write(server, [("monitor.events", BASE_MS + at * MIN, {"tenant": "uswm"}, 1) for at in range(60)], dc)
+    found = told(run(tmp_path, server, log, "--dc", dc, "--json"))
+    assert (found["differing"], found["compared"]) == (0, points)
+    assert [(count["wanted"], count["stored"]) for count in found["counts"]] == [(60, 60)]
+
+
+def test_a_job_that_has_gone_on_is_no_difference(tmp_path: Path, server: str, dc: str) -> None:
+    """Where the store has more messages than a recorded log, minutes that these can change are left out, and told."""
+    log = visits_log()
+    fill(server, dc, [*log, message(40 * MIN + 1, "item", sessionId="late one")])
+    sealed(server, dc, BASE_MS + 35 * MIN)
+    result = run(tmp_path, server, log, "--dc", dc)
+    assert result.exit_code == 0, result.output
+    assert "left out: not sealed yet" in result.stdout
+    assert told(run(tmp_path, server, log, "--dc", dc, "--json"))["end_ms"] == BASE_MS + 30 * MIN
+    write(server, [(RED_ITEM, BASE_MS + MIN, TAGS, 9)], dc)
+    assert told(run(tmp_path, server, log, "--dc", dc, "--json"))["differing"] == 1
+
+
+def test_a_store_that_has_the_whole_log_is_compared_whole(tmp_path: Path, server: str, dc: str) -> None:
+    """Where the job has counted exactly the log's messages, nothing more can come: unsealed minutes are compared."""
+    log = visits_log()
+    points = fill(server, dc, log)
+    sealed(server, dc, BASE_MS + 30 * MIN)
+    write(server, [("monitor.events", BASE_MS, {"tenant": "uswm"}, len(log))], dc)
+    assert told(run(tmp_path, server, log, "--dc", dc, "--json"))["compared"] == points
+    write(server, [(RED_ITEM, BASE_MS + 40 * MIN, TAGS, 9)], dc)
+    assert told(run(tmp_path, server, log, "--dc", dc, "--json"))["differing"] == 1
+
+
+def test_lost_messages_can_be_ahead_of_their_time(tmp_path: Path, server: str, dc: str) -> None:
+    """A message that is lost may hold an event up to the tolerance later than its own timestamp."""
+    lost = message(61_000, "home", arrives_ms=2_000, sessionId="lost")
+    kept = [message(2_000, "item"), message(50 * MIN, "item", sessionId="new")]
+    fill(server, dc, [lost, *kept])
+    assert told(run(tmp_path, server, numbered(kept, first=1), "--dc", dc, "--json"))["differing"] == 0
+
+
+def test_no_name_steers_the_terminal(tmp_path: Path, server: str, dc: str) -> None:
+    """A sessionId is whatever a client sent: it is shown with its strange characters escaped."""
+    result = run(tmp_path, server, numbered([message(0, "item", sessionId="\x1b[2Jx")]), "--dc", dc)
+    assert result.exit_code == 1
+    assert "\x1b[2J" not in result.stdout
+
+
+def test_what_answers_is_not_kairosdb(tmp_path: Path, server: str, dc: str) -> None:
+    """Another server's answers are one message and status 2, without the password in the URL."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"hello": "there"}')
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keeps stderr clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            result = run(tmp_path, f"http://127.0.0.1:{other.server_port}", visits_log(), "--dc", dc)
+        finally:
+            other.shutdown()
+            thread.join()
+    assert result.exit_code == 2
+    assert "there" in result.stderr
+    elsewhere = server.replace("http://", "http://user:secret@") + "/elsewhere"
+    result = run(tmp_path, elsewhere, visits_log(), "--dc", dc)
+    assert result.exit_code == 2
+    assert "404" in result.stderr
+    assert "secret" not in result.stderr
+
+
+def test_mirrors_in_json(tmp_path: Path, server: str, dc: str) -> None:
+    """Which of two mirrors is more complete is in the JSON too; a data center is no mirror of itself."""
+    fill(server, dc, visits_log())
+    fill(server, f"{dc}-2", visits_log()[:2])
+    whole = "--dc", dc, "--from", "2000-01-01", "--to", "2090-01-01"
+    assert told(run(tmp_path, server, None, *whole, "--against", f"{dc}-2", "--json"))["more_complete"] == dc
+    assert run(tmp_path, server, None, *whole, "--against", dc).exit_code == 2
+
+
+def test_nothing_to_compare(tmp_path: Path, server: str, dc: str) -> None:
+    """To compare nothing is not to be equal."""
+    result = run(tmp_path, server, visits_log(), "--dc", dc, "--from", "2030-01-01", "--to", "2029-01-01")
+    assert result.exit_code == 2
+    assert "no minute to compare" in result.stderr
+
+
+def test_an_idle_partition_holds_nothing_back(tmp_path: Path, real_kafka: Kafka, real_kairosdb: str, dc: str) -> None:
+    """Of topics, all is compared that the job has sealed, though the last message of a partition may be far older."""
+    topic = f"verify-{uuid.uuid4().hex}"
+    real_kafka.create_topic(topic, partitions=2)
+    old = message(-1_000 * MIN, "item", sessionId="old")._replace(partition=1)
+    log = numbered([old, *visits_log()])
+    with Publisher(real_kafka.bootstrap, topic, {}) as publisher:
+        for each in log:
+            publisher.send(Record(*each))
+    points = fill(real_kairosdb, dc, log)
+    sealed(real_kairosdb, dc, BASE_MS + 41 * MIN)
+    kafka = {"brokers": real_kafka.bootstrap, "topics": [topic]}
+    found = told(run(tmp_path, real_kairosdb, None, "--dc", dc, "--json", kafka=kafka))
+    assert (found["differing"], found["compared"], found["messages"]) == (0, points, len(log))
+    write(real_kairosdb, [(RED_ITEM, BASE_MS + MIN, TAGS, 9)], dc)
+    (found,) = told(run(tmp_path, real_kairosdb, None, "--dc", dc, "--json", kafka=kafka))["differences"]
+    assert (found["metric"], found["stored"], found["wanted"]) == (RED_ITEM, "9", "1")
