@@ -10,14 +10,14 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from monitor.config.settings import Settings
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.flow import start, steps
 from monitor.flow.simulated_source import simulated_source
 from monitor.flow.source import Chunk
 from monitor.flow.start import kafka_source
 
 
-def build(source: Source[Chunk], sink: Sink[tuple[str, list[Point]]], settings: Settings) -> Dataflow:
+def build(source: Source[Chunk], sink: Sink[tuple[str, list[DataPoint]]], settings: Settings) -> Dataflow:
     """The dataflow: one line a step; what each does is said in steps.py."""
     measures = steps.measures(settings)
     clock, windows = steps.FlushClock(), steps.flush_windows(settings.time.flush_s)

@@ -16,7 +16,7 @@ import typer
 from bench import load, totals
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
 from monitor.config.reader import parse
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.core.watermark import Progress
 from monitor.flow import steps
 from monitor.flow.source import Chunk
@@ -70,9 +70,9 @@ class Pipeline:
         self._high_ms = max(self._high_ms, high_ms)
         self.tally([], announce=True)
 
-    def flush(self) -> list[Point]:
+    def flush(self) -> list[DataPoint]:
         """The new totals of all that has changed since the last flush."""
-        points: list[Point] = []
+        points: list[DataPoint] = []
         with self.meters["totals"].running():
             for key in sorted(self._pending):
                 ledger = self._ledgers.get(key) or self._ledgers.setdefault(key, steps.TotalsStep(None))
@@ -99,7 +99,7 @@ def measure(messages: list[load.Message]) -> Figures:
     """Feeds a load through the steps."""
     lifecycle.spare_the_collector()
     pipeline = Pipeline(load.config())
-    points: list[Point] = []
+    points: list[DataPoint] = []
     began_s = time.perf_counter()
     for number, chunk in enumerate(chunks(messages), 1):
         pipeline.feed(chunk, announce=number % CHUNKS_PER_ANNOUNCEMENT == 0)

@@ -22,8 +22,8 @@ import typer
 from bench import load, null_server
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
 from monitor.config.settings import KairosDbTable
-from monitor.core.metrics import MINUTE_MS, Point
-from monitor.flow.sink import LANES, KairosSink
+from monitor.core.metrics import MINUTE_MS, DataPoint
+from monitor.flow.sink import WRITERS, KairosSink
 from monitor.kairosdb.points import KairosUnreachable, check
 from tests.support.servers import free_ports
 
@@ -34,10 +34,10 @@ READY_S = 30.0
 REQUEST_S = 30.0
 QUERIED = "uswm.visit.fm.blue.order"
 
-Item: TypeAlias = list[Point]
+Item: TypeAlias = list[DataPoint]
 
 
-def points(number: int) -> Iterator[Point]:
+def points(number: int) -> Iterator[DataPoint]:
     """So many points of all the series that the reference configuration has, minute after minute."""
     series = [
         f"{tenant}.visit.{scope}.{variation}.{point}|device={device}|experiment={experiment}|login={login}"
@@ -50,7 +50,7 @@ def points(number: int) -> Iterator[Point]:
         for login in ("true", "false")
     ]
     everything = (
-        Point(one, load.START_MS // MINUTE_MS * MINUTE_MS + minute * MINUTE_MS, 7 * minute + len(one))
+        DataPoint(one, load.START_MS // MINUTE_MS * MINUTE_MS + minute * MINUTE_MS, 7 * minute + len(one))
         for minute in range(number // len(series) + 1)
         for one in series
     )
@@ -64,7 +64,7 @@ def write(url: str, folder: Path, items: Sequence[Item], meter: Meter) -> None:
     try:
         with meter.running():
             for number, item in enumerate(items):
-                lanes[number % LANES].write_batch([item])
+                lanes[number % WRITERS].write_batch([item])
             for lane in lanes:
                 lane.snapshot()
     finally:
@@ -133,14 +133,14 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _day() -> Iterator[Point]:
+def _day() -> Iterator[DataPoint]:
     """A day of one metric with all combinations of two tags."""
     start_ms = load.START_MS // MINUTE_MS * MINUTE_MS
     for minute in range(DAY_MINUTES):
         for device in load.DEVICES:
             for login in ("true", "false"):
                 series = f"{QUERIED}|device={device}|experiment=button_color|login={login}"
-                yield Point(series, start_ms + minute * MINUTE_MS, minute)
+                yield DataPoint(series, start_ms + minute * MINUTE_MS, minute)
 
 
 def _ask(url: str) -> float:
@@ -161,7 +161,7 @@ def _ask(url: str) -> float:
     return took_s
 
 
-def _items(some: Iterator[Point]) -> list[Item]:
+def _items(some: Iterator[DataPoint]) -> list[Item]:
     items = []
     while item := list(islice(some, POINTS_PER_ITEM)):
         items.append(item)

@@ -31,7 +31,7 @@ _OUTSIDE_TAG_ALPHABET = "[^A-Za-z0-9._/-]"
 _INTEGER_END = 2.0**63
 
 
-class Stem(NamedTuple):
+class Metric(NamedTuple):
     """A metric of an experiment: its name is `T.visit.SCOPE.V` and `rest`; `amount` is SQL over an event."""
 
     scope: str
@@ -95,20 +95,20 @@ class TenantQueries:
                 )
             ) WHERE value <> 0"""
 
-    def stems(self) -> Iterator[Stem]:
+    def stems(self) -> Iterator[Metric]:
         """The metrics of each experiment; `c0`, ... of its view are their amounts, in this order."""
         for scope in ("assigned", "fm"):
-            yield Stem(scope, ".beta", f"CASE WHEN pos = {scope}_first THEN 1 ELSE 0 END")
+            yield Metric(scope, ".beta", f"CASE WHEN pos = {scope}_first THEN 1 ELSE 0 END")
             for i, (point, table) in enumerate(self._points):
                 counts = f"WHEN p{i} AND time >= {scope}_since"
-                yield Stem(scope, f".{point}", f"CASE {counts} THEN 1 ELSE 0 END")
-                yield Stem(scope, f".{point}.beta", f"CASE WHEN pos = {scope}_first{i} THEN 1 ELSE 0 END")
+                yield Metric(scope, f".{point}", f"CASE {counts} THEN 1 ELSE 0 END")
+                yield Metric(scope, f".{point}.beta", f"CASE WHEN pos = {scope}_first{i} THEN 1 ELSE 0 END")
                 if table.value is not None:
-                    yield Stem(scope, f".{point}.sum", f"CASE {counts} THEN x{i} ELSE 0 END")
+                    yield Metric(scope, f".{point}.sum", f"CASE {counts} THEN x{i} ELSE 0 END")
                     # (s + x)^2 - s^2, where s + x is the running sum less what came before the scope began
                     square = f"x{i} * (2 * (s{i} - {scope}_before{i}) - x{i})"
-                    yield Stem(scope, f".{point}.sumsq", f"CASE {counts} THEN {square} ELSE 0 END")
-        yield Stem("crossed", ".beta", "CASE WHEN pos = crossed_first THEN 1 ELSE 0 END")
+                    yield Metric(scope, f".{point}.sumsq", f"CASE {counts} THEN {square} ELSE 0 END")
+        yield Metric("crossed", ".beta", "CASE WHEN pos = crossed_first THEN 1 ELSE 0 END")
 
     def _events_sql(self) -> str:
         met = ["seq", "visit", "pos", "time", f"time - time % {MINUTE_MS} AS minute", f"{self._tags()} AS tags"]

@@ -26,13 +26,13 @@ DIGITS_MAX = 4_000
 
 UNKNOWN = "unknown"
 
-Row: TypeAlias = Any
+EventRow: TypeAlias = Any
 """An instance of a generated struct with the fields of `Layout.columns`, which is written as a JSON object."""
 
 
 def rows(
     records: Iterable[Record], settings: Settings, layout: Layout, rejected: Counter[tuple[str, str]]
-) -> Iterator[Row]:
+) -> Iterator[EventRow]:
     """The rows of those messages that hold an event of a known tenant; the others are counted in `rejected`."""
     bytes_max, tenants = settings.limits.message_bytes, layout.tenants
     read, row_of = _reader(layout), _row_maker(layout)
@@ -42,7 +42,7 @@ def rows(
             rejected[UNKNOWN, "not_json" if value is None else "oversized"] += 1
             continue
         fields = read(value)
-        if isinstance(fields, Fault):
+        if isinstance(fields, RejectedRow):
             rejected[fields.tenant if fields.tenant in tenants else UNKNOWN, fields.reason] += 1
             continue
         tenant = tenants.get(fields.tenant)
@@ -65,14 +65,14 @@ class Fields(Struct, gc=False):
     attributes: Any = None
 
 
-class Fault(NamedTuple):
+class RejectedRow(NamedTuple):
     """Why a message holds no event, and the tenant that it names, if any."""
 
     tenant: str
     reason: str
 
 
-def _reader(layout: Layout) -> Callable[[bytes], Fields | Fault]:
+def _reader(layout: Layout) -> Callable[[bytes], Fields | RejectedRow]:
     """What reads a message value for this layout."""
     attributes = msgspec.defstruct(
         "Attributes",
@@ -83,7 +83,7 @@ def _reader(layout: Layout) -> Callable[[bytes], Fields | Fault]:
     ordinary = msgspec.defstruct("Ordinary", [("attributes", attributes | None, None)], bases=(Fields,), gc=False)
     fast = msgspec.json.Decoder(ordinary).decode
 
-    def read(value: bytes) -> Fields | Fault:
+    def read(value: bytes) -> Fields | RejectedRow:
         try:
             if not value.isascii():
                 value.decode()  # what the decoder skips it does not hold to UTF-8
@@ -93,10 +93,10 @@ def _reader(layout: Layout) -> Callable[[bytes], Fields | Fault]:
             pass
         found = decoded(value)
         if found is None:
-            return Fault(UNKNOWN, "not_json")
+            return RejectedRow(UNKNOWN, "not_json")
         if not _is_event(found):
             tenant = found.get("tenant")
-            return Fault(tenant if isinstance(tenant, str) else UNKNOWN, "bad_field")
+            return RejectedRow(tenant if isinstance(tenant, str) else UNKNOWN, "bad_field")
         present = found.get("attributes") or {}
         known = attributes(**{f"a{i}": present.get(name) for name, i in layout.attributes.items()})
         texts = (found["tenant"], found["sessionId"], found["time"], found["event"])
@@ -105,7 +105,7 @@ def _reader(layout: Layout) -> Callable[[bytes], Fields | Fault]:
     return read
 
 
-def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], Row]:
+def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRow]:
     """What makes rows: of seq, tenant, id, message timestamp and fields."""
     row = msgspec.defstruct("Row", [(name, Any, None) for name in layout.columns()], omit_defaults=True, gc=False)
     numbers = list(layout.numbers.values())
@@ -114,7 +114,7 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], Row]:
     absent: list[str | None] = [None] * len(layout.attributes)
     no_numbers: list[Any] = [None] * (2 * len(numbers))
 
-    def row_of(seq: int, tenant: int, own_id: str, stamp: int, fields: Fields) -> Row:
+    def row_of(seq: int, tenant: int, own_id: str, stamp: int, fields: Fields) -> EventRow:
         assigned, texts, measured = fields.assignments, absent, no_numbers
         variations = [assigned.get(name) for name in experiments] if assigned else unassigned
         if fields.attributes is not None:

@@ -23,11 +23,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.runtime.console import ERR, OUT, faults_told, moment
-from monitor.simulate import DEFAULT_RATE, KINDS, RATE_MAX, Incident, Message, Traffic, Truth, parse_incident, truth
+from monitor.simulate import (
+    DEFAULT_RATE,
+    KINDS,
+    RATE_MAX,
+    Incident,
+    SimulatedMessage,
+    Traffic,
+    Truth,
+    parse_incident,
+    truth,
+)
 from monitor.simulate.arrivals import DAILY_SWING
 from monitor.simulate.incidents import IncidentError
 from monitor.simulate.tables import truth_tables
-from monitor.simulate.truth import TruthError
+from monitor.simulate.true_totals import TruthError
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher, TopicError, partitions_of, read_topic
 from monitor.topics.recorded import Record
@@ -280,14 +290,14 @@ def _options(texts: list[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _messages(traffic: Traffic, length_s: float | None, count: int | None) -> Iterator[Message]:
+def _messages(traffic: Traffic, length_s: float | None, count: int | None) -> Iterator[SimulatedMessage]:
     """The traffic of so many seconds, or so many messages of it."""
     seconds = islice(traffic.from_second(0), None if length_s is None else math.ceil(length_s))
     end_ms = math.inf if length_s is None else traffic.start_ms + 1000 * length_s
     return islice((m for second in seconds for m in second if m.timestamp_ms < end_ms), count)
 
 
-def _numbered(messages: Iterable[Message]) -> Iterator[Record]:
+def _numbered(messages: Iterable[SimulatedMessage]) -> Iterator[Record]:
     """The messages with the offsets that an empty topic would give them."""
     ends: Counter[int] = Counter()
     for partition, key, value, timestamp_ms in messages:

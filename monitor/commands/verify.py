@@ -21,7 +21,16 @@ from monitor.config.reader import load
 from monitor.runtime.console import OUT, faults_told, moment, printable
 from monitor.topics.kafka import TopicError
 from monitor.topics.recorded import RecordedLogError
-from monitor.verify.comparing import EXPLAINED_MAX, Count, Difference, Mirrors, Verdict, VerifyError, mirrors, verify
+from monitor.verify.comparing import (
+    EXPLAINED_MAX,
+    Comparison,
+    CountComparison,
+    Mirrors,
+    PointDifference,
+    VerifyError,
+    mirrors,
+    verify,
+)
 from monitor.verify.stored import END_MS, Store, StoreError
 
 DIFFERS = 1
@@ -55,13 +64,13 @@ def verify_command(
         first_ms, end_ms = _minute(start, "--from"), _minute(end, "--to")
         with workspace() as work:
             if against is None:
-                verdict: Verdict | Mirrors = verify(work, settings, store, whose, log, first_ms, end_ms)
+                verdict: Comparison | Mirrors = verify(work, settings, store, whose, log, first_ms, end_ms)
             else:
                 verdict = mirrors(work, store, whose, against, first_ms, end_ms)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(verdict)))
     else:
-        for part in _of_verdict(verdict) if isinstance(verdict, Verdict) else _of_mirrors(verdict):
+        for part in _of_verdict(verdict) if isinstance(verdict, Comparison) else _of_mirrors(verdict):
             OUT.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
     raise typer.Exit(DIFFERS if verdict.differing else 0)
 
@@ -78,7 +87,7 @@ def _minute(text: str | None, option: str) -> int | None:
     return minute_of(round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000))
 
 
-def _of_verdict(verdict: Verdict) -> Iterator[RenderableType]:
+def _of_verdict(verdict: Comparison) -> Iterator[RenderableType]:
     yield f"{verdict.messages:,} messages read, dc {verdict.dc}, {_range(verdict.first_ms, verdict.end_ms)}"
     if verdict.end_ms < END_MS:
         yield f"minutes from {moment(verdict.end_ms)} on are left out: not sealed yet, or beyond --to"
@@ -94,7 +103,7 @@ def _of_verdict(verdict: Verdict) -> Iterator[RenderableType]:
     yield f"DIFFERENT: {verdict.differing:,} of {verdict.compared:,} points, {shown} shown"
 
 
-def _counts(counts: list[Count]) -> Table:
+def _counts(counts: list[CountComparison]) -> Table:
     table = Table(title="Messages (for information: a crash counts some twice, a job that is behind has yet to)")
     table.title_justify = "left"
     for column in ("tenant", "what"):
@@ -108,7 +117,7 @@ def _counts(counts: list[Count]) -> Table:
     return table
 
 
-def _differences(differences: list[Difference]) -> Table:
+def _differences(differences: list[PointDifference]) -> Table:
     table = Table(title="Differences", title_justify="left")
     for column in ("minute", "metric", "tags"):
         table.add_column(column, overflow="fold")

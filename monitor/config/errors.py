@@ -10,7 +10,7 @@ SHOWN_MAX = 60
 """Longer values are shortened in messages."""
 
 
-class Fault(NamedTuple):
+class SettingError(NamedTuple):
     """One fault: the setting it is about (dotted; empty for the whole) and the rule with what came."""
 
     place: str
@@ -20,11 +20,14 @@ class Fault(NamedTuple):
 class ConfigError(Exception):
     """The configuration cannot be used; `faults` has every reason."""
 
-    def __init__(self, source: str, faults: Iterable[Fault]) -> None:
+    def __init__(self, source: str, faults: Iterable[SettingError]) -> None:
         self.source = source
         self.faults = list(faults)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        lines = [f"  {fault.place}: {fault.message}" if fault.place else f"  {fault.message}" for fault in self.faults]
+        lines = [
+            f"  {setting_error.place}: {setting_error.message}" if setting_error.place else f"  {setting_error.message}"
+            for setting_error in self.faults
+        ]
         super().__init__("\n".join([f"{source}: {count} in the configuration", *lines]))
 
 
@@ -33,26 +36,26 @@ def broken(rule: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{rule}", {"rule": rule})
 
 
-def fault(error: ErrorDetails, data: Mapping[str, Any], known: Sequence[str]) -> Fault:
+def setting_error(error: ErrorDetails, data: Mapping[str, Any], known: Sequence[str]) -> SettingError:
     """A pydantic error in our words; `known`: the names that would have been right at its place."""
     place = ".".join(str(step) for step in path_in(data, error["loc"]))
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "rule":
-            return Fault(place, context["rule"])
+            return SettingError(place, context["rule"])
         case "missing":
-            return Fault(".".join(filter(None, (place, str(error["loc"][-1])))), "is required")
+            return SettingError(".".join(filter(None, (place, str(error["loc"][-1])))), "is required")
         case "extra_forbidden":
             close = get_close_matches(str(error["loc"][-1]), known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are {names(known)}" if known else ""
-            return Fault(place, f"is not a setting{'; ' + hint if hint else ''}")
+            return SettingError(place, f"is not a setting{'; ' + hint if hint else ''}")
         case "string_pattern_mismatch":
-            return Fault(place, f"must match {context['pattern']}; got {shown(value)}")
+            return SettingError(place, f"must match {context['pattern']}; got {shown(value)}")
         case "too_short":
-            return Fault(place, "must not be empty")
+            return SettingError(place, "must not be empty")
         case _:
             message = error["msg"].removeprefix("Input should be ").removeprefix("Value should have ")
-            return Fault(place, f"must be {message}; got {shown(value)}")
+            return SettingError(place, f"must be {message}; got {shown(value)}")
 
 
 def path_in(data: Any, location: Sequence[int | str]) -> list[int | str]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from monitor.config.errors import ConfigError, Fault, fault, names, shown
+from monitor.config.errors import ConfigError, SettingError, names, setting_error, shown
 from monitor.config.settings import DEFAULT_MAXIMUM, ExperimentTable, LimitsTable, PointTable, Settings, TenantTable
 from monitor.core.attribution import TAGS_BITS
 
@@ -34,17 +34,17 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] = os.env
     """
     source = str(path or environment.get(FILE_VARIABLE) or "")
     if not source:
-        raise ConfigError(FILE_VARIABLE, [Fault("", "is not set: it names the configuration file")])
+        raise ConfigError(FILE_VARIABLE, [SettingError("", "is not set: it names the configuration file")])
     try:
         data = tomllib.loads(Path(source).read_bytes().decode())
     except OSError as error:
-        raise ConfigError(source, [Fault("", f"cannot be read: {error.strerror}")]) from None
+        raise ConfigError(source, [SettingError("", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(source, [Fault("", f"is not UTF-8: {error.reason} at byte {error.start}")]) from None
+        raise ConfigError(source, [SettingError("", f"is not UTF-8: {error.reason} at byte {error.start}")]) from None
     except RecursionError:
-        raise ConfigError(source, [Fault("", "is nested too deeply")]) from None
+        raise ConfigError(source, [SettingError("", "is nested too deeply")]) from None
     except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
-        raise ConfigError(source, [Fault("", f"is not TOML: {error}")]) from None
+        raise ConfigError(source, [SettingError("", f"is not TOML: {error}")]) from None
     return parse(data, source, environment)
 
 
@@ -53,7 +53,7 @@ def parse(data: dict[str, Any], source: str = "configuration", environment: Mapp
     try:
         return _parse(data, source, environment)
     except RecursionError:
-        raise ConfigError(source, [Fault("", "is nested too deeply")]) from None
+        raise ConfigError(source, [SettingError("", "is nested too deeply")]) from None
 
 
 def _parse(data: dict[str, Any], source: str, environment: Mapping[str, str]) -> Settings:
@@ -64,7 +64,7 @@ def _parse(data: dict[str, Any], source: str, environment: Mapping[str, str]) ->
         settings = Settings.model_validate(data)
     except ValidationError as error:
         wrong = error.errors(include_url=False)
-        faults += [fault(e, data, _names_at(e["loc"][:-1])) for e in wrong]
+        faults += [setting_error(e, data, _names_at(e["loc"][:-1])) for e in wrong]
         settings = None
     faults += _cross_faults(data.get("tenants"), data.get("limits"))
     if faults or settings is None:
@@ -84,7 +84,7 @@ def _overrides(environment: Mapping[str, str]) -> Iterator[tuple[list[str], str]
             yield place, text
 
 
-def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
+def _override(data: dict[str, Any], place: list[str], text: str) -> list[SettingError]:
     """Puts an environment variable's value into the data."""
     model: type[BaseModel] = Settings
     for step in place[:-1]:
@@ -100,7 +100,9 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Fault]:
     except (ValueError, RecursionError):
         variable = "MONITOR_" + "__".join(place).upper()
         return [
-            Fault(".".join(place), f'{variable} must be a TOML value, such as 10, true or ["a"]; got {shown(text)}')
+            SettingError(
+                ".".join(place), f'{variable} must be a TOML value, such as 10, true or ["a"]; got {shown(text)}'
+            )
         ]
     return []
 
@@ -120,30 +122,30 @@ def _names_at(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
+def _cross_faults(tenants: Any, limits: Any) -> Iterator[SettingError]:
     """Faults between parts of one tenant; looks at the raw data, so that they are found beside faults of shape."""
     events = limits.get("events_per_visit") if isinstance(limits, dict) else None
     events = events if isinstance(events, int) else LimitsTable().events_per_visit
     for name, tenant in tenants.items() if isinstance(tenants, dict) else ():
         points, experiments, tags = (_tables(tenant, part) for part in ("points", "experiments", "tags"))
         if math.prod(len(_values(table)) + 2 for table in tags.values()) > TAG_COMBINATIONS_MAX:
-            yield Fault(
+            yield SettingError(
                 f"tenants.{name}.tags", f"must not make more than {TAG_COMBINATIONS_MAX:,} combinations of values"
             )
         for tag in RESERVED_TAGS:
             if tag in tags:
-                yield Fault(
+                yield SettingError(
                     f"tenants.{name}.tags.{tag}",
                     f"must not be one of {names(RESERVED_TAGS)}: those are set by the monitor",
                 )
         for point, table in points.items():
             place = f"tenants.{name}.points.{point}"
             if point in RESERVED_POINTS:
-                yield Fault(place, f"must not be one of {names(RESERVED_POINTS)}: they end metric names")
+                yield SettingError(place, f"must not be one of {names(RESERVED_POINTS)}: they end metric names")
             value = _tables(table, "value")
             maximum = value.get("max", DEFAULT_MAXIMUM)
             if value and isinstance(maximum, int) and maximum * events >= SUM_END:
-                yield Fault(
+                yield SettingError(
                     f"{place}.value.max",
                     f"times limits.events_per_visit must stay below 2^63, KairosDB's range; got {maximum} and {events}",
                 )
@@ -152,14 +154,16 @@ def _cross_faults(tenants: Any, limits: Any) -> Iterator[Fault]:
             place = f"tenants.{name}.experiments.{experiment}"
             for variation in _tables(table, "variations"):
                 if variation in used:
-                    yield Fault(
+                    yield SettingError(
                         f"{place}.variations.{variation}",
                         f"must be unique within the tenant, it is part of metric names; also in {used[variation]}",
                     )
                 used[variation] = experiment
             for where, wanted in _point_references(_tables(table, "qualified_when"), f"{place}.qualified_when"):
                 if wanted not in points:
-                    yield Fault(where, f"must be a point of the tenant; got {shown(wanted)}, there are {names(points)}")
+                    yield SettingError(
+                        where, f"must be a point of the tenant; got {shown(wanted)}, there are {names(points)}"
+                    )
 
 
 def _tables(table: Any, part: str) -> dict[str, Any]:

@@ -137,11 +137,11 @@ class PointTable(PredicateTable):
     nth: int | None = Field(None, ge=1, description="count only the n-th matching event of a visit")
     value: ValueTable | None = Field(None, description="also sum this number")
 
-    def compiled(self, name: str) -> definitions.Point:
+    def compiled(self, name: str) -> definitions.MeasurementPoint:
         """The point for the core."""
         measured = self.value
         value = None if measured is None else definitions.Value(measured.attribute, measured.scale, measured.max)
-        return definitions.Point(name, self.predicate(), self.nth, value)
+        return definitions.MeasurementPoint(name, self.predicate(), self.nth, value)
 
 
 class PointRule(_Model):

@@ -26,19 +26,19 @@ from typing import Any, NamedTuple, TypeAlias, final
 
 from mypy_extensions import mypyc_attr
 
-from monitor.core.definitions import Point, Tenant
+from monitor.core.definitions import MeasurementPoint, Tenant
 from monitor.core.rules import Clauses
 
 QUALIFIED, CROSSING, CROSSED, COUNTED, COUNTED_FM = 1, 2, 4, 8, 16
 FLAG_BITS = 5
 SCOPES = ("assigned", "fm")
-MOVES_MAX = 131_072
+TRANSITIONS_MAX = 131_072
 """Remembered moves of a tenant, and nodes; at the bound they are forgotten and computed anew."""
 TAGS_BITS = 32
 """How many bits of a cell hold the tag combination: so few that a cell is a machine word until the year 4000."""
 
 
-class Stem(NamedTuple):
+class MetricKey(NamedTuple):
     """What is counted, apart from minute and tags: becomes the metric `tenant.visit.scope.variation[.point][.part]`."""
 
     experiment: str
@@ -50,32 +50,34 @@ class Stem(NamedTuple):
 
 @final
 @mypyc_attr(acyclic=True)
-class State:
+class VisitState:
     """All that later contributions of a visit depend on; never changed.
 
     `seen`: mask of the rule clauses met so far; `counts`: matches so far of each point with `nth` (up to n); `nodes`:
     one per assigned experiment; `sums`: sums so far per (experiment, scope, value point).
     """
 
-    __slots__ = ("counts", "nodes", "seen", "sums")
+    __slots__ = ("counts", "experiments", "seen", "sums")
 
-    def __init__(self, seen: int, counts: tuple[int, ...], nodes: tuple["Node", ...], sums: dict[int, int]) -> None:
+    def __init__(
+        self, seen: int, counts: tuple[int, ...], experiments: tuple["ExperimentState", ...], sums: dict[int, int]
+    ) -> None:
         self.seen = seen
         self.counts = counts
-        self.nodes = nodes
+        self.experiments = experiments
         self.sums = sums
 
     def codes(self) -> tuple[int, ...]:
         """The codes of the nodes."""
-        return tuple([node.code for node in self.nodes])
+        return tuple([experiment_state.code for experiment_state in self.experiments])
 
-    def equals(self, other: "State") -> bool:
+    def equals(self, other: "VisitState") -> bool:
         """Whether whatever follows contributes the same after both."""
         if self is other:
             return True
         if self.seen != other.seen or self.counts != other.counts or self.sums != other.sums:
             return False
-        return self.nodes == other.nodes or self.codes() == other.codes()
+        return self.experiments == other.experiments or self.codes() == other.codes()
 
 
 @final
@@ -88,38 +90,44 @@ class Entry:
     first of them (None: to be computed from the one before it).
     """
 
-    __slots__ = ("arms", "before", "cell", "event_id", "kind", "time", "values")
+    __slots__ = ("before", "bucket", "event_id", "kind", "time", "values", "variations")
 
     def __init__(
-        self, time: int, event_id: str, kind: "Kind", tags: int, arms: tuple[int, ...], values: tuple[int, ...]
+        self,
+        time: int,
+        event_id: str,
+        kind: "EventClass",
+        tags: int,
+        variations: tuple[int, ...],
+        values: tuple[int, ...],
     ) -> None:
         self.time = time
         self.event_id = event_id
         self.kind = kind
-        self.cell = time // 60_000 << TAGS_BITS | tags
-        self.arms = arms
+        self.bucket = time // 60_000 << TAGS_BITS | tags
+        self.variations = variations
         self.values = values
-        self.before: State | None = None
+        self.before: VisitState | None = None
 
 
 class Code(NamedTuple):
     """The parts of a code: the arm, masks of the points already counted in each scope, flags."""
 
-    arm: int
+    variation: int
     assigned: int
     fm: int
     flags: int
 
 
-Gain: TypeAlias = tuple[int, int, int, int]
+SumIncrement: TypeAlias = tuple[int, int, int, int]
 """Slot of the sum, position in `Entry.values`, stem of `.sum`, stem of `.sumsq`."""
-Pattern: TypeAlias = tuple[int, tuple[int, ...], tuple[Gain, ...]]
+Pattern: TypeAlias = tuple[int, tuple[int, ...], tuple[SumIncrement, ...]]
 """A move of any arm: code without the arm; stems, and slots too, as those of the first arm and experiment."""
 
 
 @final
 @mypyc_attr(acyclic=True)
-class Kind:
+class EventClass:
     """A kind of event: the points it counts for and the rule clauses it meets (masks)."""
 
     __slots__ = ("clauses", "has_nth", "patterns", "points", "refined", "value_points")
@@ -130,50 +138,52 @@ class Kind:
         self.value_points = value_points
         self.has_nth = has_nth
         self.patterns: dict[int, Pattern] = {}
-        self.refined: dict[tuple[int, ...], tuple[tuple[int, ...], Kind]] = {}
+        self.refined: dict[tuple[int, ...], tuple[tuple[int, ...], EventClass]] = {}
 
 
 @final
-class Node:
+class ExperimentState:
     """What a visit is to one experiment, as far as later contributions depend on it; `moves`: those found so far."""
 
-    __slots__ = ("arm", "code", "experiment", "moves")
+    __slots__ = ("code", "experiment", "transitions", "variation")
 
-    def __init__(self, code: int, arm: int, experiment: int) -> None:
+    def __init__(self, code: int, variation: int, experiment: int) -> None:
         self.code = code
-        self.arm = arm
+        self.variation = variation
         self.experiment = experiment
-        self.moves: dict[Kind, Move] = {}
+        self.transitions: dict[EventClass, Transition] = {}
 
 
 @final
-class Move:
+class Transition:
     """What an event of some kind does to a node: the next node, stems that get +1, sums that grow."""
 
-    __slots__ = ("after", "gains", "stems")
+    __slots__ = ("after", "metric_keys", "sum_increments")
 
-    def __init__(self, after: Node, stems: tuple[int, ...], gains: tuple[Gain, ...]) -> None:
+    def __init__(
+        self, after: ExperimentState, metric_keys: tuple[int, ...], sum_increments: tuple[SumIncrement, ...]
+    ) -> None:
         self.after = after
-        self.stems = stems
-        self.gains = gains
+        self.metric_keys = metric_keys
+        self.sum_increments = sum_increments
 
 
 @final
 class Contributions:
     """What events contribute, by *cell* (minute and tag combination): +1 for stems, and amounts for the sums."""
 
-    __slots__ = ("amounts", "ones")
+    __slots__ = ("increments", "sum_increments")
 
     def __init__(self) -> None:
-        self.ones: list[tuple[int, tuple[int, ...]]] = []
+        self.increments: list[tuple[int, tuple[int, ...]]] = []
         """(cell, stems that get +1)"""
-        self.amounts: list[tuple[int, int, int]] = []
+        self.sum_increments: list[tuple[int, int, int]] = []
         """(cell, stem, amount)"""
 
 
-def minute_and_tags(cell: int) -> tuple[int, int]:
+def minute_and_tags(bucket: int) -> tuple[int, int]:
     """The minute (since the epoch) and the tag combination of a cell."""
-    return cell >> TAGS_BITS, cell & (1 << TAGS_BITS) - 1
+    return bucket >> TAGS_BITS, bucket & (1 << TAGS_BITS) - 1
 
 
 @final
@@ -186,37 +196,39 @@ class Program:
         self._points = tenant.points
         self.point_names = [point.name for point in tenant.points]
         self._width = len(tenant.points)
-        self._arm_shift = FLAG_BITS + 2 * self._width
+        self._variation_shift = FLAG_BITS + 2 * self._width
         self.nth_points = [i for i, point in enumerate(tenant.points) if point.nth is not None]
         """The points with `nth`, in the order of `State.counts`."""
         self._nth_mask = sum(1 << i for i in self.nth_points)
-        self._arms = [(e.name, variation) for e in tenant.experiments for variation, _ in e.variations]
-        self.arm_numbers = {arm: number for number, arm in enumerate(self._arms)}
+        self._variations = [(e.name, variation) for e in tenant.experiments for variation, _ in e.variations]
+        self.variation_numbers = {variation: number for number, variation in enumerate(self._variations)}
         """(experiment, variation) -> arm"""
-        self.bits = max(self._arm_shift + len(self._arms).bit_length(), len(self.clauses.identities))
+        self.bits = max(self._variation_shift + len(self._variations).bit_length(), len(self.clauses.identities))
         """How many bits the masks and codes of a visit need."""
         self._experiment_of = [i for i, e in enumerate(tenant.experiments) for _ in e.variations]
-        self._nodes: dict[int, Node] = {}
-        self._moves = 0
-        self._kinds: dict[tuple[int, int], Kind] = {}
-        self._refined: dict[tuple[int, int, int], Kind] = {}
+        self._experiment_states: dict[int, ExperimentState] = {}
+        self._transitions = 0
+        self._kinds: dict[tuple[int, int], EventClass] = {}
+        self._refined: dict[tuple[int, int, int], EventClass] = {}
         self._counted = [("crossed", None, "beta"), *_counted(self.point_names)]
         """What is counted for each arm: (scope, point, part). A stem is one of these of an arm."""
         self._numbers = {counted: number for number, counted in enumerate(self._counted)}
-        self._stems: list[Any] = list(range(len(self._arms) * len(self._counted)))
+        self._metric_keys: list[Any] = list(range(len(self._variations) * len(self._counted)))
         """Each stem as one object: moves hold them by the hundred thousand."""
-        self.start = State(0, (0,) * len(self.nth_points), (), {})
+        self.start = VisitState(0, (0,) * len(self.nth_points), (), {})
 
-    def kind(self, met: int) -> Kind:
+    def kind(self, met: int) -> EventClass:
         """The kind of an event, from the mask of the predicates that it meets."""
         return self.kind_of(self.clauses.points(met), met & self.clauses.in_rules)
 
-    def kind_of(self, points: int, clauses: int) -> Kind:
+    def kind_of(self, points: int, clauses: int) -> EventClass:
         """The one kind with these masks, as an event is before `nth` is applied."""
         kind = self._kinds.get((points, clauses))
         if kind is None:
             values = tuple(p for p in _bits(points) if self._points[p].value is not None)
-            kind = self._kinds[points, clauses] = Kind(points, clauses, values, has_nth=bool(points & self._nth_mask))
+            kind = self._kinds[points, clauses] = EventClass(
+                points, clauses, values, has_nth=bool(points & self._nth_mask)
+            )
         return kind
 
     def nth_of(self, point: int) -> int:
@@ -225,20 +237,22 @@ class Program:
         assert nth is not None, "asked of a point without nth"
         return nth
 
-    def node(self, code: int) -> Node:
+    def experiment_state(self, code: int) -> ExperimentState:
         """The one node with this code, as long as it is remembered."""
-        node = self._nodes.get(code)
-        if node is None:
-            if len(self._nodes) >= MOVES_MAX:
-                self._forget_moves()
-                self._nodes.clear()  # states that have one keep it until they go to rest; equal ones may come beside it
-            arm = code >> self._arm_shift
-            node = self._nodes[code] = Node(code, arm, self._experiment_of[arm])
-        return node
+        experiment_state = self._experiment_states.get(code)
+        if experiment_state is None:
+            if len(self._experiment_states) >= TRANSITIONS_MAX:
+                self._forget_transitions()
+                self._experiment_states.clear()
+            variation = code >> self._variation_shift
+            experiment_state = self._experiment_states[code] = ExperimentState(
+                code, variation, self._experiment_of[variation]
+            )
+        return experiment_state
 
-    def step(self, state: State, entries: Sequence[Entry], out: Contributions) -> State:
+    def step(self, state: VisitState, entries: Sequence[Entry], out: Contributions) -> VisitState:
         """The state after all events of one time, given in order; adds what they contribute to `out`."""
-        seen, counts, nodes, sums = state.seen, state.counts, state.nodes, state.sums
+        seen, counts, experiments, sums = state.seen, state.counts, state.experiments, state.sums
         kinds = []
         for entry in entries:
             kind = entry.kind
@@ -246,57 +260,62 @@ class Program:
                 counts, kind = self._refine(kind, counts)
             kinds.append(kind)
             seen |= kind.clauses
-            nodes = self._assigned(nodes, entry.arms)
-        nodes = self._qualified(nodes, seen)
+            experiments = self._assigned(experiments, entry.variations)
+        experiments = self._qualified(experiments, seen)
         for entry, kind in zip(entries, kinds, strict=True):
-            nodes, sums = self._count(kind, self._crossing(nodes, entry.arms), entry, sums, out)
-        return State(seen, counts, nodes, sums)
+            experiments, sums = self._count(kind, self._crossing(experiments, entry.variations), entry, sums, out)
+        return VisitState(seen, counts, experiments, sums)
 
-    def step_one(self, state: State, entry: Entry, out: Contributions, *, arms_are_new: bool) -> State:
+    def step_one(self, state: VisitState, entry: Entry, out: Contributions, *, variations_are_new: bool) -> VisitState:
         """`step` for one event, as nearly always; `arms_are_new`: the event before it did not carry the same."""
-        seen, counts, nodes, kind = state.seen, state.counts, state.nodes, entry.kind
+        seen, counts, experiments, kind = state.seen, state.counts, state.experiments, entry.kind
         if kind.has_nth:
             counts, kind = self._refine(kind, counts)
-        if arms_are_new and not _carries(nodes, entry.arms):
-            nodes = self._qualified(self._assigned(nodes, entry.arms), seen)
-            nodes = self._crossing(nodes, entry.arms)
+        if variations_are_new and not _carries(experiments, entry.variations):
+            experiments = self._qualified(self._assigned(experiments, entry.variations), seen)
+            experiments = self._crossing(experiments, entry.variations)
         if kind.clauses & ~seen:
             seen |= kind.clauses
-            nodes = self._qualified(nodes, seen)
-        nodes, sums = self._count(kind, nodes, entry, state.sums, out)
-        if nodes is state.nodes and counts is state.counts and seen == state.seen and sums is state.sums:
+            experiments = self._qualified(experiments, seen)
+        experiments, sums = self._count(kind, experiments, entry, state.sums, out)
+        if experiments is state.experiments and counts is state.counts and seen == state.seen and sums is state.sums:
             return state
-        return State(seen, counts, nodes, sums)
+        return VisitState(seen, counts, experiments, sums)
 
     def _count(
-        self, kind: Kind, nodes: tuple[Node, ...], entry: Entry, sums: dict[int, int], out: Contributions
-    ) -> tuple[tuple[Node, ...], dict[int, int]]:
+        self,
+        kind: EventClass,
+        experiments: tuple[ExperimentState, ...],
+        entry: Entry,
+        sums: dict[int, int],
+        out: Contributions,
+    ) -> tuple[tuple[ExperimentState, ...], dict[int, int]]:
         """Lets one event count in every assigned experiment: the nodes and the sums after it."""
-        ones, cell, moved = out.ones, entry.cell, False
+        increments, bucket, moved = out.increments, entry.bucket, False
         after = []
-        for node in nodes:
-            move = node.moves.get(kind)
-            if move is None:
-                move = self._move(kind, node)
-            after.append(move.after)
-            if move.after is not node:
+        for experiment_state in experiments:
+            transition = experiment_state.transitions.get(kind)
+            if transition is None:
+                transition = self._transition(kind, experiment_state)
+            after.append(transition.after)
+            if transition.after is not experiment_state:
                 moved = True
-            if move.stems:
-                ones.append((cell, move.stems))
-                if move.gains:
-                    sums = _grow(sums, move.gains, entry.values, cell, out.amounts)
-        return tuple(after) if moved else nodes, sums
+            if transition.metric_keys:
+                increments.append((bucket, transition.metric_keys))
+                if transition.sum_increments:
+                    sums = _grow(sums, transition.sum_increments, entry.values, bucket, out.sum_increments)
+        return tuple(after) if moved else experiments, sums
 
     def code(self, parts: Code) -> int:
         """The code of these parts."""
-        arm, assigned, fm, flags = parts
-        return ((arm << self._width | fm) << self._width | assigned) << FLAG_BITS | flags
+        variation, assigned, fm, flags = parts
+        return ((variation << self._width | fm) << self._width | assigned) << FLAG_BITS | flags
 
     def code_parts(self, code: int) -> Code:
         """The parts of a code."""
         points = (1 << self._width) - 1
         assigned, fm = code >> FLAG_BITS & points, code >> FLAG_BITS + self._width & points
-        return Code(code >> self._arm_shift, assigned, fm, code & (1 << FLAG_BITS) - 1)
+        return Code(code >> self._variation_shift, assigned, fm, code & (1 << FLAG_BITS) - 1)
 
     def slot(self, experiment: int, scope: int, point: int) -> int:
         """Where a visit's sum is kept; `scope`: index in SCOPES."""
@@ -307,93 +326,114 @@ class Program:
         rest, point = divmod(slot, self._width)
         return *divmod(rest, len(SCOPES)), point
 
-    def _move(self, kind: Kind, node: Node) -> Move:
+    def _transition(self, kind: EventClass, experiment_state: ExperimentState) -> Transition:
         """What an event of this kind does to a node."""
-        arm, rest = node.arm, node.code & (1 << self._arm_shift) - 1
-        after, stems, gains = kind.patterns.get(rest) or self._pattern(kind, rest)
-        first, slot, known = arm * len(self._counted), self.slot(node.experiment, 0, 0), self._stems
-        if self._moves >= MOVES_MAX:
-            self._forget_moves()
-        self._moves += 1
-        move = node.moves[kind] = Move(
-            self.node(arm << self._arm_shift | after),
-            tuple([known[first + stem] for stem in stems]),
+        variation, rest = experiment_state.variation, experiment_state.code & (1 << self._variation_shift) - 1
+        after, metric_keys, sum_increments = kind.patterns.get(rest) or self._pattern(kind, rest)
+        first, slot, known = (
+            variation * len(self._counted),
+            self.slot(experiment_state.experiment, 0, 0),
+            self._metric_keys,
+        )
+        if self._transitions >= TRANSITIONS_MAX:
+            self._forget_transitions()
+        self._transitions += 1
+        transition = experiment_state.transitions[kind] = Transition(
+            self.experiment_state(variation << self._variation_shift | after),
+            tuple([known[first + metric_key] for metric_key in metric_keys]),
             tuple(
                 [
                     (slot + s, position, known[first + total], known[first + square])
-                    for s, position, total, square in gains
+                    for s, position, total, square in sum_increments
                 ]
             ),
         )
-        return move
+        return transition
 
-    def _forget_moves(self) -> None:
+    def _forget_transitions(self) -> None:
         """Forgets all that can be computed anew."""
-        for node in self._nodes.values():
-            node.moves.clear()
+        for experiment_state in self._experiment_states.values():
+            experiment_state.transitions.clear()
         for kind in (*self._kinds.values(), *self._refined.values()):
             kind.patterns.clear()
             kind.refined.clear()
-        self._moves = 0
+        self._transitions = 0
 
-    def _pattern(self, kind: Kind, rest: int) -> Pattern:
+    def _pattern(self, kind: EventClass, rest: int) -> Pattern:
         """What an event of this kind does to a code, whatever its arm."""
         _, assigned, fm, flags = self.code_parts(rest)
         counted, number = [assigned, fm], self._numbers
-        stems: list[int] = []
-        gains: list[Gain] = []
+        metric_keys: list[int] = []
+        sum_increments: list[SumIncrement] = []
         if flags & CROSSING:
-            stems.append(number["crossed", None, "beta"])
+            metric_keys.append(number["crossed", None, "beta"])
             flags = flags & ~CROSSING | CROSSED
         for s, (scope, flag) in enumerate(zip(SCOPES, (COUNTED, COUNTED_FM), strict=True)):
             if scope == "fm" and not flags & QUALIFIED:
                 continue
             if not flags & flag:
-                stems.append(number[scope, None, "beta"])
+                metric_keys.append(number[scope, None, "beta"])
                 flags |= flag
             for p in _bits(kind.points):
                 name = self.point_names[p]
-                stems.append(number[scope, name, None])
+                metric_keys.append(number[scope, name, None])
                 if not counted[s] >> p & 1:
-                    stems.append(number[scope, name, "beta"])
+                    metric_keys.append(number[scope, name, "beta"])
                     counted[s] |= 1 << p
                 if p in kind.value_points:
                     sums = number[scope, name, "sum"], number[scope, name, "sumsq"]
-                    gains.append((self.slot(0, s, p), kind.value_points.index(p), *sums))
+                    sum_increments.append((self.slot(0, s, p), kind.value_points.index(p), *sums))
         after = self.code(Code(0, counted[0], counted[1], flags))
-        pattern = kind.patterns[rest] = after, tuple(stems), tuple(gains)
+        pattern = kind.patterns[rest] = after, tuple(metric_keys), tuple(sum_increments)
         return pattern
 
-    def stem(self, number: int) -> Stem:
+    def metric_key(self, number: int) -> MetricKey:
         """The stem of this number; numbers hold for this object only."""
-        arm, counted = divmod(number, len(self._counted))
-        experiment, variation = self._arms[arm]
+        of, counted = divmod(number, len(self._counted))
+        experiment, variation = self._variations[of]
         scope, point, part = self._counted[counted]
-        return Stem(experiment, scope, variation, point, part)
+        return MetricKey(experiment, scope, variation, point, part)
 
-    def _assigned(self, nodes: tuple[Node, ...], arms: tuple[int, ...]) -> tuple[Node, ...]:
+    def _assigned(
+        self, experiments: tuple[ExperimentState, ...], variations: tuple[int, ...]
+    ) -> tuple[ExperimentState, ...]:
         """With a node for each experiment that the visit was not yet assigned to."""
-        known = {node.experiment for node in nodes}
-        return nodes + tuple(
-            [self.node(arm << self._arm_shift) for arm in arms if self._experiment_of[arm] not in known]
+        known = {experiment_state.experiment for experiment_state in experiments}
+        return experiments + tuple(
+            [
+                self.experiment_state(variation << self._variation_shift)
+                for variation in variations
+                if self._experiment_of[variation] not in known
+            ]
         )
 
-    def _crossing(self, nodes: tuple[Node, ...], arms: tuple[int, ...]) -> tuple[Node, ...]:
+    def _crossing(
+        self, experiments: tuple[ExperimentState, ...], variations: tuple[int, ...]
+    ) -> tuple[ExperimentState, ...]:
         """With a mark at each experiment of which the event carries another variation than the visit's."""
-        carried = {self._experiment_of[arm]: arm for arm in arms}
-        return tuple([self.node(node.code | CROSSING) if _crosses(node, carried) else node for node in nodes])
+        carried = {self._experiment_of[variation]: variation for variation in variations}
+        return tuple(
+            [
+                self.experiment_state(experiment_state.code | CROSSING)
+                if _crosses(experiment_state, carried)
+                else experiment_state
+                for experiment_state in experiments
+            ]
+        )
 
-    def _qualified(self, nodes: tuple[Node, ...], seen: int) -> tuple[Node, ...]:
+    def _qualified(self, experiments: tuple[ExperimentState, ...], seen: int) -> tuple[ExperimentState, ...]:
         """With a mark at each experiment whose rule is met by now."""
         rules = self.clauses.rules
         return tuple(
             [
-                self.node(node.code | QUALIFIED) if not node.code & QUALIFIED and rules[node.experiment](seen) else node
-                for node in nodes
+                self.experiment_state(experiment_state.code | QUALIFIED)
+                if not experiment_state.code & QUALIFIED and rules[experiment_state.experiment](seen)
+                else experiment_state
+                for experiment_state in experiments
             ]
         )
 
-    def _refine(self, kind: Kind, counts: tuple[int, ...]) -> tuple[tuple[int, ...], Kind]:
+    def _refine(self, kind: EventClass, counts: tuple[int, ...]) -> tuple[tuple[int, ...], EventClass]:
         """Applies `nth`.
 
         the counts after this event, and its kind with only those points that it is the n-th match of.
@@ -411,26 +451,29 @@ class Program:
                 clauses |= self.clauses.nth_bit(self.point_names[p]) & self.clauses.in_rules
             else:
                 points &= ~(1 << p)
-        if len(kind.refined) >= MOVES_MAX:
+        if len(kind.refined) >= TRANSITIONS_MAX:
             kind.refined.clear()
         masks = kind.points, points, clauses
         if masks not in self._refined:
-            self._refined[masks] = Kind(points, clauses, kind.value_points, has_nth=False)
+            self._refined[masks] = EventClass(points, clauses, kind.value_points, has_nth=False)
         after = counts if new == list(counts) else tuple(new)
         known = kind.refined[counts] = after, self._refined[masks]
         return known
 
 
-def _carries(nodes: tuple[Node, ...], arms: tuple[int, ...]) -> bool:
+def _carries(experiments: tuple[ExperimentState, ...], variations: tuple[int, ...]) -> bool:
     """Whether the arms are just those of the visit, as nearly always: nothing to assign, nothing crossed."""
-    return tuple([node.arm for node in nodes]) == arms
+    return tuple([experiment_state.variation for experiment_state in experiments]) == variations
 
 
-def _crosses(node: Node, carried: Mapping[int, int]) -> bool:
-    return carried.get(node.experiment, node.arm) != node.arm and not node.code & CROSSED
+def _crosses(experiment_state: ExperimentState, carried: Mapping[int, int]) -> bool:
+    return (
+        carried.get(experiment_state.experiment, experiment_state.variation) != experiment_state.variation
+        and not experiment_state.code & CROSSED
+    )
 
 
-def measure(point: Point, attribute: Any) -> int | None:
+def measure(point: MeasurementPoint, attribute: Any) -> int | None:
     """x of a value point: round(attribute * scale), half to even, clipped; None if it is not a finite number."""
     assert point.value is not None
     if (type(attribute) is not int and type(attribute) is not float) or attribute - attribute != 0:
@@ -445,19 +488,19 @@ def measure(point: Point, attribute: Any) -> int | None:
 
 def _grow(
     sums: dict[int, int],
-    gains: tuple[Gain, ...],
+    sum_increments: tuple[SumIncrement, ...],
     values: tuple[int, ...],
-    cell: int,
-    amounts: list[tuple[int, int, int]],
+    bucket: int,
+    out: list[tuple[int, int, int]],
 ) -> dict[int, int]:
     """The sums after an event's values: `.sum` gets x, `.sumsq` the growth of the visit's square, (s + x)^2 - s^2."""
     grown = dict(sums)
-    for slot, position, sum_stem, sumsq_stem in gains:
+    for slot, position, sum_key, sumsq_key in sum_increments:
         x, s = values[position], grown.get(slot, 0)
         if x:
             grown[slot] = s + x
-            amounts.append((cell, sum_stem, x))
-            amounts.append((cell, sumsq_stem, x * (2 * s + x)))
+            out.append((bucket, sum_key, x))
+            out.append((bucket, sumsq_key, x * (2 * s + x)))
     return grown
 
 

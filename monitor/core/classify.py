@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias, final
 
-from monitor.core.attribution import Kind, Program
+from monitor.core.attribution import EventClass, Program
 from monitor.core.definitions import Condition, Predicate, Tag
 from monitor.core.events import Decoder, Event
 
@@ -120,12 +120,12 @@ class TagSets:
 
 
 @final
-class Symbol:
+class Classified:
     """What the core needs to know of an event's signature: its kind and its tag combination."""
 
     __slots__ = ("booleans", "kind", "tags")
 
-    def __init__(self, kind: Kind, tags: int, values: Sequence[Any]) -> None:
+    def __init__(self, kind: EventClass, tags: int, values: Sequence[Any]) -> None:
         self.kind = kind
         self.tags = tags
         self.booleans = tuple(
@@ -154,10 +154,10 @@ class Matcher:
             if _only_compared(name, tenant.tags, predicates)
         ]
         named = {name for predicate in predicates for name in predicate.events or ()}
-        self._by_event: dict[str, dict[tuple[Any, ...], Symbol]] = {name: {} for name in named}
-        self._unnamed: dict[tuple[Any, ...], Symbol] = {}
+        self._by_event: dict[str, dict[tuple[Any, ...], Classified]] = {name: {} for name in named}
+        self._unnamed: dict[tuple[Any, ...], Classified] = {}
 
-    def symbol(self, event: Event) -> Symbol:
+    def symbol(self, event: Event) -> Classified:
         """The symbol of an event."""
         known = self._by_event.get(event.event, self._unnamed)
         exact = values = self._read(event.attributes)
@@ -178,7 +178,7 @@ class Matcher:
                     return self._judge(event.event, exact)
         return symbol
 
-    def _judge(self, event: str, values: Sequence[Any], signature: Sequence[Any] = ()) -> Symbol:
+    def _judge(self, event: str, values: Sequence[Any], signature: Sequence[Any] = ()) -> Classified:
         present = {name: scalar(value) for name, value in zip(self._names, values, strict=True)}
         met = 0
         for i, predicate in enumerate(self._predicates):
@@ -187,7 +187,7 @@ class Matcher:
             if all(holds(condition, present[name]) for name, condition in predicate.where):
                 met |= 1 << i
         tags = self.tag_sets.number([present[tag.attribute] for tag in self._tags])
-        return Symbol(self._program.kind(met), tags, signature)
+        return Classified(self._program.kind(met), tags, signature)
 
 
 def mentioned(tags: Sequence[Tag], predicates: Sequence[Predicate]) -> list[str]:

@@ -41,7 +41,7 @@ class Value(Struct, frozen=True):
     maximum: int
 
 
-class Point(Struct, frozen=True):
+class MeasurementPoint(Struct, frozen=True):
     """A measurement point; with `nth` only the n-th matching event of the visit counts."""
 
     name: str
@@ -93,7 +93,7 @@ class Tenant(Struct, frozen=True):
 
     name: str
     tags: tuple[Tag, ...]
-    points: tuple[Point, ...]
+    points: tuple[MeasurementPoint, ...]
     experiments: tuple[Experiment, ...]
 
 

@@ -21,7 +21,7 @@ DIGITS_MAX = 400
 """Longer integers are read as floats: beyond any double, and int() of them would cost quadratic time."""
 
 
-class Reason(StrEnum):
+class RejectReason(StrEnum):
     """Why a message is rejected, in the order in which the rules are checked."""
 
     OVERSIZED = "oversized"
@@ -34,7 +34,7 @@ class Reason(StrEnum):
     VISIT_FULL = "visit_full"
 
 
-class Note(StrEnum):
+class EventWarning(StrEnum):
     """What is counted without rejecting the message."""
 
     UNKNOWN_EXPERIMENT = "unknown_experiment"
@@ -46,7 +46,7 @@ class Note(StrEnum):
 class Rejected(NamedTuple):
     """A message that is not accepted: the rule it breaks and its tenant, where one is readable."""
 
-    reason: Reason
+    reason: RejectReason
     tenant: str | None
 
 
@@ -122,7 +122,7 @@ class Decoder:
     def decode(self, value: bytes | None) -> Event | Rejected:
         """The event in a message value, or why there is none (oversized, not_json or bad_field)."""
         if value is None or len(value) > self._message_bytes:
-            return Rejected(Reason.NOT_JSON if value is None else Reason.OVERSIZED, None)
+            return Rejected(RejectReason.NOT_JSON if value is None else RejectReason.OVERSIZED, None)
         try:
             if not value.isascii():
                 value.decode()  # msgspec does not look into what it skips
@@ -149,13 +149,13 @@ class Decoder:
         try:
             fields = json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=_parse_int)
         except (ValueError, RecursionError):
-            return Rejected(Reason.NOT_JSON, None)
+            return Rejected(RejectReason.NOT_JSON, None)
         if not isinstance(fields, dict):
-            return Rejected(Reason.NOT_JSON, None)
+            return Rejected(RejectReason.NOT_JSON, None)
         event = self._checked(fields)
         if event is None:
             tenant = fields.get("tenant")
-            return Rejected(Reason.BAD_FIELD, tenant if isinstance(tenant, str) else None)
+            return Rejected(RejectReason.BAD_FIELD, tenant if isinstance(tenant, str) else None)
         return event
 
     def _checked(self, fields: dict[str, Any]) -> Event | None:

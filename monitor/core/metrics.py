@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
-from monitor.core.attribution import Stem, minute_and_tags
-from monitor.core.events import Note, Reason
+from monitor.core.attribution import MetricKey, minute_and_tags
+from monitor.core.events import EventWarning, RejectReason
 from monitor.core.sessions import Measured, Tally
 from monitor.core.watermark import NEVER, smallest
 
@@ -22,7 +22,7 @@ Deltas: TypeAlias = dict[int, dict[Series, int]]
 """Minute (since the epoch) -> series -> change of its total."""
 
 
-class Point(NamedTuple):
+class DataPoint(NamedTuple):
     """One value of one series: what the sink writes."""
 
     series: Series
@@ -30,9 +30,9 @@ class Point(NamedTuple):
     value: int
 
 
-def metric_name(tenant: str, stem: Stem) -> str:
+def metric_name(tenant: str, metric_key: MetricKey) -> str:
     """The name of what a stem counts: `T.visit.SCOPE.V[.P][.part]`."""
-    parts = (tenant, "visit", stem.scope, stem.variation, stem.point, stem.part)
+    parts = (tenant, "visit", metric_key.scope, metric_key.variation, metric_key.point, metric_key.part)
     return ".".join(part for part in parts if part is not None)
 
 
@@ -43,11 +43,11 @@ def metric_names(tenant: str, variations: Iterable[str], points: Iterable[tuple[
     for variation in variations:
         names.append(f"{tenant}.visit.crossed.{variation}.beta")
         for scope in ("assigned", "fm"):
-            stem = f"{tenant}.visit.{scope}.{variation}"
-            names.append(f"{stem}.beta")
+            metric_key = f"{tenant}.visit.{scope}.{variation}"
+            names.append(f"{metric_key}.beta")
             for point, has_value in points:
-                names += [f"{stem}.{point}", f"{stem}.{point}.beta"]
-                names += [f"{stem}.{point}.sum", f"{stem}.{point}.sumsq"] if has_value else []
+                names += [f"{metric_key}.{point}", f"{metric_key}.{point}.beta"]
+                names += [f"{metric_key}.{point}.sum", f"{metric_key}.{point}.sumsq"] if has_value else []
     return names
 
 
@@ -58,8 +58,8 @@ def health_series(name: str, **tags: str) -> Series:
 
 def counts_of(tenant: str, tallies: Sequence[Tally]) -> dict[Series, int]:
     """The counters of a tenant's tallies as health series."""
-    rejected: Counter[Reason] = Counter()
-    noted: Counter[Note] = Counter()
+    rejected: Counter[RejectReason] = Counter()
+    noted: Counter[EventWarning] = Counter()
     for tally in tallies:
         if tally.rejected or tally.noted:
             rejected.update(tally.rejected)
@@ -87,17 +87,17 @@ class SeriesTable:
         """What `series` has found so far for a tag combination, by stem."""
         return self._known.setdefault(tags, {})
 
-    def series(self, stem: int, tags: int) -> tuple[Series, int]:
+    def series(self, metric_key: int, tags: int) -> tuple[Series, int]:
         """The series and its key group: the same in every process, for ever."""
         known = self.of_tags(tags)
-        if stem not in known:
-            what = self._tenant.program.stem(stem)
+        if metric_key not in known:
+            what = self._tenant.program.metric_key(metric_key)
             name = metric_name(self._tenant.name, what)
             # by name, so that a configuration with its tags in another order means the same series
             texts = sorted(self._tenant.matcher.tag_sets.texts(tags).items())
             series = "|".join([name, f"experiment={what.experiment}", *(f"{tag}={value}" for tag, value in texts)])
-            known[stem] = series, crc32(series.encode()) % self._groups
-        return known[stem]
+            known[metric_key] = series, crc32(series.encode()) % self._groups
+        return known[metric_key]
 
 
 def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
@@ -106,31 +106,31 @@ def regroup(tallies: Sequence[Tally], table: SeriesTable) -> dict[int, Deltas]:
     Changes that add up to 0 stay in: what is replayed after a crash may come in other batches than before, and the
     store may hold what was in between.
     """
-    cells: dict[int, dict[int, int]] = {}
-    _count(cells, [ones for tally in tallies for ones in tally.plus.ones], 1)
-    _count(cells, [ones for tally in tallies for ones in tally.minus.ones], -1)
+    buckets: dict[int, dict[int, int]] = {}
+    _count(buckets, [increments for tally in tallies for increments in tally.plus.increments], 1)
+    _count(buckets, [increments for tally in tallies for increments in tally.minus.increments], -1)
     for tally in tallies:
-        for cell, stem, amount in tally.plus.amounts:
-            stems = cells.setdefault(cell, {})
-            stems[stem] = stems.get(stem, 0) + amount
+        for bucket, metric_key, amount in tally.plus.sum_increments:
+            metric_keys = buckets.setdefault(bucket, {})
+            metric_keys[metric_key] = metric_keys.get(metric_key, 0) + amount
     groups: dict[int, Deltas] = {}
-    for cell, stems in cells.items():
-        minute, tags = minute_and_tags(cell)
+    for bucket, metric_keys in buckets.items():
+        minute, tags = minute_and_tags(bucket)
         known = table.of_tags(tags)
-        for stem, change in stems.items():
-            series, group = known.get(stem) or table.series(stem, tags)
+        for metric_key, change in metric_keys.items():
+            series, group = known.get(metric_key) or table.series(metric_key, tags)
             groups.setdefault(group, {}).setdefault(minute, {})[series] = change
     return groups
 
 
-def _count(cells: dict[int, dict[int, int]], ones: list[tuple[int, tuple[int, ...]]], sign: int) -> None:
+def _count(buckets: dict[int, dict[int, int]], increments: list[tuple[int, tuple[int, ...]]], sign: int) -> None:
     """Adds +1s to the changes by cell and stem; events that contribute the same are counted together."""
-    for (cell, stems), times in Counter(ones).items():
-        changes = cells.get(cell)
+    for (bucket, metric_keys), times in Counter(increments).items():
+        changes = buckets.get(bucket)
         if changes is None:
-            changes = cells[cell] = {}
-        for stem in stems:
-            changes[stem] = changes.get(stem, 0) + sign * times
+            changes = buckets[bucket] = {}
+        for metric_key in metric_keys:
+            changes[metric_key] = changes.get(metric_key, 0) + sign * times
 
 
 def add(into: Deltas, deltas: Mapping[int, Mapping[Series, int]]) -> None:
@@ -149,14 +149,14 @@ class Ledger:
         self.watermarks = dict(watermarks or {})
         """Session key group -> its watermark."""
 
-    def apply(self, deltas: Mapping[int, Mapping[Series, int]]) -> list[Point]:
+    def apply(self, deltas: Mapping[int, Mapping[Series, int]]) -> list[DataPoint]:
         """Adds changes, those of 0 too; the new totals of all that was touched."""
         points = []
         for minute, changes in deltas.items():
             totals = self.totals.setdefault(minute, {})
             for series, change in changes.items():
                 total = totals[series] = totals.get(series, 0) + change
-                points.append(Point(series, minute * MINUTE_MS, total))
+                points.append(DataPoint(series, minute * MINUTE_MS, total))
         return points
 
     def seal(self, watermarks: Mapping[int, int], groups: int) -> int:

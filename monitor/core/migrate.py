@@ -8,7 +8,7 @@ empty.
 from collections.abc import Hashable, Mapping
 from typing import TypeAlias, TypeVar
 
-from monitor.core.attribution import Code, Entry, Program, State, minute_and_tags
+from monitor.core.attribution import Code, Entry, Program, VisitState, minute_and_tags
 from monitor.core.classify import TagSets
 from monitor.core.definitions import Tenant
 from monitor.core.packing import Packer
@@ -31,7 +31,7 @@ def translated(sessions: Mapping[str, bytes], old: Tenant, new: Program) -> dict
 class _Translation:
     def __init__(self, old: Program, new: Program) -> None:
         self.old, self.new = old, new
-        self._arms = _renumbering(old.arm_numbers, new.arm_numbers)
+        self._variations = _renumbering(old.variation_numbers, new.variation_numbers)
         self._points = _renumbering(_numbered(old.point_names), _numbered(new.point_names))
         self._clauses = _renumbering(_numbered(old.clauses.identities), _numbered(new.clauses.identities))
         self._old_tags, self._new_tags = TagSets(old.tenant.tags), TagSets(new.tenant.tags)
@@ -48,23 +48,23 @@ class _Translation:
             earlier=visit.earlier and self.visit(visit.earlier),
         )
 
-    def _state(self, state: State) -> State:
+    def _state(self, state: VisitState) -> VisitState:
         counted = dict(zip(self.old.nth_points, state.counts, strict=True))
         names = {self._points[p]: count for p, count in counted.items() if p in self._points}
-        return State(
+        return VisitState(
             _mask(state.seen, self._clauses),
             tuple(min(names.get(p, 0), self.new.nth_of(p)) for p in self.new.nth_points),
-            tuple([self.new.node(code) for code in map(self._code, state.codes()) if code is not None]),
+            tuple([self.new.experiment_state(code) for code in map(self._code, state.codes()) if code is not None]),
             {slot: s for slot, s in ((self._slot(old), s) for old, s in state.sums.items()) if slot is not None},
         )
 
     def _code(self, code: int) -> int | None:
         parts = self.old.code_parts(code)
-        arm = self._arms.get(parts.arm)
-        if arm is None:
+        variation = self._variations.get(parts.variation)
+        if variation is None:
             return None
         assigned, fm = _mask(parts.assigned, self._points), _mask(parts.fm, self._points)
-        return self.new.code(Code(arm, assigned, fm, parts.flags))
+        return self.new.code(Code(variation, assigned, fm, parts.flags))
 
     def _slot(self, slot: int) -> int | None:
         experiment, scope, point = self.old.slot_parts(slot)
@@ -81,8 +81,8 @@ class _Translation:
             entry.time,
             entry.event_id,
             kind,
-            self._new_tags.number_of_texts(self._old_tags.texts(minute_and_tags(entry.cell)[1])),
-            tuple([self._arms[arm] for arm in entry.arms if arm in self._arms]),
+            self._new_tags.number_of_texts(self._old_tags.texts(minute_and_tags(entry.bucket)[1])),
+            tuple([self._variations[variation] for variation in entry.variations if variation in self._variations]),
             tuple([values.get(p, 0) for p in kind.value_points]),
         )
         translated.before = entry.before and self._state(entry.before)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
-from monitor.core.attribution import Entry, Program, State, minute_and_tags
+from monitor.core.attribution import Entry, Program, VisitState, minute_and_tags
 from monitor.core.visits import Visit
 
 _TIME_BYTES = 8
@@ -107,26 +107,38 @@ class Packer:
         entries[0].before = self._unpack_state(self._decode_state(base))
         return entries
 
-    def _pack_state(self, state: State) -> _PackedState:
+    def _pack_state(self, state: VisitState) -> _PackedState:
         if self._wide:
             return hex(state.seen), state.counts, tuple([hex(code) for code in state.codes()]), state.sums
         return state.seen, state.counts, state.codes(), state.sums
 
-    def _unpack_state(self, packed: _PackedState) -> State:
+    def _unpack_state(self, packed: _PackedState) -> VisitState:
         seen, counts, codes, sums = packed
         if self._wide:
             seen, codes = int(seen, 16), tuple([int(code, 16) for code in codes])
-        return State(seen, counts, tuple([self._program.node(code) for code in codes]), sums)
+        return VisitState(seen, counts, tuple([self._program.experiment_state(code) for code in codes]), sums)
 
     def _pack_entry(self, entry: Entry, first_ms: int) -> _PackedEntry:
         kind = entry.kind
         masks = self._out(kind.points), self._out(kind.clauses)
-        return entry.time - first_ms, entry.event_id, *masks, minute_and_tags(entry.cell)[1], entry.arms, entry.values
+        return (
+            entry.time - first_ms,
+            entry.event_id,
+            *masks,
+            minute_and_tags(entry.bucket)[1],
+            entry.variations,
+            entry.values,
+        )
 
     def _unpack_entry(self, packed: _PackedEntry, first_ms: int) -> Entry:
-        time, event_id, points, clauses, tags, arms, values = packed
+        time, event_id, points, clauses, tags, variations, values = packed
         return Entry(
-            first_ms + time, event_id, self._program.kind_of(self._in(points), self._in(clauses)), tags, arms, values
+            first_ms + time,
+            event_id,
+            self._program.kind_of(self._in(points), self._in(clauses)),
+            tags,
+            variations,
+            values,
         )
 
 

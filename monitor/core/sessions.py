@@ -14,10 +14,10 @@ from typing import TypeAlias, final
 import xxhash
 
 from monitor.core import visits
-from monitor.core.attribution import Contributions, Entry, Kind, Program, measure
+from monitor.core.attribution import Contributions, Entry, EventClass, Program, measure
 from monitor.core.classify import Matcher, mentioned
 from monitor.core.definitions import Limits, Tenant
-from monitor.core.events import Decoder, Event, Note, Reason, Rejected, derived_id
+from monitor.core.events import Decoder, Event, EventWarning, Rejected, RejectReason, derived_id
 from monitor.core.packing import Packer, last_ms
 from monitor.core.visits import ID_BYTES, Correction, Visit
 from monitor.core.watermark import Watermark
@@ -28,7 +28,7 @@ NO_TENANT = "unknown"
 
 Message: TypeAlias = tuple[bytes | None, bytes | None, int]
 """Kafka key, value and message timestamp in ms."""
-Arms: TypeAlias = tuple[tuple[int, ...], Mapping[Note, int]]
+KnownVariations: TypeAlias = tuple[tuple[int, ...], Mapping[EventWarning, int]]
 """The known variations that an event carries, and what is to be noted of the others."""
 
 
@@ -45,14 +45,14 @@ class Tally:
         self.delay_sum_ms = 0
         self.delay_max_ms = 0
         self.corrections = 0
-        self.rejected: dict[Reason, int] = {}
-        self.noted: dict[Note, int] = {}
+        self.rejected: dict[RejectReason, int] = {}
+        self.noted: dict[EventWarning, int] = {}
 
-    def reject(self, reason: Reason) -> None:
+    def reject(self, reason: RejectReason) -> None:
         """Counts a message that is not accepted."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    def note(self, note: Note, times: int = 1) -> None:
+    def note(self, note: EventWarning, times: int = 1) -> None:
         """Counts what is odd about a message."""
         self.noted[note] = self.noted.get(note, 0) + times
 
@@ -69,33 +69,37 @@ class Measured:
         self._decoder = decoder
         self._points = tenant.points
         self._experiments = {experiment.name for experiment in tenant.experiments}
-        self.known_arms: dict[bytes, Arms] = {}
+        self.known_variations: dict[bytes, KnownVariations] = {}
         """What `arms` has found so far."""
 
-    def arms(self, text: bytes) -> Arms | None:
+    def variations(self, text: bytes) -> KnownVariations | None:
         """What the JSON text of an event's assignments says; None if it is a bad field."""
-        arms = self._read(text)
-        if arms is not None:
-            if len(self.known_arms) >= ASSIGNMENTS_MAX:
-                self.known_arms.clear()
-            self.known_arms[text] = arms
-        return arms
+        variations = self._read(text)
+        if variations is not None:
+            if len(self.known_variations) >= ASSIGNMENTS_MAX:
+                self.known_variations.clear()
+            self.known_variations[text] = variations
+        return variations
 
-    def _read(self, text: bytes) -> Arms | None:
+    def _read(self, text: bytes) -> KnownVariations | None:
         assignments = self._decoder.assignments(text)
         if assignments is None:
             return None
-        notes: Counter[Note] = Counter()
-        arms = []
-        for experiment, variation in assignments.items():
-            arm = self.program.arm_numbers.get((experiment, variation))
-            if arm is not None:
-                arms.append(arm)
+        notes: Counter[EventWarning] = Counter()
+        variations = []
+        for experiment, name in assignments.items():
+            variation = self.program.variation_numbers.get((experiment, name))
+            if variation is not None:
+                variations.append(variation)
             else:
-                notes[Note.UNKNOWN_VARIATION if experiment in self._experiments else Note.UNKNOWN_EXPERIMENT] += 1
-        return tuple(arms), notes
+                notes[
+                    EventWarning.UNKNOWN_VARIATION
+                    if experiment in self._experiments
+                    else EventWarning.UNKNOWN_EXPERIMENT
+                ] += 1
+        return tuple(variations), notes
 
-    def values(self, event: Event, kind: Kind) -> list[int | None]:
+    def values(self, event: Event, kind: EventClass) -> list[int | None]:
         """x of each value point that the event matches; None where its attribute is no finite number."""
         points = [self._points[p] for p in kind.value_points]
         return [measure(p, self._decoder.attribute(event, p.value.attribute)) for p in points if p.value is not None]
@@ -114,10 +118,10 @@ class Measures:
         self.key_is_session_id = key_is_session_id
         self.tenants = {tenant.name: Measured(tenant, self.decoder) for tenant in tenants}
 
-    def strangers_fault(self, event: Event) -> Reason:
+    def strangers_fault(self, event: Event) -> RejectReason:
         """Why an event of an unknown tenant is rejected."""
         well_formed = self.decoder.assignments(bytes(event.assignments)) is not None
-        return Reason.UNKNOWN_TENANT if well_formed else Reason.BAD_FIELD
+        return RejectReason.UNKNOWN_TENANT if well_formed else RejectReason.BAD_FIELD
 
 
 @final
@@ -179,24 +183,24 @@ class SessionGroup:
                 continue
             tally = held.tally or self._tally(event.tenant)
             text = bytes(event.assignments)
-            arms = held.tenant.known_arms.get(text) or held.tenant.arms(text)
-            if arms is None:
-                tally.reject(Reason.BAD_FIELD)
+            variations = held.tenant.known_variations.get(text) or held.tenant.variations(text)
+            if variations is None:
+                tally.reject(RejectReason.BAD_FIELD)
                 continue
             if checks_key and key is not None and key != event.sessionId.encode():
-                tally.note(Note.KEY_MISMATCH)
+                tally.note(EventWarning.KEY_MISMATCH)
             delay_ms = timestamp_ms - event.time
             if delay_ms < future_ms:
-                tally.reject(Reason.FUTURE)
+                tally.reject(RejectReason.FUTURE)
             elif delay_ms > lateness_ms or event.time < settled_ms:
-                tally.reject(Reason.LATE)
-            elif self._accept(held, event, value or b"", arms, tally):
+                tally.reject(RejectReason.LATE)
+            elif self._accept(held, event, value or b"", variations, tally):
                 tally.accepted += 1
                 tally.delay_sum_ms += delay_ms
                 if delay_ms > tally.delay_max_ms:
                     tally.delay_max_ms = delay_ms
 
-    def _accept(self, held: _Held, event: Event, value: bytes, arms: Arms, tally: Tally) -> bool:
+    def _accept(self, held: _Held, event: Event, value: bytes, variations: KnownVariations, tally: Tally) -> bool:
         """Takes an event into its visit, unless that holds it already or is full."""
         own_id, time_ms = event.eventId or derived_id(value), event.time
         digest = xxhash.xxh3_64_digest(own_id.encode())
@@ -207,27 +211,27 @@ class SessionGroup:
             suspicious = digest in session.ids or len(session.ids) >= self._full_bytes
             if suspicious and self._refused((session,), digest, tally):
                 return False
-            entry = self._entry(held.tenant, event, own_id, arms, tally)
+            entry = self._entry(held.tenant, event, own_id, variations, tally)
             session.append(held.tenant.program, entry, digest, self.watermark.value_ms, tally.plus)
             return True
         touched = visits.touching(session, time_ms, self._gap_ms) if session is not None else []
         if touched and self._refused(touched, digest, tally):
             return False
-        entry = self._entry(held.tenant, event, own_id, arms, tally)
+        entry = self._entry(held.tenant, event, own_id, variations, tally)
         self._place(held, event.sessionId, session, touched, entry, digest, tally)
         return True
 
     def _refused(self, visits: Sequence[Visit], digest: bytes, tally: Tally) -> bool:
         """Whether the visits that an event belongs to hold it already, or are full."""
         if any(visit.holds(digest) for visit in visits):
-            tally.reject(Reason.DUPLICATE)
+            tally.reject(RejectReason.DUPLICATE)
             return True
         if sum(len(visit.ids) for visit in visits) >= self._full_bytes:
-            tally.reject(Reason.VISIT_FULL)
+            tally.reject(RejectReason.VISIT_FULL)
             return True
         return False
 
-    def _entry(self, tenant: Measured, event: Event, own_id: str, arms: Arms, tally: Tally) -> Entry:
+    def _entry(self, tenant: Measured, event: Event, own_id: str, variations: KnownVariations, tally: Tally) -> Entry:
         """An accepted event as its visit keeps it; notes what is odd about it."""
         symbol = tenant.matcher.symbol(event)
         kind = symbol.kind
@@ -236,11 +240,11 @@ class SessionGroup:
             measured = tenant.values(event, kind)
             values = tuple([x or 0 for x in measured])
             if None in measured:
-                tally.note(Note.BAD_VALUE, measured.count(None))
-        if arms[1]:
-            for note, times in arms[1].items():
+                tally.note(EventWarning.BAD_VALUE, measured.count(None))
+        if variations[1]:
+            for note, times in variations[1].items():
                 tally.note(note, times)
-        return Entry(event.time, own_id, kind, symbol.tags, arms[0], values)
+        return Entry(event.time, own_id, kind, symbol.tags, variations[0], values)
 
     def _place(
         self,

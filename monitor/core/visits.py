@@ -18,7 +18,7 @@ from typing import Protocol, final
 
 from mypy_extensions import mypyc_attr
 
-from monitor.core.attribution import Contributions, Entry, Program, State
+from monitor.core.attribution import Contributions, Entry, Program, VisitState
 
 ID_BYTES = 8
 SCANNED_MAX = 64
@@ -44,17 +44,17 @@ class Visit:
     the session's visit before this one, while an event can still reach it.
     """
 
-    __slots__ = ("arms", "earlier", "first_ms", "folded", "ids", "last_ms", "state", "tail")
+    __slots__ = ("earlier", "first_ms", "folded", "ids", "last_ms", "state", "tail", "variations")
 
     def __init__(
         self,
         first_ms: int,
         last_ms: int,
         ids: bytes,
-        state: State,
+        state: VisitState,
         tail: list[Entry],
         folded: Folded | None = None,
-        arms: tuple[int, ...] | None = None,
+        variations: tuple[int, ...] | None = None,
         earlier: "Visit | None" = None,
     ) -> None:
         self.first_ms = first_ms
@@ -63,7 +63,7 @@ class Visit:
         self.state = state
         self.tail = tail
         self.folded = folded
-        self.arms = arms
+        self.variations = variations
         self.earlier = earlier
 
     def unfold(self) -> None:
@@ -83,7 +83,7 @@ class Visit:
             self.tail[settled].before = self.state_before(settled, program)
         del self.tail[:settled]
 
-    def state_before(self, index: int, program: Program) -> State:
+    def state_before(self, index: int, program: Program) -> VisitState:
         """The state before the tail's event at `index`, the first of its time; the tail must be whole."""
         known = index
         while (state := self.tail[known].before) is None:
@@ -99,14 +99,14 @@ class Visit:
 
     def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
         """Takes in an event that is later than all of the visit."""
-        state, arms = self.state, entry.arms
+        state, variations = self.state, entry.variations
         entry.before = state
         self.tail.append(entry)
-        if arms and arms is not self.arms:
-            self.arms = arms
-            self.state = program.step_one(state, entry, out, arms_are_new=True)
+        if variations and variations is not self.variations:
+            self.variations = variations
+            self.state = program.step_one(state, entry, out, variations_are_new=True)
         else:
-            self.state = program.step_one(state, entry, out, arms_are_new=False)
+            self.state = program.step_one(state, entry, out, variations_are_new=False)
         self.ids += digest
         self.last_ms = entry.time
         if not len(self.tail) % TAIL_SETTLE:
@@ -116,8 +116,8 @@ class Visit:
 def start(program: Program, entry: Entry, digest: bytes, earlier: Visit | None, out: Contributions) -> Visit:
     """A new visit of one event."""
     entry.before = program.start
-    state = program.step_one(program.start, entry, out, arms_are_new=True)
-    return Visit(entry.time, entry.time, digest, state, [entry], None, entry.arms or None, earlier)
+    state = program.step_one(program.start, entry, out, variations_are_new=True)
+    return Visit(entry.time, entry.time, digest, state, [entry], None, entry.variations or None, earlier)
 
 
 def runs(session: Visit | None) -> Iterator[Visit]:
@@ -149,34 +149,36 @@ class Correction:
 
     def apply(self, plus: Contributions, minus: Contributions) -> int:
         """Moves the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
-        if not (self.old.ones or self.old.amounts):
-            plus.ones += self.new.ones
-            plus.amounts += self.new.amounts
+        if not (self.old.increments or self.old.sum_increments):
+            plus.increments += self.new.increments
+            plus.sum_increments += self.new.sum_increments
             return 0
         losses = 0
-        old, new = _by_cell(self.old), _by_cell(self.new)
-        for cell in old.keys() | new.keys():
-            gained = new.get(cell, [])
-            lost = _cancel(gained, old.get(cell, []))
+        old, new = _by_bucket(self.old), _by_bucket(self.new)
+        for bucket in old.keys() | new.keys():
+            gained = new.get(bucket, [])
+            lost = _cancel(gained, old.get(bucket, []))
             if gained:
-                plus.ones.append((cell, tuple(gained)))
+                plus.increments.append((bucket, tuple(gained)))
             if lost:
-                minus.ones.append((cell, tuple(lost)))
+                minus.increments.append((bucket, tuple(lost)))
                 losses += len(set(lost))
         changed: Counter[tuple[int, int]] = Counter()
-        for cell, stem, amount in self.new.amounts:
-            changed[cell, stem] += amount
-        for cell, stem, amount in self.old.amounts:
-            changed[cell, stem] -= amount
-        plus.amounts += [(cell, stem, amount) for (cell, stem), amount in changed.items() if amount]
+        for bucket, metric_key, amount in self.new.sum_increments:
+            changed[bucket, metric_key] += amount
+        for bucket, metric_key, amount in self.old.sum_increments:
+            changed[bucket, metric_key] -= amount
+        plus.sum_increments += [
+            (bucket, metric_key, amount) for (bucket, metric_key), amount in changed.items() if amount
+        ]
         return losses + sum(amount < 0 for amount in changed.values())
 
 
-def _by_cell(contributions: Contributions) -> dict[int, list[int]]:
+def _by_bucket(contributions: Contributions) -> dict[int, list[int]]:
     """The stems that get +1, by cell, one occurrence per +1."""
     found: dict[int, list[int]] = {}
-    for cell, stems in contributions.ones:
-        found.setdefault(cell, []).extend(stems)
+    for bucket, metric_keys in contributions.increments:
+        found.setdefault(bucket, []).extend(metric_keys)
     return found
 
 
@@ -187,11 +189,11 @@ def _cancel(gained: list[int], lost: list[int]) -> list[int]:
         gained[:] = rest.elements()
         return [*left.elements()]
     left_over = []
-    for stem in lost:
-        if stem in gained:
-            gained.remove(stem)
+    for metric_key in lost:
+        if metric_key in gained:
+            gained.remove(metric_key)
         else:
-            left_over.append(stem)
+            left_over.append(metric_key)
     return left_over
 
 
@@ -217,7 +219,7 @@ def insert(program: Program, visit: Visit, entry: Entry, digest: bytes, correcti
     visit.ids += digest
     visit.first_ms = min(visit.first_ms, entry.time)
     visit.last_ms = tail[-1].time
-    visit.arms = None
+    visit.variations = None
 
 
 def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: bytes, correction: Correction) -> None:
@@ -231,13 +233,13 @@ def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: byt
     visit.tail += added
     visit.ids += digest + later.ids
     visit.last_ms = later.last_ms
-    visit.arms = None
+    visit.variations = None
 
 
-def replay(program: Program, state: State, entries: list[Entry], out: Contributions, *, keep: bool) -> State:
+def replay(program: Program, state: VisitState, entries: list[Entry], out: Contributions, *, keep: bool) -> VisitState:
     """The state after events in order, from the state before them; `keep`: they keep the state before their time."""
     at = 0
-    arms: tuple[int, ...] | None = None
+    variations: tuple[int, ...] | None = None
     while at < len(entries):
         end = _end_of_time(entries, at)
         if keep:
@@ -246,10 +248,10 @@ def replay(program: Program, state: State, entries: list[Entry], out: Contributi
             entries[at].before = state
         if end == at + 1:
             entry = entries[at]
-            state = program.step_one(state, entry, out, arms_are_new=entry.arms is not arms)
-            arms = entry.arms
+            state = program.step_one(state, entry, out, variations_are_new=entry.variations is not variations)
+            variations = entry.variations
         else:
-            state, arms = program.step(state, entries[at:end], out), None
+            state, variations = program.step(state, entries[at:end], out), None
         at = end
     return state
 

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from monitor.devstore.aggregators import Aggregator, ComputeError, Points
-from monitor.devstore.database import Series, Snapshot, matches
+from monitor.devstore.database import Snapshot, StoredSeries, matches
 from monitor.devstore.query import MetricQuery, QueryError
 
 __all__ = ["QUERY_POINTS_MAX", "answer_query", "answer_tags_query"]
@@ -18,7 +18,7 @@ _GROUP_TYPES = {"long": "number", "double": "number", "string": "text"}
 _JAVA_DECIMAL_BELOW = 1e7
 """Java writes doubles from here on as 1.0E7; below, KairosDB strips ``.0``."""
 
-Row = tuple[Series, Points]
+Row = tuple[StoredSeries, Points]
 
 
 def answer_query(snapshot: Snapshot, queries: Sequence[MetricQuery]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _aggregated(points: Points, aggregators: Sequence[Aggregator], group_type: s
     return points
 
 
-def _tags(series: Sequence[Series]) -> dict[str, list[str]]:
+def _tags(series: Sequence[StoredSeries]) -> dict[str, list[str]]:
     values: dict[str, set[str]] = {}
     for one in series:
         for name, value in one.tags.items():

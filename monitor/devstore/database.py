@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.devstore.ingest import Point, SeriesKey
+from monitor.devstore.ingest import SeriesKey, StoredPoint
 
-__all__ = ["READERS", "Database", "Series", "Snapshot", "StoreError", "matches"]
+__all__ = ["READERS", "Database", "Snapshot", "StoreError", "StoredSeries", "matches"]
 
 READERS = 4
 """Read connections; a reader waits for one to be free."""
@@ -50,7 +50,7 @@ class StoreError(Exception):
     """The store cannot be opened or started; the message says which file or address, and why."""
 
 
-class Series(NamedTuple):
+class StoredSeries(NamedTuple):
     """One combination of metric name, type and tags."""
 
     id: int
@@ -70,10 +70,10 @@ class Snapshot:
         rows = self._connection.execute("SELECT DISTINCT name FROM series ORDER BY name")
         return [name for (name,) in rows if name.startswith(prefix)]
 
-    def series(self, name: str) -> list[Series]:
+    def series(self, name: str) -> list[StoredSeries]:
         """All series of a metric."""
         rows = self._connection.execute("SELECT id, type, tags FROM series WHERE name = ?", (name,))
-        return [Series(series_id, type_name, msgspec.json.decode(tags)) for series_id, type_name, tags in rows]
+        return [StoredSeries(series_id, type_name, msgspec.json.decode(tags)) for series_id, type_name, tags in rows]
 
     def points(
         self, series_id: int, start_ms: int, end_ms: int, *, limit: int, descending: bool = False
@@ -120,7 +120,7 @@ class Database:
             self._writer.close()
             os.close(self._lock_file)
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[StoredPoint]) -> None:
         """Stores points in one transaction, all or none; of points with one series and timestamp the last one stays."""
         if not points:
             return
@@ -218,7 +218,7 @@ class Database:
             self._series_ids.clear()
 
 
-def matches(series: Series, tags: dict[str, set[str]]) -> bool:
+def matches(series: StoredSeries, tags: dict[str, set[str]]) -> bool:
     """Whether a series has one of the values of every tag that is asked for."""
     return all(series.tags.get(name) in values for name, values in tags.items())
 

@@ -15,8 +15,8 @@ from monitor.devstore.jsontext import JsonObject
 from monitor.devstore.values import (
     INT64_MAX,
     INT64_MIN,
+    ErrorScope,
     RefusedError,
-    Scope,
     StopError,
     Value,
     as_text,
@@ -26,11 +26,11 @@ from monitor.devstore.values import (
     typed,
 )
 
-__all__ = ["TTL_S_MAX", "Parsed", "Point", "SeriesKey", "parse"]
+__all__ = ["TTL_S_MAX", "Parsed", "SeriesKey", "StoredPoint", "parse"]
 
 SeriesKey = tuple[str, str, bytes]
 """Metric name, type (``long``, ``double`` or ``string``), tags as canonical JSON text: compact, sorted by name."""
-Point = tuple[SeriesKey, int, Value, int]
+StoredPoint = tuple[SeriesKey, int, Value, int]
 """Series, timestamp in ms, value, ttl in seconds (0: for ever)."""
 
 TTL_S_MAX = 630_720_000
@@ -43,7 +43,7 @@ END_OF_INPUT = "Invalid json. No content due to end of input."
 class Parsed(NamedTuple):
     """What a body holds: the points to store, whatever the status, and what to answer."""
 
-    points: Sequence[Point]
+    points: Sequence[StoredPoint]
     status: int
     errors: Sequence[str]
 
@@ -80,13 +80,13 @@ _typed_points = msgspec.json.Decoder(list[_TypedPoint])
 _canonical_tags: dict[bytes, bytes] = {}
 
 
-def _parse_well_formed(body: bytes) -> list[Point] | None:
+def _parse_well_formed(body: bytes) -> list[StoredPoint] | None:
     """The points of an array of plain, typed, valid objects; None for anything else, which is for the exact path."""
     try:
         metrics = _typed_points.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    points: list[Point] = []
+    points: list[StoredPoint] = []
     known_tags = _canonical_tags
     for metric in metrics:
         raw_tags = bytes(metric.tags)
@@ -122,7 +122,7 @@ def _learn_tags(raw_tags: bytes) -> bytes | None:
 
 
 def _parse_any(text: str) -> Parsed:
-    points: list[Point] = []
+    points: list[StoredPoint] = []
     errors: list[str] = []
     first = text.lstrip(" \t\r\n")[:1]
     if first not in ("[", "{"):
@@ -145,7 +145,7 @@ def _parse_any(text: str) -> Parsed:
     return Parsed(points, 400 if errors else 204, errors)
 
 
-def _metric(index: int, metric: Any) -> Iterator[Point | str]:
+def _metric(index: int, metric: Any) -> Iterator[StoredPoint | str]:
     """The points of one metric object and the messages of its faults; no points if the metric itself has one."""
     if not isinstance(metric, JsonObject):
         raise StopError(500 if metric is None else 400, f"Expected BEGIN_OBJECT but was {jsontext.kind(metric)}")
@@ -167,7 +167,7 @@ def _metric(index: int, metric: Any) -> Iterator[Point | str]:
         return
     canonical = _canonical(tags)
 
-    def outcome(datapoint: list[Any], place: str) -> Point | str:
+    def outcome(datapoint: list[Any], place: str) -> StoredPoint | str:
         try:
             type_name, at_ms, value = _datapoint(datapoint, declared)
         except RefusedError as refused:
@@ -186,9 +186,9 @@ def _metric(index: int, metric: Any) -> Iterator[Point | str]:
 def _datapoint(datapoint: list[Any], declared: str | None) -> tuple[str, int, Value]:
     """Type, timestamp in ms and value of ``[timestamp, value]`` or ``[timestamp, value, type]``."""
     if len(datapoint) < 2:
-        raise RefusedError(Scope.VALUE if datapoint else Scope.TIMESTAMP, "cannot be null or empty.")
+        raise RefusedError(ErrorScope.VALUE if datapoint else ErrorScope.TIMESTAMP, "cannot be null or empty.")
     if datapoint[0] is None:
-        raise RefusedError(Scope.TIMESTAMP, "may not be null.")
+        raise RefusedError(ErrorScope.TIMESTAMP, "may not be null.")
     at_ms = datapoint[0] if type(datapoint[0]) is int else timestamp_ms(datapoint[0])
     if len(datapoint) > 2:
         if datapoint[2] is None:
@@ -196,7 +196,7 @@ def _datapoint(datapoint: list[Any], declared: str | None) -> tuple[str, int, Va
         declared = as_text(datapoint[2])
     missing = emptiness(datapoint[1])
     if missing is not None:
-        raise RefusedError(Scope.VALUE, missing)
+        raise RefusedError(ErrorScope.VALUE, missing)
     type_name, value = typed(declared, datapoint[1])
     return type_name, at_ms, value
 

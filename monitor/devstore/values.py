@@ -13,8 +13,8 @@ from monitor.devstore.jsontext import JsonObject, Number
 __all__ = [
     "INT64_MAX",
     "INT64_MIN",
+    "ErrorScope",
     "RefusedError",
-    "Scope",
     "StopError",
     "Value",
     "as_text",
@@ -44,7 +44,7 @@ class StopError(Exception):
         self.message = message
 
 
-class Scope(StrEnum):
+class ErrorScope(StrEnum):
     """What a refusal is about, which decides how much of its place KairosDB names."""
 
     REQUEST = auto()
@@ -56,14 +56,14 @@ class Scope(StrEnum):
 class RefusedError(Exception):
     """This point cannot be stored as it was meant; the rest of the request goes on."""
 
-    def __init__(self, scope: Scope, reason: str) -> None:
+    def __init__(self, scope: ErrorScope, reason: str) -> None:
         super().__init__(reason)
         self.scope = scope
         self.reason = reason
 
     def message(self, metric: str, place: str) -> str:
         """The reason after its place: the metric, ``metric[0](name=m)``, and the place in it, ``.datapoints[3]``."""
-        prefixes = {Scope.REQUEST: "", Scope.METRIC: f"{metric} "}
+        prefixes = {ErrorScope.REQUEST: "", ErrorScope.METRIC: f"{metric} "}
         return prefixes.get(self.scope, f"{metric}{place}.{self.scope} ") + self.reason
 
 
@@ -73,10 +73,10 @@ def typed(declared: str | None, value: Any) -> tuple[str, Value]:
     Raises RefusedError for this point, StopError(500) where KairosDB fails in the conversion of a text.
     """
     if isinstance(value, list | JsonObject):
-        raise RefusedError(Scope.METRIC, "value is an invalid type")
+        raise RefusedError(ErrorScope.METRIC, "value is an invalid type")
     type_name = _found_type(value) if declared is None else declared
     if type_name not in TYPES:
-        raise RefusedError(Scope.REQUEST, f"Unregistered data point type '{type_name}'")
+        raise RefusedError(ErrorScope.REQUEST, f"Unregistered data point type '{type_name}'")
     if type_name == "string":
         return type_name, as_text(value)
     return type_name, _long(value) if type_name == "long" else _double(value)
@@ -87,7 +87,7 @@ def timestamp_ms(value: Any) -> int:
     if isinstance(value, Number) and _DECIMAL.fullmatch(value):
         number = _decimal(value)
         if number is None or not INT64_MIN <= int(number) <= INT64_MAX:
-            raise RefusedError(Scope.TIMESTAMP, f"must fit into 64 bits; got {value}.")
+            raise RefusedError(ErrorScope.TIMESTAMP, f"must fit into 64 bits; got {value}.")
         return int(number)
     return _long_of_text(value)
 
@@ -138,8 +138,10 @@ def _long(value: Any) -> int:
         return number
     exact = _decimal(value)
     if exact is None or exact == int(exact):
-        raise RefusedError(Scope.VALUE, f"{value} does not fit into the 64 bits of a long.")
-    raise RefusedError(Scope.VALUE, f'{value} has a fraction and cannot be stored as a long; send "type": "double".')
+        raise RefusedError(ErrorScope.VALUE, f"{value} does not fit into the 64 bits of a long.")
+    raise RefusedError(
+        ErrorScope.VALUE, f'{value} has a fraction and cannot be stored as a long; send "type": "double".'
+    )
 
 
 def _long_of_text(value: Any) -> int:
@@ -158,13 +160,13 @@ def _double(value: Any) -> float:
         raise StopError(500, f'For input string: "{text}"')
     number = float(text)
     if math.isinf(number):
-        raise RefusedError(Scope.VALUE, f"{value} is beyond the range of a double.")
+        raise RefusedError(ErrorScope.VALUE, f"{value} is beyond the range of a double.")
     return number
 
 
 def _refuse_not_finite(text: str) -> None:
     if isinstance(text, str) and _NOT_FINITE.fullmatch(text):
-        raise RefusedError(Scope.VALUE, f"{text} is not a finite number and would make every query over it fail.")
+        raise RefusedError(ErrorScope.VALUE, f"{text} is not a finite number and would make every query over it fail.")
 
 
 def _decimal(text: str) -> Decimal | None:

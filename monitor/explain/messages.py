@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from monitor.core import visits
 from monitor.core.classify import scalar
 from monitor.core.definitions import Limits
-from monitor.core.events import Decoder, Event, Reason, Rejected, derived_id
+from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
 from monitor.core.metrics import Deltas, SeriesTable, regroup
 from monitor.core.sessions import Measures, SessionGroup
 from monitor.core.watermark import NEVER, Progress, Watermark
@@ -177,18 +177,18 @@ def _writable(value: Any) -> Any:
     return str(value) if huge or value in (math.inf, -math.inf) else value
 
 
-def _why_not_decoded(reason: Reason | None, value: bytes | None, limits: Limits) -> str:
+def _why_not_decoded(reason: RejectReason | None, value: bytes | None, limits: Limits) -> str:
     match reason:
-        case Reason.OVERSIZED:
+        case RejectReason.OVERSIZED:
             return f"has {len(value or b''):,} bytes, allowed {limits.message_bytes:,}"
-        case Reason.NOT_JSON:
+        case RejectReason.NOT_JSON:
             return "has no value" if value is None else "its value is not a JSON object in UTF-8"
         case _:
             return "a required field is missing, or a field is of another type or out of range"
 
 
 def _why(
-    reason: Reason | None,
+    reason: RejectReason | None,
     event: Event,
     own_id: str,
     timestamp_ms: int,
@@ -200,19 +200,19 @@ def _why(
     delay_ms = timestamp_ms - event.time
     ahead, arrived = f"happened {seconds(-delay_ms)} after it arrived", f"arrived {seconds(delay_ms)} after it happened"
     match reason:
-        case Reason.BAD_FIELD:
+        case RejectReason.BAD_FIELD:
             return "its assignments are not an object of strings"
-        case Reason.FUTURE:
+        case RejectReason.FUTURE:
             return f"{ahead}, allowed {seconds(limits.future_ms)}"
-        case Reason.LATE if delay_ms > limits.lateness_ms:
+        case RejectReason.LATE if delay_ms > limits.lateness_ms:
             return f"{arrived}, allowed {seconds(limits.lateness_ms)}"
-        case Reason.LATE:
+        case RejectReason.LATE:
             return f"{arrived}, {seconds(group.watermark.value_ms - event.time)} behind the watermark"
-        case Reason.DUPLICATE:
+        case RejectReason.DUPLICATE:
             touched = _touched(group, event, limits)
             held = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in touched))
             return f"its visit already holds eventId {own_id}, of arrival {next(held).arrival}"
-        case Reason.VISIT_FULL:
+        case RejectReason.VISIT_FULL:
             count = sum(len(visit.ids) for visit in _touched(group, event, limits)) // visits.ID_BYTES
             return f"its visit already holds {count:,} events, allowed {limits.events_per_visit:,}"
         case _:

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from monitor.core.classify import holds
-from monitor.core.definitions import All, AnyOf, Condition, Point, PointMet, Predicate, Rule
+from monitor.core.definitions import All, AnyOf, Condition, MeasurementPoint, PointMet, Predicate, Rule
 
-Attribute: TypeAlias = Callable[[str], Any]
+AttributeOf: TypeAlias = Callable[[str], Any]
 
 
 class Moment(Struct, frozen=True, order=True):
@@ -25,7 +25,7 @@ class Happened(NamedTuple):
 
     moment: Moment
     name: str
-    attribute: Attribute
+    attribute: AttributeOf
 
 
 class Clause(Struct, frozen=True):
@@ -43,7 +43,7 @@ class Clause(Struct, frozen=True):
     parts: tuple["Clause", ...] = ()
 
 
-def told(rule: Rule, points: Mapping[str, Point], visit: Sequence[Happened]) -> Clause:
+def told(rule: Rule, points: Mapping[str, MeasurementPoint], visit: Sequence[Happened]) -> Clause:
     """A rule with what met it in a visit, whose events are given in order."""
     match rule:
         case All(rules):

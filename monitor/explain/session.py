@@ -55,7 +55,7 @@ class VisitSeen(Struct, frozen=True):
     contributions: list[Amount]
 
 
-class Correction(Struct, frozen=True):
+class ExplainedCorrection(Struct, frozen=True):
     """What an event that arrived after later events of its visit has changed."""
 
     arrival: int
@@ -73,7 +73,7 @@ class Explanation(Struct, frozen=True):
     beyond: int
     events: list[Seen]
     visits: list[VisitSeen]
-    corrections: list[Correction]
+    corrections: list[ExplainedCorrection]
 
 
 def explain(measures: Measures, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
@@ -94,7 +94,7 @@ def explain(measures: Measures, dc: str, tenant: str, session_id: str, gathered:
             for message in sorted(messages, key=_event_time)
         ],
         [_visit(measures, dc, tenant, number, run) for number, run in enumerate(runs, 1)],
-        [Correction(arrival, number_of[arrival], _amounts(changes[arrival], dc)) for arrival in late],
+        [ExplainedCorrection(arrival, number_of[arrival], _amounts(changes[arrival], dc)) for arrival in late],
     )
 
 

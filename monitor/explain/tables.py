@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from monitor.explain.messages import Seen
 from monitor.explain.rules import Clause, Moment
-from monitor.explain.session import Amount, Correction, Explanation, Outcome, VisitSeen
+from monitor.explain.session import Amount, ExplainedCorrection, Explanation, Outcome, VisitSeen
 from monitor.runtime.console import moment, printable
 
 ENDS = 50
@@ -110,7 +110,7 @@ def _contributions(visit: VisitSeen, tenant: str) -> Table:
     return _filled(table, rows, "contributions")
 
 
-def _corrections(corrections: Sequence[Correction], named: Mapping[int, str], tenant: str) -> Table:
+def _corrections(corrections: Sequence[ExplainedCorrection], named: Mapping[int, str], tenant: str) -> Table:
     title = "Corrections: what events have changed that arrived after later ones of their visit"
     table = Table("arrival", "visit", title=title, title_justify="left")
     _add_amount_columns(table, "change")

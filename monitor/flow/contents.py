@@ -46,7 +46,7 @@ class PartFile(Struct, frozen=True):
     snapshots: int
 
 
-class Step(Struct, frozen=True):
+class StepState(Struct, frozen=True):
     """What one step of the dataflow keeps: keys that have state, and its size."""
 
     step: str
@@ -112,7 +112,7 @@ class Contents(Struct, frozen=True):
     execution: int | None
     workers: int | None
     files: list[PartFile]
-    steps: list[Step]
+    steps: list[StepState]
     partitions: list[Partition]
     watermarks: Watermarks
     minutes_ms: tuple[int, int] | None
@@ -234,7 +234,7 @@ def _contents(directory: Path, files: Sequence[Path], moment: _Moment, configure
         execution=moment.execution,
         workers=moment.workers,
         files=[PartFile(file.name, size, n) for file, size, n in zip(files, sizes, rows, strict=True)],
-        steps=[Step(step, keys, size) for step, (keys, size) in sorted(found.steps.items())],
+        steps=[StepState(step, keys, size) for step, (keys, size) in sorted(found.steps.items())],
         partitions=sorted(found.partitions, key=_in_order),
         watermarks=Watermarks(
             min(found.watermarks, default=NEVER) if len(known) == len(found.watermarks) and known else None,

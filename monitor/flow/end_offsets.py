@@ -19,20 +19,20 @@ ASK_EVERY_MS = 1_000
 ANSWER_TIMEOUT_S = 10.0
 
 
-class End(NamedTuple):
+class EndOffset(NamedTuple):
     """A broker's answer: at `asked_ms` or later, nothing was beyond `offset`."""
 
     asked_ms: int
     offset: int
 
 
-class Ends:
+class EndOffsets:
     """The present ends of partitions, asked for in the background."""
 
     def __init__(self, admin: AdminClient) -> None:
         self._admin = admin
         self._partitions: list[TopicPartition] = []
-        self._answers: dict[tuple[str, int], End] = {}
+        self._answers: dict[tuple[str, int], EndOffset] = {}
         self._waiting: Mapping[TopicPartition, Future[Any]] = {}
         self._asked_ms = 0
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class Ends:
         """Asks for this partition too."""
         self._partitions.append(TopicPartition(topic, partition))
 
-    def of(self, topic: str, partition: int) -> End | None:
+    def of(self, topic: str, partition: int) -> EndOffset | None:
         """The newest answer for a partition."""
         return self._answers.get((topic, partition))
 
@@ -60,7 +60,9 @@ class Ends:
                 if (error := future.exception()) is not None:
                     self.waits.goes_on(str(error))  # and the answer stays as old as it is
                 else:
-                    self._answers[partition.topic, partition.partition] = End(self._asked_ms, future.result().offset)
+                    self._answers[partition.topic, partition.partition] = EndOffset(
+                        self._asked_ms, future.result().offset
+                    )
             if self._waiting and not any(future.exception() for future in self._waiting.values()):
                 self.waits.over()
             self._waiting = {}
@@ -71,7 +73,7 @@ class Ends:
             self._waiting = self._admin.list_offsets(wanted, request_timeout=ANSWER_TIMEOUT_S)
 
 
-class Quiet:
+class IdleDetector:
     """What can be said of a partition that has been read to its end. All times are when the broker was asked.
 
     With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can
@@ -84,7 +86,7 @@ class Quiet:
         self._since_ms: int | None = None
         self._until_ms = 0
 
-    def confirm(self, position: int, end: End | None) -> int:
+    def confirm(self, position: int, end: EndOffset | None) -> int:
         """Takes in the newest answer; the bound below which no message can be appended any more, NEVER if unknown."""
         if end is None or position < end.offset:
             self._since_ms = None

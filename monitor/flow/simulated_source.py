@@ -23,11 +23,11 @@ CATCH_UP_S = 60
 """Traffic of a longer pause is left out: it exists only while it is watched."""
 STATE_VERSION = 1
 
-State: TypeAlias = tuple[int, int, int]
+TrafficState: TypeAlias = tuple[int, int, int]
 """Version, start of the traffic in ms, next second."""
 
 
-class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
+class SimulatedPartition(StatefulSourcePartition[Chunk, TrafficState]):
     """Hands on the traffic of each second when it is over."""
 
     def __init__(self, traffic: Traffic, second: int, switches: Switchboard) -> None:
@@ -51,7 +51,7 @@ class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
         """The end of the second."""
         return datetime.now(UTC) + timedelta(milliseconds=max(0, self._over_ms() - CLOCK.now_ms()))
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> TrafficState:
         """Where to go on."""
         return STATE_VERSION, self._traffic.start_ms, self._second
 
@@ -59,7 +59,7 @@ class SimulatedPartition(StatefulSourcePartition[Chunk, State]):
         return self._traffic.start_ms + (self._second + 1) * 1_000
 
 
-class SimulatedSource(FixedPartitionedSource[Chunk, State]):
+class SimulatedSource(FixedPartitionedSource[Chunk, TrafficState]):
     """Seeded traffic as a source of one partition, at the pace of the clock."""
 
     def __init__(self, seed: int, rate: float, incidents: list[str], switches: Path) -> None:
@@ -70,7 +70,7 @@ class SimulatedSource(FixedPartitionedSource[Chunk, State]):
         """The one partition."""
         return [PARTITION]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> SimulatedPartition:
+    def build_part(self, step_id: str, for_part: str, resume_state: TrafficState | None) -> SimulatedPartition:
         """The traffic from where it was left, or from now on after a long pause."""
         now_ms = CLOCK.now_ms()
         _, start_ms, second = resume_state or (STATE_VERSION, now_ms, 0)

@@ -10,34 +10,34 @@ from pathlib import Path
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from monitor.config.settings import KairosDbTable
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.flow.telemetry import TELEMETRY
 from monitor.kairosdb import points
 from monitor.kairosdb.points import KairosUnreachable, Renderer
-from monitor.kairosdb.writer import DeadLetters, DeadLettersUnwritable, Lane, LaneStopped, SinkStats
+from monitor.kairosdb.writer import DeadLetters, DeadLettersUnwritable, Writer, WriterStats, WriterStopped
 from monitor.runtime import lifecycle
 from monitor.runtime.lifecycle import JobError, reported
 
-LANES = 4
+WRITERS = 4
 """Requests in flight at most, over the whole job."""
 DAY_S = 86_400
 
 
-class LanePartition(StatefulSinkPartition[list[Point], None]):
+class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     """One lane."""
 
-    def __init__(self, lane: Lane, stats: SinkStats) -> None:
+    def __init__(self, lane: Writer, stats: WriterStats) -> None:
         self._lane = lane
         self._stats = stats
         lifecycle.when_overdue(lane.close)
 
-    def write_batch(self, items: list[list[Point]]) -> None:
+    def write_batch(self, items: list[list[DataPoint]]) -> None:
         """Hands the points to the lane; blocks while it is full."""
         with reported:
             try:
                 for points in items:
                     self._lane.put(points)
-            except LaneStopped as error:
+            except WriterStopped as error:
                 raise _stopped(error) from error
             self._report()
 
@@ -46,7 +46,7 @@ class LanePartition(StatefulSinkPartition[list[Point], None]):
         with reported:
             try:
                 self._lane.flush()
-            except LaneStopped as error:
+            except WriterStopped as error:
                 raise _stopped(error) from error
             self._report()
 
@@ -60,13 +60,13 @@ class LanePartition(StatefulSinkPartition[list[Point], None]):
                 TELEMETRY.count(name, amount)
 
 
-class KairosSink(FixedPartitionedSink[list[Point], None]):
+class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
     """Writes points to KairosDB; a metric key group always goes to the same lane."""
 
     def __init__(self, settings: KairosDbTable, dc: str) -> None:
         self._settings = settings
         self._renderer = Renderer(dc, settings.ttl_days * DAY_S)
-        self._stats = SinkStats()
+        self._stats = WriterStats()
         self._dead_letters: DeadLetters | None = None
 
     def list_parts(self) -> list[str]:
@@ -76,16 +76,16 @@ class KairosSink(FixedPartitionedSink[list[Point], None]):
             self._dead_letters = self._dead_letters or DeadLetters(_own(Path(self._settings.dead_letters)))
         except (KairosUnreachable, DeadLettersUnwritable) as error:
             raise JobError(str(error)) from error
-        return [f"lane-{number}" for number in range(LANES)]
+        return [f"lane-{number}" for number in range(WRITERS)]
 
     def part_fn(self, item_key: str) -> int:
         """By the number of the metric key group."""
         return int(item_key.partition("/")[0])
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> LanePartition:
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> WriterPartition:
         """A lane; what it had not delivered is replayed, so it has no state."""
         assert self._dead_letters is not None, "list_parts comes first"
-        return LanePartition(Lane(self._settings.url, self._renderer, self._dead_letters, self._stats), self._stats)
+        return WriterPartition(Writer(self._settings.url, self._renderer, self._dead_letters, self._stats), self._stats)
 
 
 def _own(path: Path) -> Path:
@@ -93,5 +93,5 @@ def _own(path: Path) -> Path:
     return path if TELEMETRY.worker == "0" else path.with_suffix(f".{TELEMETRY.worker}{path.suffix}")
 
 
-def _stopped(error: LaneStopped) -> JobError:
+def _stopped(error: WriterStopped) -> JobError:
     return JobError(f"{error}; nothing is lost: started again, the job goes on from its last snapshot")

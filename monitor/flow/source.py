@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # typ
 from monitor.config.settings import KafkaTable
 from monitor.core.sessions import Message
 from monitor.core.watermark import NEVER, Progress
-from monitor.flow.end_offsets import Ends, Quiet
+from monitor.flow.end_offsets import EndOffsets, IdleDetector
 from monitor.flow.snapshots import check_version
 from monitor.flow.telemetry import TELEMETRY
 from monitor.runtime import lifecycle
@@ -71,7 +71,7 @@ RDKAFKA_LOG = logging.getLogger("rdkafka")
 RDKAFKA_LOG.addHandler(logging.NullHandler())
 RDKAFKA_LOG.propagate = False
 
-State: TypeAlias = tuple[int, int, int]
+PartitionState: TypeAlias = tuple[int, int, int]
 """Version, next offset, largest message timestamp or confirmed bound."""
 
 
@@ -86,13 +86,13 @@ class Chunk(NamedTuple):
     announce: bool
 
 
-class KafkaPartition(StatefulSourcePartition[Chunk, State]):
+class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
     """One partition: reads batches, keeps its position and its largest timestamp."""
 
     def __init__(
         self,
         consumer: Consumer,
-        ends: Ends,
+        ends: EndOffsets,
         progress: Progress,
         offset: int,
         stop_at: int | None,
@@ -107,7 +107,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
         self._position = offset
         self._stop_at = stop_at
         self._broker_time = broker_time
-        self._quiet = Quiet(idle_after_ms)
+        self._quiet = IdleDetector(idle_after_ms)
         self._announced_s = float("-inf")
         self._had_nothing = False
         consumer.assign([TopicPartition(self._topic, self._number, offset)])
@@ -140,7 +140,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, State]):
         """Soon, if there was nothing."""
         return datetime.now(UTC) + POLL_IDLE if self._had_nothing else None
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> PartitionState:
         """Where to go on."""
         return STATE_VERSION, self._position, self._progress.high_ms
 
@@ -197,7 +197,7 @@ def _offset_of(message: KafkaMessage) -> int:
     return offset
 
 
-class KafkaSource(FixedPartitionedSource[Chunk, State]):
+class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
     """The configured topics; a partition's key is `topic/number`."""
 
     def __init__(self, kafka: KafkaTable, idle_after_ms: int) -> None:
@@ -205,7 +205,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
         self._idle_after_ms = idle_after_ms
         self._partitions: tuple[str, ...] = ()
         self._broker_time: dict[str, bool] = {}
-        self._ends: Ends | None = None
+        self._ends: EndOffsets | None = None
 
     def list_parts(self) -> list[str]:
         """All partitions of the topics; raises JobError if the brokers or a topic are not there."""
@@ -226,14 +226,14 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
         self._partitions = tuple(partitions)
         return partitions
 
-    def check(self, resumed: Mapping[str, State]) -> None:
+    def check(self, resumed: Mapping[str, PartitionState]) -> None:
         """Raises JobError if the topics cannot be read on from these states."""
         self._consumer().close()
         admin = self._admin()
         for partition in self.list_parts():
             self._begin(admin, partition, resumed.get(partition))
 
-    def _begin(self, admin: AdminClient, partition: str, state: State | None) -> tuple[int, int, int]:
+    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[int, int, int]:
         """Where to begin, the largest timestamp known from before, and the partition's present end."""
         if state is not None:
             check_version(state[0], STATE_VERSION)
@@ -243,13 +243,13 @@ class KafkaSource(FixedPartitionedSource[Chunk, State]):
             raise _gone(partition, offset, first, end)
         return offset, high_ms, end
 
-    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> KafkaPartition:
+    def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> KafkaPartition:
         """The partition, from where it was left; raises JobError if the messages there are gone."""
         admin = self._admin()
         offset, high_ms, end = self._begin(admin, for_part, resume_state)
         topic = for_part.rpartition("/")[0]
         if self._ends is None:
-            self._ends = Ends(admin)
+            self._ends = EndOffsets(admin)
         progress = Progress(self._partitions, for_part, high_ms, idle=False)
         stop_at = None if self._kafka.tail else end
         return KafkaPartition(

@@ -18,7 +18,7 @@ from bytewax.operators.windowing import Clock, ClockLogic, TumblingWindower
 from monitor.config.settings import Settings
 from monitor.core import metrics
 from monitor.core.events import Event
-from monitor.core.metrics import Ledger, Point, Series, SeriesTable, health_series
+from monitor.core.metrics import DataPoint, Ledger, Series, SeriesTable, health_series
 from monitor.core.sessions import Measures, Message, Tally
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow import snapshots
@@ -69,19 +69,19 @@ class Changes(NamedTuple):
         return tuple, (tuple(self),)
 
 
-def session_key(group: int) -> str:
+def session_group_key(group: int) -> str:
     """The Bytewax key of a session key group."""
     return f"{group:03d}/{SESSION_GROUPS}"
 
 
-def metric_key(group: int) -> str:
+def metric_group_key(group: int) -> str:
     """The Bytewax key of a metric key group."""
     return f"{group:02d}/{METRIC_GROUPS}"
 
 
 def keys() -> dict[str, set[str]]:
     """The keys that each stateful step can have in a recovery store, by the last part of its step id."""
-    totals = {metric_key(group) for group in range(METRIC_GROUPS + 1)}
+    totals = {metric_group_key(group) for group in range(METRIC_GROUPS + 1)}
     return {"sessions": set(_SESSION_KEYS), "flush": totals, "totals": totals}
 
 
@@ -91,7 +91,7 @@ def measures(settings: Settings) -> Measures:
     return Measures(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
 
 
-_SESSION_KEYS = [session_key(group) for group in range(SESSION_GROUPS)]
+_SESSION_KEYS = [session_group_key(group) for group in range(SESSION_GROUPS)]
 
 
 _SESSION_ID = b'"sessionId"'
@@ -158,7 +158,7 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
         for number, item in values:
             if isinstance(item, Progress):
                 moved = group.watermark.advance(item) or moved
-                TELEMETRY.gauge("visits", sum(map(len, group.sessions.values())), part=session_key(number))
+                TELEMETRY.gauge("visits", sum(map(len, group.sessions.values())), part=session_group_key(number))
             else:
                 group.feed(item)
         if moved:
@@ -220,7 +220,7 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
         if now_s - given_back_s >= MEMORY_S:
             given_back_s = now_s
             give_memory_back()
-        return [(metric_key(change.group), change) for change in changes if any(change[1:])]
+        return [(metric_group_key(change.group), change) for change in changes if any(change[1:])]
 
     return step
 
@@ -305,7 +305,7 @@ def flush_windows(flush_s: float) -> TumblingWindower:
     return TumblingWindower(length=timedelta(seconds=flush_s), align_to=datetime(2020, 1, 1, tzinfo=UTC))
 
 
-class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[Point], snapshots.Plain]):
+class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[DataPoint], snapshots.Plain]):
     """The totals of a metric key group; for the health group, what becomes health metrics."""
 
     def __init__(self, resume_state: snapshots.Plain | None) -> None:
@@ -314,13 +314,13 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[Point], sna
         self._gauges: dict[Series, dict[str, int]] = {}
         self._stamp_ms = 0
 
-    def on_batch(self, values: list[tuple[int, Changes | None]]) -> tuple[Iterable[list[Point]], bool]:
+    def on_batch(self, values: list[tuple[int, Changes | None]]) -> tuple[Iterable[list[DataPoint]], bool]:
         """Applies what was flushed; emits the new totals, and health metrics at the time of the flush."""
         with reported:
             return self._apply(values)
 
-    def _apply(self, values: list[tuple[int, Changes | None]]) -> tuple[Iterable[list[Point]], bool]:
-        points: list[Point] = []
+    def _apply(self, values: list[tuple[int, Changes | None]]) -> tuple[Iterable[list[DataPoint]], bool]:
+        points: list[DataPoint] = []
         for _, flushed in values:
             assert flushed is not None, "a window opens with its first changes"
             changes = Changes._make(flushed)
@@ -328,10 +328,10 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[Point], sna
             passed_ms = self._ledger.seal(changes.watermarks, SESSION_GROUPS)
             if changes.gauges or changes.counts:
                 points += self._health(changes, passed_ms)
-        TELEMETRY.gauge("totals", self._ledger.size(), part=metric_key(changes.group))
+        TELEMETRY.gauge("totals", self._ledger.size(), part=metric_group_key(changes.group))
         return [points] if points else [], False
 
-    def _health(self, changes: Changes, passed_ms: int) -> Iterator[Point]:
+    def _health(self, changes: Changes, passed_ms: int) -> Iterator[DataPoint]:
         self._stamp_ms = max(
             self._stamp_ms + 1, CLOCK.now_ms()
         )  # two flushes at once must not overwrite each other's counters
@@ -341,7 +341,7 @@ class TotalsStep(StatefulBatchLogic[tuple[int, Changes | None], list[Point], sna
         if passed_ms > NEVER:
             gauges[health_series("watermark_s")] = passed_ms // 1_000
         for series, value in (changes.counts | changes.maxima | gauges).items():
-            yield Point(series, self._stamp_ms, value)
+            yield DataPoint(series, self._stamp_ms, value)
 
     def snapshot(self) -> snapshots.Plain:
         """The ledger's state, plain."""

@@ -18,20 +18,25 @@ UID_NAME_CHARACTERS = 24
 """Grafana allows 40 characters in all."""
 
 
-class Line(NamedTuple):
+class TimeSeries(NamedTuple):
     """Panels beside each other, each with its width; together 24 at most."""
 
     height: int
     panels: Sequence[tuple[int, Json]]
 
 
-def heading(row: Json) -> Line:
+def heading(row: Json) -> TimeSeries:
     """A row's own line."""
-    return Line(1, [(COLUMNS, row)])
+    return TimeSeries(1, [(COLUMNS, row)])
 
 
 def dashboard(
-    uid: str, title: str, description: str, variables: Sequence[Json], lines: Iterable[Line], tags: Sequence[str] = ()
+    uid: str,
+    title: str,
+    description: str,
+    variables: Sequence[Json],
+    lines: Iterable[TimeSeries],
+    tags: Sequence[str] = (),
 ) -> Json:
     """A dashboard of these lines, from top to bottom."""
     return {
@@ -136,7 +141,7 @@ def _links() -> list[Json]:
     return [*links, experiments | {"icon": "external link", "keepTime": True, "includeVars": False}]
 
 
-def _placed(lines: Iterable[Line]) -> list[Json]:
+def _placed(lines: Iterable[TimeSeries]) -> list[Json]:
     """The panels with their ids and places."""
     placed: list[Json] = []
     y = 0

@@ -10,7 +10,7 @@ from monitor.grafana import panels, transformations
 from monitor.grafana.dashboards import (
     EXPERIMENT_TAG,
     NO_FILTER,
-    Line,
+    TimeSeries,
     choice,
     choices,
     constant,
@@ -30,7 +30,7 @@ CONVERTED, VISITS, AMOUNT, CROSSING = "converted", "visits", "amount", "crossing
 """What follows a variation's name in the names of series that ratios are made of."""
 
 
-class Shown(NamedTuple):
+class ShownExperiment(NamedTuple):
     """An experiment by its name: what any of its tenants measures.
 
     `points`: point to the divisor of its value, 1 where tenants differ, None where it has no value. `tags`: tag to its
@@ -46,13 +46,13 @@ class Shown(NamedTuple):
     rules: dict[str, str]
 
 
-def shown(tenants: Sequence[Tenant]) -> list[Shown]:
+def shown(tenants: Sequence[Tenant]) -> list[ShownExperiment]:
     """The experiments of these tenants, in the order in which they come first."""
     names = dict.fromkeys(experiment.name for tenant in tenants for experiment in tenant.experiments)
     return [_shown(name, tenants) for name in names]
 
 
-def _shown(name: str, tenants: Sequence[Tenant]) -> Shown:
+def _shown(name: str, tenants: Sequence[Tenant]) -> ShownExperiment:
     running = [
         (tenant, experiment) for tenant in tenants for experiment in tenant.experiments if experiment.name == name
     ]
@@ -67,7 +67,7 @@ def _shown(name: str, tenants: Sequence[Tenant]) -> Shown:
             points[point.name] = known if known == scale or scale is None else scale if known is None else 1.0
         for tag in tenant.tags:
             tags.setdefault(tag.name, {}).update(dict.fromkeys(tag.values))
-    return Shown(
+    return ShownExperiment(
         name,
         control,
         tuple(variations),
@@ -78,7 +78,7 @@ def _shown(name: str, tenants: Sequence[Tenant]) -> Shown:
     )
 
 
-def experiment_dashboard(experiment: Shown, dcs: Sequence[str]) -> Json:
+def experiment_dashboard(experiment: ShownExperiment, dcs: Sequence[str]) -> Json:
     """The dashboard: how visits split, what they do by point, what that is worth, and the same by tag."""
     variables = [
         choice("tenant", "Tenant", list(experiment.tenants)),
@@ -105,15 +105,15 @@ def experiment_dashboard(experiment: Shown, dcs: Sequence[str]) -> Json:
 class _Panels:
     """The panels of one experiment, all with its colours and filters."""
 
-    def __init__(self, experiment: Shown) -> None:
+    def __init__(self, experiment: ShownExperiment) -> None:
         self._experiment = experiment
         self._colours = panels.coloured(experiment.variations, experiment.control)
         names = tag_variables(experiment.tags)
         self._tags = {"dc": "$dc", "experiment": "$experiment"}
         self._tags |= {tag: f"${name}" for tag, name in names.items()}
 
-    def lines(self) -> Iterator[Line]:
-        yield Line(4 + len(self._experiment.tenants), [(24, panels.text("", facts(self._experiment)))])
+    def lines(self) -> Iterator[TimeSeries]:
+        yield TimeSeries(4 + len(self._experiment.tenants), [(24, panels.text("", facts(self._experiment)))])
         yield from self._visits()
         if self._experiment.points:
             yield from self._points()
@@ -123,10 +123,10 @@ class _Panels:
         for tag in self._experiment.tags:
             yield from self._split(tag)
 
-    def _visits(self) -> Iterator[Line]:
+    def _visits(self) -> Iterator[TimeSeries]:
         qualified, assigned = self._of("fm", "beta"), self._of("assigned", "beta")
         yield heading(panels.row("Visits"))
-        yield Line(
+        yield TimeSeries(
             7,
             [
                 (
@@ -155,7 +155,7 @@ class _Panels:
                 (4, self._newest()),
             ],
         )
-        yield Line(
+        yield TimeSeries(
             9,
             [
                 (
@@ -219,7 +219,7 @@ class _Panels:
             graph=False,
         )
 
-    def _points(self) -> Iterator[Line]:
+    def _points(self) -> Iterator[TimeSeries]:
         """What comes for each chosen point: the row is repeated."""
         targets = [*self._of("fm", "$point.beta", CONVERTED), *self._of("fm", "beta", VISITS)]
         ratios = self._ratios(CONVERTED, VISITS)
@@ -248,9 +248,9 @@ class _Panels:
             self._of("fm", "$point"),
             overrides=self._colours,
         )
-        yield Line(9, [(6, rate), (10, course), (8, events)])
+        yield TimeSeries(9, [(6, rate), (10, course), (8, events)])
 
-    def _values(self, point: str, divisor: float) -> Iterator[Line]:
+    def _values(self, point: str, divisor: float) -> Iterator[TimeSeries]:
         amounts = self._of("fm", f"{point}.sum", aggregators=(per_interval("sum"), *_unscaled(divisor)))
         parts = self._of("fm", f"{point}.sum", AMOUNT, (per_interval("sum"), *_unscaled(divisor)))
         yield heading(panels.row(f"Value of {point}"))
@@ -276,9 +276,9 @@ class _Panels:
             amounts,
             overrides=self._colours,
         )
-        yield Line(9, [(6, per_visit), (10, course), (8, in_all)])
+        yield TimeSeries(9, [(6, per_visit), (10, course), (8, in_all)])
 
-    def _split(self, tag: str) -> Iterator[Line]:
+    def _split(self, tag: str) -> Iterator[TimeSeries]:
         renamed = transformations.by_tag(tag)
         values = self._experiment.tags[tag]
         yield heading(panels.row(f"By {tag}"))
@@ -293,7 +293,7 @@ class _Panels:
         )
         height = max(8, len(values) * len(self._experiment.variations))
         if not self._experiment.points:
-            yield Line(height, [(24, visits)])
+            yield TimeSeries(height, [(24, visits)])
             return
         series = [f"{variation} · {value}" for value in values for variation in self._experiment.variations]
         rate = panels.bars(
@@ -309,7 +309,7 @@ class _Panels:
             overrides=self._colours,
             transformations=transformations.in_total(_ratios(series, CONVERTED, VISITS), renamed),
         )
-        yield Line(height, [(10, visits), (14, rate)])
+        yield TimeSeries(height, [(10, visits), (14, rate)])
 
     def _of(
         self,
@@ -335,7 +335,7 @@ class _Panels:
         return _ratios(self._experiment.variations, top, bottom)
 
 
-def facts(experiment: Shown) -> str:
+def facts(experiment: ShownExperiment) -> str:
     """What the configuration says of an experiment, as a table in Markdown."""
     lines = [
         "| tenant | control | planned shares | a visit qualifies when |",

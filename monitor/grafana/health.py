@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from monitor.config.settings import Settings, TimeTable
 from monitor.core.metrics import MINUTE_MS
 from monitor.grafana import glance, panels, transformations
-from monitor.grafana.dashboards import HEALTH_UID, Line, dashboard, data_center, heading
+from monitor.grafana.dashboards import HEALTH_UID, TimeSeries, dashboard, data_center, heading
 from monitor.grafana.glance import ANY, BEHIND, REJECTED, RETRIES, delay_words, health_target, lateness
 from monitor.grafana.panels import AtLeast, Limits, Steps
 from monitor.grafana.targets import Json, divided, multiplied, newest_of_interval, per_interval, per_minute
@@ -36,7 +36,7 @@ def health_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
     )
 
 
-def _lines(settings: Settings) -> Iterator[Line]:
+def _lines(settings: Settings) -> Iterator[TimeSeries]:
     tenants = list(settings.tenants)
     at_a_glance = [
         glance.final_until(),
@@ -47,18 +47,18 @@ def _lines(settings: Settings) -> Iterator[Line]:
         glance.largest_delay(settings.time),
     ]
     yield heading(panels.row("At a glance"))
-    yield Line(4, [(4, panel) for panel in at_a_glance])
+    yield TimeSeries(4, [(4, panel) for panel in at_a_glance])
     yield heading(panels.row("Messages"))
-    yield Line(9, [(8, _events()), (8, _rejected()), (8, _rejected_of(tenants))])
-    yield Line(9, [(8, _noted()), (8, _noted_of(tenants)), (8, _corrections(tenants))])
-    yield Line(9, [(12, _delay(tenants)), (12, _delay_max(settings.time))])
+    yield TimeSeries(9, [(8, _events()), (8, _rejected()), (8, _rejected_of(tenants))])
+    yield TimeSeries(9, [(8, _noted()), (8, _noted_of(tenants)), (8, _corrections(tenants))])
+    yield TimeSeries(9, [(12, _delay(tenants)), (12, _delay_max(settings.time))])
     yield heading(panels.row("Kafka and time"))
-    yield Line(9, [(12, _lag()), (12, _watermark_age(settings.time))])
+    yield TimeSeries(9, [(12, _lag()), (12, _watermark_age(settings.time))])
     yield heading(panels.row("KairosDB"))
-    yield Line(9, [(6, _written()), (6, _busy()), (6, _retries()), (6, _given_up())])
+    yield TimeSeries(9, [(6, _written()), (6, _busy()), (6, _retries()), (6, _given_up())])
     yield heading(panels.row("Process"))
-    yield Line(9, [(12, _held("visits")), (12, _held("totals"))])
-    yield Line(9, [(8, _memory()), (8, _cpu()), (8, _snapshots())])
+    yield TimeSeries(9, [(12, _held("visits")), (12, _held("totals"))])
+    yield TimeSeries(9, [(8, _memory()), (8, _cpu()), (8, _snapshots())])
 
 
 def _events() -> Json:

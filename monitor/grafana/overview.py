@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from monitor.config.settings import Settings
 from monitor.core.definitions import Experiment, Tenant
 from monitor.grafana import glance, panels, transformations
-from monitor.grafana.dashboards import OVERVIEW_UID, Line, dashboard, data_center, experiment_url, heading
+from monitor.grafana.dashboards import OVERVIEW_UID, TimeSeries, dashboard, data_center, experiment_url, heading
 from monitor.grafana.experiment import rule_words
 from monitor.grafana.panels import EXACT
 from monitor.grafana.targets import Json, newest, per_interval, target
@@ -24,14 +24,14 @@ def overview_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
     )
 
 
-def _lines(settings: Settings) -> Iterator[Line]:
+def _lines(settings: Settings) -> Iterator[TimeSeries]:
     width = 24 // 4
     at_a_glance = [glance.final_until(), glance.furthest_behind(), glance.rejected_share(), glance.dead_letters()]
-    yield Line(4, [(width, panel) for panel in at_a_glance])
+    yield TimeSeries(4, [(width, panel) for panel in at_a_glance])
     for tenant in settings.compiled_tenants():
         yield heading(panels.row(f"Tenant {tenant.name}"))
         for experiment in tenant.experiments:
-            yield Line(6, _of_experiment(tenant, experiment))
+            yield TimeSeries(6, _of_experiment(tenant, experiment))
 
 
 def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Json]]:

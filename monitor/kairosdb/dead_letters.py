@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 
 import structlog
 
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 OLD_FILES_KEPT = 4
@@ -28,7 +28,7 @@ class DeadLetter(NamedTuple):
     point that was not sent; `attempts` counts the refused requests of the search that ended with this point.
     """
 
-    point: Point
+    point: DataPoint
     reason: str
     server_text: str = ""
     attempts: int = 0

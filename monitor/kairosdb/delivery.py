@@ -30,11 +30,11 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb.client import Refused, Transient, Transport
 from monitor.kairosdb.dead_letters import DeadLetter, DeadLetters
 from monitor.kairosdb.points import SERVER_TEXT_CHARACTERS_MAX, Rendered, Renderer, batches, body
-from monitor.kairosdb.stats import SinkStats
+from monitor.kairosdb.stats import WriterStats
 from monitor.runtime.waiting import WaitLog
 
 _log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ _NAMED = re.compile(r"metric\[(\d+)\]")
 _NOTHING = body([])
 
 
-class LaneSettings(msgspec.Struct, frozen=True):
+class WriterSettings(msgspec.Struct, frozen=True):
     """The bounds of a lane. Production uses the defaults; tests make them small."""
 
     points_max: int = 2_000
@@ -82,8 +82,8 @@ class Delivery:
         url: str,
         renderer: Renderer,
         dead_letters: DeadLetters,
-        stats: SinkStats,
-        settings: LaneSettings,
+        stats: WriterStats,
+        settings: WriterSettings,
         closing: Event,
         pending: Callable[[], int],
     ) -> None:
@@ -100,7 +100,7 @@ class Delivery:
         self._until_not_500 = self._retrying(retry_if_result(_is_500), stop_after_attempt(settings.tries_on_500))
         self._until_works = self._retrying(retry_if_result(_is_500), stop_never)
 
-    def deliver(self, points: Iterable[Point]) -> None:
+    def deliver(self, points: Iterable[DataPoint]) -> None:
         """Returns when each point is accepted, or safe in the dead-letter file.
 
         No cell (series, timestamp) may occur twice: parts are sent again in any order.

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
-from monitor.core.metrics import Point, Series
+from monitor.core.metrics import DataPoint, Series
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -39,14 +39,14 @@ _PART = re.compile(r"[A-Za-z0-9._/-]+")
 class Invalid(NamedTuple):
     """A point that must not be sent, and the rule that it breaks."""
 
-    point: Point
+    point: DataPoint
     reason: str
 
 
 class Rendered(NamedTuple):
     """A point and its JSON object."""
 
-    point: Point
+    point: DataPoint
     text: str
 
 
@@ -71,7 +71,7 @@ class Renderer:
         self._ttl_s = ttl_s
         self._head = lru_cache(SERIES_CACHED_MAX)(self._render_head)
 
-    def render(self, points: Iterable[Point]) -> tuple[list[Rendered], list[Invalid]]:
+    def render(self, points: Iterable[DataPoint]) -> tuple[list[Rendered], list[Invalid]]:
         """The points that may be sent, each with its JSON object, and the points that may not, each with the reason."""
         valid: list[Rendered] = []
         invalid: list[Invalid] = []

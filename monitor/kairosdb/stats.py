@@ -5,7 +5,7 @@ from threading import Lock
 _NS_PER_MS = 1_000_000
 
 
-class SinkStats:
+class WriterStats:
     """Counters of all lanes of a process; thread-safe. They become `monitor.points_written`, `.write_ms` and so on."""
 
     def __init__(self) -> None:

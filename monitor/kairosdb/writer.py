@@ -8,22 +8,30 @@ from collections.abc import Iterable
 from itertools import islice
 from threading import Condition, Event, Thread
 
-from monitor.core.metrics import Point, Series
+from monitor.core.metrics import DataPoint, Series
 from monitor.kairosdb.dead_letters import DeadLetter, DeadLetters, DeadLettersUnwritable
-from monitor.kairosdb.delivery import Closed, Delivery, LaneSettings
+from monitor.kairosdb.delivery import Closed, Delivery, WriterSettings
 from monitor.kairosdb.points import Renderer
-from monitor.kairosdb.stats import SinkStats
+from monitor.kairosdb.stats import WriterStats
 
-__all__ = ["DeadLetter", "DeadLetters", "DeadLettersUnwritable", "Lane", "LaneSettings", "LaneStopped", "SinkStats"]
+__all__ = [
+    "DeadLetter",
+    "DeadLetters",
+    "DeadLettersUnwritable",
+    "Writer",
+    "WriterSettings",
+    "WriterStats",
+    "WriterStopped",
+]
 
 _JOIN_POLL_S = 0.05
 
 
-class LaneStopped(Exception):
+class WriterStopped(Exception):
     """The lane does not deliver any more: it was closed, or failed in a way that no retry can help; says which."""
 
 
-class Lane:
+class Writer:
     """Delivers points to the KairosDB at base URL `url`, in order, each until it is accepted or a dead letter.
 
     `renderer`, `dead_letters` and `stats` may be shared with other lanes. All methods may be called from any thread.
@@ -35,10 +43,10 @@ class Lane:
         url: str,
         renderer: Renderer,
         dead_letters: DeadLetters,
-        stats: SinkStats,
-        settings: LaneSettings | None = None,
+        stats: WriterStats,
+        settings: WriterSettings | None = None,
     ) -> None:
-        self._settings = settings or LaneSettings()
+        self._settings = settings or WriterSettings()
         self._changed = Condition()
         self._closing = Event()
         self._failure: BaseException | None = None
@@ -110,10 +118,10 @@ class Lane:
 
     def _raise_if_stopped(self) -> None:
         if self._failure is not None:
-            raise LaneStopped(str(self._failure)) from self._failure
+            raise WriterStopped(str(self._failure)) from self._failure
         if self._closing.is_set():
             msg = f"the lane is closed; {self.pending} points were dropped"
-            raise LaneStopped(msg)
+            raise WriterStopped(msg)
 
     def _work(self) -> None:
         try:
@@ -131,7 +139,7 @@ class Lane:
             with self._changed:
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[Point]:
+    def _next_batch(self) -> list[DataPoint]:
         """The oldest pending points, when it is time to send them; none when the lane closes."""
         with self._changed:
             while not self._closing.is_set():
@@ -149,8 +157,8 @@ class Lane:
             return 0.0
         return self._pending_since_s + self._settings.linger_s - time.monotonic()
 
-    def _take(self) -> list[Point]:
+    def _take(self) -> list[DataPoint]:
         cells = list(islice(self._pending, self._settings.points_max))
-        points = [Point(*cell, self._pending.pop(cell)) for cell in cells]
+        points = [DataPoint(*cell, self._pending.pop(cell)) for cell in cells]
         self._changed.notify_all()
         return points

@@ -48,7 +48,7 @@ class By(StrEnum):
     CUMULATIVE = "cumulative"
 
 
-class Shown(StrEnum):
+class Charted(StrEnum):
     """What the charts of points show."""
 
     RATE = "rate"
@@ -63,7 +63,7 @@ class View(NamedTuple):
     end: str | None = None
     scope: Scope = Scope.QUALIFIED
     by: By = By.MINUTE
-    shown: Shown = Shown.RATE
+    shown: Charted = Charted.RATE
     goal: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     dc: str | None = None
@@ -80,7 +80,7 @@ class View(NamedTuple):
             end=plain.get("to"),
             scope=_one_of(Scope, plain.get("scope"), default.scope),
             by=_one_of(By, plain.get("by"), default.by),
-            shown=_one_of(Shown, plain.get("show"), default.shown),
+            shown=_one_of(Charted, plain.get("show"), default.shown),
             goal=plain.get("goal"),
             tags=tuple(dict.fromkeys((key.removeprefix(TAG), value) for key, value in pairs if key.startswith(TAG))),
             dc=plain.get("dc"),

@@ -11,7 +11,7 @@ KEPT_BYTES_MAX = 16 * 1024 * 1024
 """All that NiceGUI has for these pages is a tenth of that; beyond it, files are read and compressed each time."""
 
 
-class Kept(NamedTuple):
+class Asset(NamedTuple):
     """An answer: its beginning, and all of its body."""
 
     start: Message
@@ -23,7 +23,7 @@ class KeptAssets:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept: dict[tuple[str, str], Asset] = {}
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,12 +51,12 @@ class KeptAssets:
             elif message["type"] == "http.response.body" and start["status"] == 200:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body", False):
-                    self._keep(key, Kept(dict(start), b"".join(parts)))
+                    self._keep(key, Asset(dict(start), b"".join(parts)))
             await send(message)
 
         return keep
 
-    def _keep(self, key: tuple[str, str], answer: Kept) -> None:
+    def _keep(self, key: tuple[str, str], answer: Asset) -> None:
         may_be_kept = b"immutable" in dict(answer.start["headers"]).get(b"cache-control", b"")
         if may_be_kept and key not in self._kept and self._bytes + len(answer.body) <= KEPT_BYTES_MAX:
             self._kept[key] = answer

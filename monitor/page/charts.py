@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from monitor.page.address import By, Shown
+from monitor.page.address import By, Charted
 from monitor.serve.models import Line, SeriesAnswer, Step
 
 POINTS_DOTTED_MAX = 3
@@ -41,10 +41,10 @@ def step_of(by: By, length_s: float) -> Step:
     return Step.FIVE_MINUTES if hours <= 24 else Step.HOUR if hours > 72 else Step.QUARTER
 
 
-def of_point(visits: SeriesAnswer, base: SeriesAnswer, by: By, shown: Shown, colours: Mapping[str, str]) -> Option:
+def of_point(visits: SeriesAnswer, base: SeriesAnswer, by: By, shown: Charted, colours: Mapping[str, str]) -> Option:
     """Visits with a point, or their share of all visits in scope (`base`), by variation."""
     lines = {line.variation: _spots(line, _line_of(base, line.variation), by is By.CUMULATIVE) for line in visits.lines}
-    return _option(_trimmed(lines), colours, is_rate=shown is Shown.RATE, is_cumulative=by is By.CUMULATIVE)
+    return _option(_trimmed(lines), colours, is_rate=shown is Charted.RATE, is_cumulative=by is By.CUMULATIVE)
 
 
 def of_visits(base: SeriesAnswer, by: By, colours: Mapping[str, str]) -> Option:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from monitor.page import charts, colours
 from monitor.page.address import View
 from monitor.page.experiment import Told
-from monitor.page.issues import Oddity, messages, of_experiment, of_tenant
+from monitor.page.issues import Issue, messages, of_experiment, of_tenant
 from monitor.page.overview import Overview, gather
 from monitor.page.shared_answers import Shared
 from monitor.serve import answers, spans
@@ -39,7 +39,7 @@ class OfExperiment(NamedTuple):
 
     told: Told
     state: ExperimentState
-    oddities: list[Oddity]
+    oddities: list[Issue]
     health: HealthAnswer
     base: SeriesAnswer
     visits: Mapping[str, SeriesAnswer]
@@ -130,7 +130,7 @@ class Asking:
         return spans.last(now_ms, view.last.hours)
 
 
-def _oddities(tenant: str, state: ExperimentState, health: HealthAnswer) -> list[Oddity]:
+def _oddities(tenant: str, state: ExperimentState, health: HealthAnswer) -> list[Issue]:
     found = of_experiment(state, health.at)
     for dc in health.dcs:
         if dc.is_serving:

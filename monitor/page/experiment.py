@@ -25,7 +25,7 @@ class Told(NamedTuple):
 
     answer: ExperimentAnswer
     definition: definitions.Experiment
-    points: Mapping[str, definitions.Point]
+    points: Mapping[str, definitions.MeasurementPoint]
     view: View
     colours: Mapping[str, str]
 
@@ -186,7 +186,7 @@ def _variation_row(told: Told, variation: VariationResult) -> Html:
 
 
 def _rates(
-    told: Told, name: str, point: definitions.Point, results: Sequence[tuple[VariationResult, PointResult]]
+    told: Told, name: str, point: definitions.MeasurementPoint, results: Sequence[tuple[VariationResult, PointResult]]
 ) -> Html:
     title = joined(
         element("span", name, class_="point"),

@@ -7,24 +7,24 @@ from typing import NamedTuple
 from monitor.page import figures, plots
 from monitor.page.health_ranges import Normal
 from monitor.page.markup import Html, element, joined, moment
-from monitor.serve.models import Count, DcHealth, Divergence, HealthAnswer, Reason, State, Status, Switch
+from monitor.serve.models import Count, DcHealth, DcState, Divergence, Failover, HealthAnswer, ServingReason, Status
 
 REASONS = {
-    Reason.PREFERRED: "it is the preferred one, and in order",
-    Reason.STALE: "the preferred one has not reported lately",
-    Reason.MISSING: "the preferred one has not reported at all",
-    Reason.BEHIND: "the watermark of the preferred one is too far behind",
-    Reason.LESS_COMPLETE: "the preferred one holds fewer visits",
-    Reason.RECOVERING: "the preferred one is in order again, but not for long enough yet",
-    Reason.FORCED: "it was asked for",
+    ServingReason.PREFERRED: "it is the preferred one, and in order",
+    ServingReason.STALE: "the preferred one has not reported lately",
+    ServingReason.MISSING: "the preferred one has not reported at all",
+    ServingReason.BEHIND: "the watermark of the preferred one is too far behind",
+    ServingReason.LESS_COMPLETE: "the preferred one holds fewer visits",
+    ServingReason.RECOVERING: "the preferred one is in order again, but not for long enough yet",
+    ServingReason.FORCED: "it was asked for",
 }
 """Why a data center serves, as the rest of a sentence that begins with "because"."""
 STATES = {
-    State.HEALTHY: "good",
-    State.RECOVERING: "odd",
-    State.BEHIND: "odd",
-    State.STALE: "bad",
-    State.MISSING: "bad",
+    DcState.HEALTHY: "good",
+    DcState.RECOVERING: "odd",
+    DcState.BEHIND: "odd",
+    DcState.STALE: "bad",
+    DcState.MISSING: "bad",
 }
 STATUS = {
     Status.OK: ("good", "All is well"),
@@ -69,7 +69,7 @@ def messages(health: HealthAnswer) -> Html:
     return joined(*(_messages(dc, len(health.dcs) > 1) for dc in health.dcs))
 
 
-def switches(found: Sequence[Switch]) -> Html:
+def switches(found: Sequence[Failover]) -> Html:
     """When another data center took over."""
     if not found:
         return element("p", "None within 24 hours: one data center has served all the time.", class_="note")

@@ -24,7 +24,7 @@ REJECTED_SHARE = 0.02
 NOTED_SHARE = 0.01
 
 
-class Oddity(NamedTuple):
+class Issue(NamedTuple):
     """Something odd: in a word or two, whole, and what to do."""
 
     short: str
@@ -40,30 +40,30 @@ class Messages(NamedTuple):
     noted: Mapping[str, int]
 
 
-def of_experiment(state: ExperimentState, at: datetime) -> list[Oddity]:
+def of_experiment(state: ExperimentState, at: datetime) -> list[Issue]:
     """What is odd about one experiment at the moment `at` of its answer, the worst first."""
     if state.state is Running.NO_DATA:
         fix = "Do events carry it? Look for unknown experiment and unknown variation among what was noted."
-        return [Oddity("no traffic", "No visit was assigned within 24 hours.", fix)]
+        return [Issue("no traffic", "No visit was assigned within 24 hours.", fix)]
     found = []
     if state.state is Running.SILENT:
         fix = "Has the assigning system stopped it? If not, look at the health page."
-        found.append(Oddity("no traffic now", "No visit was assigned within 15 minutes.", fix))
+        found.append(Issue("no traffic now", "No visit was assigned within 15 minutes.", fix))
     found += [_missing(name) for name in missing(state)]
     if dropped := _dropped(state, at):
         found.append(dropped)
     if state.split.verdict is SplitVerdict.WRONG:
         text = "The shares of the assigned visits are not those of the weights (chi-square test, p < 0.001)."
         fix = "Differences between variations may come from that: find out why before you read them."
-        found.append(Oddity("wrong split", text, fix))
+        found.append(Issue("wrong split", text, fix))
     if state.assigned and state.crossed > CROSSED_SHARE * state.assigned:
         share = figures.percent(state.crossed / state.assigned)
         text = f"{share} of the assigned visits were given another variation later."
-        found.append(Oddity("many crossed", text, "The assigning system changes its mind within a visit."))
+        found.append(Issue("many crossed", text, "The assigning system changes its mind within a visit."))
     return found
 
 
-def of_tenant(messages: Messages) -> list[Oddity]:
+def of_tenant(messages: Messages) -> list[Issue]:
     """What is odd about a tenant's messages."""
     found = []
     rejected, noted = sum(messages.rejected.values()), messages.noted
@@ -72,12 +72,12 @@ def of_tenant(messages: Messages) -> list[Oddity]:
         reasons = ", ".join(f"{reason} {figures.count(n)}" for reason, n in _largest(messages.rejected))
         text = f"{share} of the messages were rejected: {reasons}."
         found.append(
-            Oddity("many rejects", text, "The reference says what each reason means; the producer has to mend it.")
+            Issue("many rejects", text, "The reference says what each reason means; the producer has to mend it.")
         )
     for reason, words in (("unknown_variation", "unknown variation"), ("unknown_experiment", "unknown experiment")):
         if noted.get(reason, 0) > NOTED_SHARE * max(1, messages.accepted):
             text = f"{figures.plural(noted[reason], 'event')} carried an {words}."
-            found.append(Oddity(words, text, "Names in the events and in the configuration differ."))
+            found.append(Issue(words, text, "Names in the events and in the configuration differ."))
     return found
 
 
@@ -109,12 +109,12 @@ def _is_missing(name: str, weights: Mapping[str, float], counts: Mapping[str, in
     return visits * divergence > -log(MISSING_CHANCE)
 
 
-def _missing(name: str) -> Oddity:
+def _missing(name: str) -> Issue:
     text = f"{name} gets hardly any visits now, though the others do."
-    return Oddity(f"{name} missing", text, "Look at what assigns visits, and at the pages of that variation.")
+    return Issue(f"{name} missing", text, "Look at what assigns visits, and at the pages of that variation.")
 
 
-def _dropped(state: ExperimentState, at: datetime) -> Oddity | None:
+def _dropped(state: ExperimentState, at: datetime) -> Issue | None:
     """All variations together, against the minutes before. Events come late: the minute under way proves nothing."""
     by_minute = [sum(minute) for minute in zip(*state.assigned_recent.values(), strict=True)]
     before, now = by_minute[:-JUDGED_MINUTES], by_minute[-JUDGED_MINUTES:]
@@ -127,7 +127,7 @@ def _dropped(state: ExperimentState, at: datetime) -> Oddity | None:
     if expected < EXPECTED_MIN or seen >= DROPPED_SHARE * expected or seen > expected - DEVIATIONS * sqrt(expected):
         return None
     text = f"Visits have fallen to {figures.percent(seen / expected, 0)} of those of the minutes before."
-    return Oddity("traffic dropped", text, "Is the site up, and do its events arrive? Look at the health page.")
+    return Issue("traffic dropped", text, "Is the site up, and do its events arrive? Look at the health page.")
 
 
 def _lately(counts: Iterable[Count], tenant: str) -> dict[str, int]:

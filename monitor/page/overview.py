@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
-from monitor.page.issues import MESSAGES_S, REJECTED_SHARE, Messages, Oddity, messages, of_experiment, of_tenant
+from monitor.page.issues import MESSAGES_S, REJECTED_SHARE, Issue, Messages, messages, of_experiment, of_tenant
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, HealthAnswer, Running
 
@@ -15,18 +15,18 @@ UNKNOWN = "unknown"
 COLUMNS = ("Experiment", f"Qualified, {SPARK_HOURS} h", "Qualified, 24 h", "Assigned, 24 h", "Share", "Last visit")
 
 
-class Row(NamedTuple):
+class ExperimentRow(NamedTuple):
     """One experiment, and what is odd about it."""
 
     tenant: str
     state: ExperimentState
-    oddities: Sequence[Oddity]
+    oddities: Sequence[Issue]
 
 
 class Overview(NamedTuple):
     """All that the overview shows."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ExperimentRow]
     messages: Mapping[str, Messages]
 
     @property
@@ -38,7 +38,9 @@ class Overview(NamedTuple):
 def gather(answers: Sequence[ExperimentsAnswer], health: HealthAnswer) -> Overview:
     """From the answers of all tenants."""
     rows = [
-        Row(answer.tenant, state, of_experiment(state, health.at)) for answer in answers for state in answer.experiments
+        ExperimentRow(answer.tenant, state, of_experiment(state, health.at))
+        for answer in answers
+        for state in answer.experiments
     ]
     serving = next((dc for dc in health.dcs if dc.is_serving), None)
     return Overview(rows, {} if serving is None else messages(serving))
@@ -97,7 +99,7 @@ def strangers(overview: Overview) -> Html:
     )
 
 
-def _wanted(row: Row, search: Search) -> bool:
+def _wanted(row: ExperimentRow, search: Search) -> bool:
     if search.only_odd and not row.oddities:
         return False
     return search.finds(row.tenant, row.state.experiment, *row.state.variations)
@@ -113,7 +115,7 @@ def _empty(text: str, fix: str) -> Html:
     return element("div", element("p", element("strong", text)), element("p", fix), class_="empty")
 
 
-def _tenant(name: str, rows: Sequence[Row], overview: Overview) -> Html:
+def _tenant(name: str, rows: Sequence[ExperimentRow], overview: Overview) -> Html:
     messages = overview.messages.get(name)
     pace = 0.0 if messages is None else messages.accepted / MESSAGES_S
     odd = () if messages is None else of_tenant(messages)
@@ -137,7 +139,7 @@ def _tenant(name: str, rows: Sequence[Row], overview: Overview) -> Html:
     )
 
 
-def _experiment(row: Row) -> Html:
+def _experiment(row: ExperimentRow) -> Html:
     state = row.state
     link = element("a", state.experiment, href=address.of_experiment(row.tenant, state.experiment), class_="goes")
     label = f"Qualified visits over {SPARK_HOURS} hours"
@@ -153,7 +155,7 @@ def _experiment(row: Row) -> Html:
     )
 
 
-def _light(row: Row) -> Html:
+def _light(row: ExperimentRow) -> Html:
     """Running or not, in colour and as a word for those who do not see it."""
     kind, word = {
         Running.RUNNING: ("good", "running"),
@@ -180,5 +182,5 @@ def _shares(state: ExperimentState) -> Html:
     return joined(plots.shares(parts, f"{names}; planned {planned}"), element("small", f"{text}, planned {planned}"))
 
 
-def _chips(found: Sequence[Oddity]) -> Html:
+def _chips(found: Sequence[Issue]) -> Html:
     return joined(*(element("span", o.short, class_="tag odd", title=f"{o.text} {o.fix}") for o in found))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from monitor.core.attribution import Stem
+from monitor.core.attribution import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Scope, Served
@@ -16,7 +16,7 @@ PART_OF = {"visits": "beta", "total": None, "sum": "sum"}
 WHATS = (*SCOPE_OF, *PART_OF)
 
 
-class Number(NamedTuple):
+class QueriedNumber(NamedTuple):
     """Which number: of a variation, of a point where `what` is one of PART_OF."""
 
     tenant: str
@@ -29,13 +29,13 @@ class Number(NamedTuple):
     def metric(self) -> str:
         """The metric whose sum it is."""
         if self.point is None:
-            stem = Stem(self.experiment, SCOPE_OF[self.what], self.variation, None, "beta")
+            stem = MetricKey(self.experiment, SCOPE_OF[self.what], self.variation, None, "beta")
         else:
-            stem = Stem(self.experiment, SCOPES[self.scope], self.variation, self.point, PART_OF[self.what])
+            stem = MetricKey(self.experiment, SCOPES[self.scope], self.variation, self.point, PART_OF[self.what])
         return metric_name(self.tenant, stem)
 
 
-def body(number: Number, served: Served, tags: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def body(number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The query for the part of the number that one data center serves; its answer has one value, or none for 0."""
     start_ms, end_ms = (round(at.timestamp() * 1_000) for at in (served.start, served.end))
     whole = {"value": (end_ms - start_ms) // 60_000, "unit": "minutes"}
@@ -52,7 +52,7 @@ def address(url: str, query: Mapping[str, Any]) -> str:
     return f"{url.rstrip('/')}/api/v1/datapoints/query?query={quote(json.dumps(query, separators=(',', ':')))}"
 
 
-def shown(number: Number, served: Sequence[Served], tags: Mapping[str, Sequence[str]], url: str) -> Html:
+def shown(number: QueriedNumber, served: Sequence[Served], tags: Mapping[str, Sequence[str]], url: str) -> Html:
     """The queries of a number, one for each stretch of minutes that a data center serves."""
     parts = [_part(number, stretch, tags, url) for stretch in served]
     many = "" if len(parts) == 1 else f" It is the sum of {len(parts)}, since the data center changed within the range."
@@ -62,7 +62,7 @@ def shown(number: Number, served: Sequence[Served], tags: Mapping[str, Sequence[
     )
 
 
-def _part(number: Number, served: Served, tags: Mapping[str, Sequence[str]], url: str) -> Html:
+def _part(number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]], url: str) -> Html:
     query = body(number, served, tags)
     text = json.dumps(query, indent=1)
     command = f"curl -s {url.rstrip('/')}/api/v1/datapoints/query -d '{json.dumps(query)}'"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from monitor.core.definitions import All, AnyOf, Condition, Point, PointMet, Predicate, Rule, Scalar
+from monitor.core.definitions import All, AnyOf, Condition, MeasurementPoint, PointMet, Predicate, Rule, Scalar
 
 
-def rule(of: Rule, points: Mapping[str, Point]) -> str:
+def rule(of: Rule, points: Mapping[str, MeasurementPoint]) -> str:
     """When a visit is qualified, as the rest of a sentence that begins with "A visit is qualified once it has ..."."""
     match of:
         case PointMet(name):
@@ -18,7 +18,7 @@ def rule(of: Rule, points: Mapping[str, Point]) -> str:
             return _combined("either", "any of these", " or ", parts, points)
 
 
-def point(of: Point) -> str:
+def point(of: MeasurementPoint) -> str:
     """What counts for a point."""
     ordinal = "" if of.nth is None else f", for the {_ordinal(of.nth)} time in the visit"
     return predicate(of.predicate) + ordinal
@@ -52,7 +52,9 @@ def condition(attribute: str, asked: Condition) -> str:
     return f"{attribute} {_listed(said, 'and')}" if said else f"{attribute} is anything"
 
 
-def _combined(two: str, more: str, between: str, parts: tuple[Rule, ...], points: Mapping[str, Point]) -> str:
+def _combined(
+    two: str, more: str, between: str, parts: tuple[Rule, ...], points: Mapping[str, MeasurementPoint]
+) -> str:
     if len(parts) == 1:
         return rule(parts[0], points)
     texts = [

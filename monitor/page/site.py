@@ -9,7 +9,7 @@ from nicegui import Client, ui
 from nicegui import app as elements
 
 from monitor.page import charts, experiment, frame, health, health_ranges, overview, queries, summary
-from monitor.page.address import Search, Shown, View
+from monitor.page.address import Charted, Search, View
 from monitor.page.assets import KeptAssets
 from monitor.page.data import Asking, OfExperiment, OfOverview
 from monitor.page.elements import Fragment, Living, Plot
@@ -156,7 +156,7 @@ class _ExperimentPage:
         self._base.show(charts.of_visits(found.base, view.by, told.colours), f"{told.scope_words} visits".capitalize())
         for point, plot in self._plots.items():
             option = charts.of_point(found.visits[point], found.base, view.by, view.shown, told.colours)
-            plot.show(option, f"{point}, {'rate' if view.shown is Shown.RATE else 'visits'}")
+            plot.show(option, f"{point}, {'rate' if view.shown is Charted.RATE else 'visits'}")
         self._breakdowns.show(_breakdowns(found, self._tags))
         self._rule.show(joined(element("h2", "When a visit is qualified"), experiment.rule(told)))
         self._links.show(summary.links(told))
@@ -195,7 +195,7 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
         known = ", ".join(table.variations)
         refuse_parameter("variation", f"must be one of {known}; got '{variation}'", "Follow a number's link.")
     point = parameters.get("point")
-    number = queries.Number(tenant, name, variation, what, point, view.scope)
+    number = queries.QueriedNumber(tenant, name, variation, what, point, view.scope)
     answer = answers.experiment(
         asking.service, tenant, name, asking.span(view), tags=view.filter(), scope=view.scope, dc=view.dc
     )

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.page import address, figures
-from monitor.page.address import By, Range, Shown, View
+from monitor.page.address import By, Charted, Range, View
 from monitor.page.experiment import Told, sealed
 from monitor.page.health import REASONS
-from monitor.page.issues import Oddity
+from monitor.page.issues import Issue
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import (
     ExperimentState,
     HealthAnswer,
-    Reason,
     Running,
     Scope,
+    ServingReason,
     SplitVerdict,
     Status,
     Step,
@@ -30,7 +30,7 @@ STEPS = {
 }
 
 
-class Verdict(NamedTuple):
+class Card(NamedTuple):
     """The answer to one question: good, odd, bad or none, in a word or two, and what it rests on."""
 
     question: str
@@ -74,7 +74,7 @@ def lead(told: Told, state: ExperimentState, range_words: str) -> Html:
     )
 
 
-def verdicts(told: Told, state: ExperimentState, oddities: Sequence[Oddity], health: HealthAnswer) -> Html:
+def verdicts(told: Told, state: ExperimentState, oddities: Sequence[Issue], health: HealthAnswer) -> Html:
     """The four questions of an experimenter, each with its answer."""
     found = (
         _is_running(state),
@@ -119,7 +119,7 @@ def chart_controls(told: Told) -> Html:
     """How the charts are drawn."""
     view = told.view
     by = {By.MINUTE: "by minute", By.HOUR: "by hour", By.CUMULATIVE: "cumulative"}
-    shown = {Shown.RATE: "rate", Shown.VISITS: "visits"}
+    shown = {Charted.RATE: "rate", Charted.VISITS: "visits"}
     return element(
         "div",
         _choices(told, "Over time", ("by",), [(text, view._replace(by=of), of is view.by) for of, text in by.items()]),
@@ -132,7 +132,7 @@ def chart_controls(told: Told) -> Html:
 
 def legend(told: Told, step: Step) -> Html:
     """The colours of the variations, what dashed means, how long a step is, and what a rate is there."""
-    is_of_steps = told.view.shown is Shown.RATE and told.view.by is not By.CUMULATIVE
+    is_of_steps = told.view.shown is Charted.RATE and told.view.by is not By.CUMULATIVE
     rate = f"visits of a step per visit {told.scope_words} in it: may exceed 100 %" if is_of_steps else None
     names = [
         element("li", element("span", class_="dot", style=f"background:{told.colours[v.variation]}"), " ", v.variation)
@@ -198,14 +198,14 @@ def _served_words(told: Told) -> Html:
     served = told.answer.basis.served
     if len(served) == 1:
         reason = served[0].reason
-        return joined() if reason is Reason.PREFERRED else joined(f", because {REASONS[reason]}")
+        return joined() if reason is ServingReason.PREFERRED else joined(f", because {REASONS[reason]}")
     names = dict.fromkeys(stretch.dc for stretch in served)
     if len(names) == 1:
         return joined()
     return joined(f"; within the range {' and '.join(names)} took turns, one for each minute")
 
 
-def _is_running(state: ExperimentState) -> Verdict:
+def _is_running(state: ExperimentState) -> Card:
     question = "Is it running?"
     match state.state:
         case Running.RUNNING:
@@ -213,14 +213,14 @@ def _is_running(state: ExperimentState) -> Verdict:
         case Running.SILENT:
             kind, word = "bad", "Not now"
         case Running.NO_DATA:
-            return Verdict(question, "none", "No", joined("No visit was assigned within 24 hours."))
+            return Card(question, "none", "No", joined("No visit was assigned within 24 hours."))
     visits = figures.plural(sum(map(sum, state.assigned_recent.values())), "visit")
     minutes = max(map(len, state.assigned_recent.values()))
     said = f"{visits} assigned in {minutes} minutes, the last one "
-    return Verdict(question, kind, word, joined(said, moment_of(state), "."))
+    return Card(question, kind, word, joined(said, moment_of(state), "."))
 
 
-def _is_split_right(told: Told) -> Verdict:
+def _is_split_right(told: Told) -> Card:
     question, split = "Is the split right?", told.answer.split
     variations = told.answer.variations
     shares = ", ".join(f"{v.variation} {figures.percent(v.share)}" for v in variations)
@@ -229,14 +229,14 @@ def _is_split_right(told: Told) -> Verdict:
     match split.verdict:
         case SplitVerdict.RIGHT:
             p = "" if split.p_value is None else f" Chance alone explains that (p = {split.p_value:.2g})."
-            return Verdict(question, "good", "Yes", joined(numbers + p))
+            return Card(question, "good", "Yes", joined(numbers + p))
         case SplitVerdict.WRONG:
-            return Verdict(question, "bad", "No", joined(f"{numbers} Chance alone hardly explains that (p < 0.001)."))
+            return Card(question, "bad", "No", joined(f"{numbers} Chance alone hardly explains that (p < 0.001)."))
         case SplitVerdict.TOO_FEW:
-            return Verdict(question, "none", "Too early", joined("Too few visits to tell."))
+            return Card(question, "none", "Too early", joined("Too few visits to tell."))
 
 
-def _which_is_better(told: Told) -> Verdict:
+def _which_is_better(told: Told) -> Card:
     goal = told.goal
     question = f"Which is better, by {goal}?" if goal else "Which is better?"
     compared = [
@@ -246,7 +246,7 @@ def _which_is_better(told: Told) -> Verdict:
         if result.point == goal and result.rate_difference is not None
     ]
     if not compared:
-        return Verdict(question, "none", "Too early", joined("Too few visits to compare."))
+        return Card(question, "none", "Too early", joined("Too few visits to compare."))
     clear = [(v, d) for v, d in compared if d.is_clear]
     best = max(clear or compared, key=lambda pair: abs(pair[1].absolute) if not clear else pair[1].absolute)
     variation, difference = best
@@ -256,14 +256,14 @@ def _which_is_better(told: Told) -> Verdict:
         f"{variation.variation} against {told.answer.control}: {amount}, 95 % interval {within}, for one look only."
     )
     if told.answer.split.verdict is SplitVerdict.WRONG:
-        return Verdict(
+        return Card(
             question, "odd", "Cannot be said", joined("The split is wrong, which may be all the difference. ", reason)
         )
     if not clear:
-        return Verdict(question, "none", "Not clear yet", reason)
+        return Card(question, "none", "Not clear yet", reason)
     if difference.absolute > 0:
-        return Verdict(question, "good", f"{variation.variation} is ahead", reason)
-    return Verdict(question, "odd", _behind(told, clear), reason)
+        return Card(question, "good", f"{variation.variation} is ahead", reason)
+    return Card(question, "odd", _behind(told, clear), reason)
 
 
 def _behind(told: Told, clear: Iterable[tuple[VariationResult, object]]) -> str:
@@ -274,18 +274,18 @@ def _in_brackets(text: str) -> str:
     return f"({text})" if text else ""
 
 
-def _is_trusted(told: Told, oddities: Sequence[Oddity], health: HealthAnswer) -> Verdict:
+def _is_trusted(told: Told, oddities: Sequence[Issue], health: HealthAnswer) -> Card:
     question, basis = "Can I trust it?", told.answer.basis
     age = figures.duration(basis.newest_age_s)
     if not basis.is_fresh:
-        return Verdict(question, "bad", "It is old", _and_link(f"{basis.serving_dc} reported last {age} ago."))
+        return Card(question, "bad", "It is old", _and_link(f"{basis.serving_dc} reported last {age} ago."))
     fresh = f"Data is {age} old. "
     if oddities:
         said = " ".join([*(oddity.text for oddity in oddities), oddities[0].fix])
-        return Verdict(question, "odd", "With care", joined(fresh, said))
+        return Card(question, "odd", "With care", joined(fresh, said))
     look = joined(" ", _and_link("Operators have something to look at:")) if health.status is not Status.OK else None
     said = joined(fresh, sealed(told), " Late events are counted where they belong.", look)
-    return Verdict(question, "good", "Yes", said)
+    return Card(question, "good", "Yes", said)
 
 
 def _and_link(text: str) -> Html:

@@ -22,7 +22,7 @@ from monitor.serve.models import (
 )
 from monitor.serve.problems import refuse_parameter, refuse_size, refuse_unknown
 from monitor.serve.results import Metrics, assigned_by_weight, variation_results
-from monitor.serve.series import Shown, lines
+from monitor.serve.series import SeriesSpec, lines
 from monitor.serve.service import Service
 from monitor.serve.spans import HOUR_MS, STEP_MS, Span, last
 from monitor.serve.states import experiments
@@ -149,7 +149,7 @@ def series(
 ) -> SeriesAnswer:
     """A measure over time, a line per variation and combination of the tags `by`, over a range of whole steps."""
     table, metrics, step_ms = service.experiment(tenant, experiment), Metrics(tenant, experiment), STEP_MS[step]
-    shown = Shown(metrics, measure, point, scope, _scale(service, tenant, measure, point))
+    shown = SeriesSpec(metrics, measure, point, scope, _scale(service, tenant, measure, point))
     let_through = _filter(service, tenant, tags or {})
     groups_max = _groups_max(service, tenant, by, let_through)
     span = span.widened(step_ms)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from monitor.core.attribution import Stem
+from monitor.core.attribution import MetricKey
 from monitor.core.metrics import MINUTE_MS, metric_name
 from monitor.serve.failover import Evidence, Report, Stretch, lookback_ms, minutes, sealed_until_ms
-from monitor.serve.models import Basis, Reason, Served, State
+from monitor.serve.models import Basis, DcState, Served, ServingReason
 from monitor.serve.problems import refuse_size, refuse_unknown
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, Span, moment
@@ -99,13 +99,13 @@ def visits_by(
 ) -> dict[str, Visits]:
     """By experiment, the assigned visits in each data center, by minute or by hour."""
     owners = {
-        metric_name(tenant, Stem(name, "assigned", variation, None, "beta")): name
+        metric_name(tenant, MetricKey(name, "assigned", variation, None, "beta")): name
         for name in experiments
         for variation in service.experiment(tenant, name).variations
     }
     want = Wanted(tuple(owners), (), ("experiment",), sampling_ms)
     visits: dict[str, Visits] = {name: {dc: {} for dc in service.dcs} for name in experiments}
-    jobs = [Job(want, [Stretch(*span, dc, Reason.FORCED)]) for dc in service.dcs]
+    jobs = [Job(want, [Stretch(*span, dc, ServingReason.FORCED)]) for dc in service.dcs]
     for dc, found in zip(service.dcs, sums(service.store, service.kept, known, jobs), strict=True):
         for (name, (experiment,), at_ms), count in found.items():
             if owners[name] == experiment:  # else it is of another experiment that had this variation before
@@ -127,14 +127,14 @@ def _ranges(hours_ms: Iterable[int]) -> list[Span]:
 
 def by_health(known: Evidence, span: Span, dc: str | None) -> list[Stretch]:
     """Who serves each minute of a range where no experiment is asked for."""
-    return [Stretch(*span, dc, Reason.FORCED)] if dc is not None else minutes(known, *span, {})
+    return [Stretch(*span, dc, ServingReason.FORCED)] if dc is not None else minutes(known, *span, {})
 
 
 def basis(known: Evidence, served: Sequence[Stretch]) -> Basis:
     """What an answer over these minutes says of itself."""
     start_ms, end_ms = served[0].start_ms, served[-1].end_ms
     sealed_ms = max(start_ms, sealed_until_ms(known, served))
-    dc = served[0].dc if served[0].reason is Reason.FORCED else known.present().dc
+    dc = served[0].dc if served[0].reason is ServingReason.FORCED else known.present().dc
     last = known.last(dc)
     return Basis(
         start=moment(start_ms),
@@ -145,7 +145,7 @@ def basis(known: Evidence, served: Sequence[Stretch]) -> Basis:
         serving_dc=dc,
         newest=None if last is None else moment(last.at_ms),
         newest_age_s=None if last is None else (known.now_ms - last.at_ms) / 1_000,
-        is_fresh=known.state(dc, known.now_ms) not in (State.STALE, State.MISSING),
+        is_fresh=known.state(dc, known.now_ms) not in (DcState.STALE, DcState.MISSING),
     )
 
 

@@ -21,10 +21,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from monitor.core.metrics import MINUTE_MS
-from monitor.serve.models import Reason, State
+from monitor.serve.models import DcState, ServingReason
 
 EVER_MS = 2**62
-_AILING = {State.STALE: Reason.STALE, State.MISSING: Reason.MISSING, State.BEHIND: Reason.BEHIND}
+_AILING = {
+    DcState.STALE: ServingReason.STALE,
+    DcState.MISSING: ServingReason.MISSING,
+    DcState.BEHIND: ServingReason.BEHIND,
+}
 
 
 class Rules(NamedTuple):
@@ -49,7 +53,7 @@ class Spell(NamedTuple):
 
     start_ms: int
     end_ms: int
-    state: State
+    state: DcState
 
 
 class Stretch(NamedTuple):
@@ -58,7 +62,7 @@ class Stretch(NamedTuple):
     start_ms: int
     end_ms: int
     dc: str
-    reason: Reason
+    reason: ServingReason
 
 
 class Evidence:
@@ -93,16 +97,16 @@ class Evidence:
         """The last report of a data center."""
         return self._reports[dc][-1] if self._reports[dc] else None
 
-    def state(self, dc: str, at_ms: int) -> State:
+    def state(self, dc: str, at_ms: int) -> DcState:
         """How a data center was at a moment."""
         spells = self._spells[dc]
         before = bisect_right(spells, at_ms, key=lambda spell: spell.start_ms)
         if not before:
-            return State.HEALTHY
+            return DcState.HEALTHY
         spell = spells[before - 1]
         if at_ms < spell.end_ms:
             return spell.state
-        return State.RECOVERING if at_ms < spell.end_ms + self.rules.return_after_ms else State.HEALTHY
+        return DcState.RECOVERING if at_ms < spell.end_ms + self.rules.return_after_ms else DcState.HEALTHY
 
     def sealed_since_ms(self, dc: str, end_ms: int) -> int | None:
         """Since when minutes that end by then are sealed in a data center without interruption; None: they are not."""
@@ -148,10 +152,10 @@ class Evidence:
     def _silences(self, dc: str) -> Iterator[Spell]:
         """When it did not report in time."""
         times, after_ms = self._times[dc], self.rules.stale_after_ms
-        yield Spell(-EVER_MS, times[0] if times else EVER_MS, State.MISSING)
+        yield Spell(-EVER_MS, times[0] if times else EVER_MS, DcState.MISSING)
         for at_ms, next_ms in pairwise([*times, EVER_MS] if times else []):
             if next_ms - at_ms > after_ms and at_ms + after_ms < self.now_ms:
-                yield Spell(at_ms + after_ms, next_ms, State.STALE)
+                yield Spell(at_ms + after_ms, next_ms, DcState.STALE)
 
     def _delays(self) -> dict[str, list[Spell]]:
         """When the watermarks of data centers were too far below the highest of all."""
@@ -169,9 +173,9 @@ class Evidence:
                 if reached_ms < enough_ms:
                     since_ms.setdefault(dc, at_ms)
                 elif dc in since_ms:
-                    found[dc].append(Spell(since_ms.pop(dc), at_ms, State.BEHIND))
+                    found[dc].append(Spell(since_ms.pop(dc), at_ms, DcState.BEHIND))
         for dc, from_ms in since_ms.items():
-            found[dc].append(Spell(from_ms, EVER_MS, State.BEHIND))
+            found[dc].append(Spell(from_ms, EVER_MS, DcState.BEHIND))
         return {dc: [spell for spell in spells if spell.start_ms < spell.end_ms] for dc, spells in found.items()}
 
     def _moments(self) -> Iterator[Stretch]:
@@ -188,13 +192,13 @@ class Evidence:
         for start_ms, end_ms in pairwise([*ordered, EVER_MS]):
             states = {dc: self.state(dc, start_ms) for dc in self.order}
             dc = self._next(dc, states, start_ms)
-            reason = Reason.PREFERRED if dc == first else _AILING.get(states[first], Reason.RECOVERING)
+            reason = ServingReason.PREFERRED if dc == first else _AILING.get(states[first], ServingReason.RECOVERING)
             yield Stretch(start_ms, end_ms, dc, reason)
 
-    def _next(self, dc: str, states: Mapping[str, State], at_ms: int) -> str:
+    def _next(self, dc: str, states: Mapping[str, DcState], at_ms: int) -> str:
         """Who serves from a moment on, after `dc`."""
-        healthy = [dc for dc, state in states.items() if state is State.HEALTHY]
-        recovering = [dc for dc, state in states.items() if state is State.RECOVERING]
+        healthy = [dc for dc, state in states.items() if state is DcState.HEALTHY]
+        recovering = [dc for dc, state in states.items() if state is DcState.RECOVERING]
         if dc in recovering and (not healthy or self.order.index(dc) < self.order.index(healthy[0])):
             return dc
         fit = healthy or recovering
@@ -238,7 +242,7 @@ def _minutes(
             lacked_ms[dc] = start_ms
         if chosen.dc in lacking:
             most = max(evidence.order, key=lambda dc: visits[dc].get(start_ms, 0))
-            yield chosen._replace(dc=most, reason=Reason.LESS_COMPLETE)
+            yield chosen._replace(dc=most, reason=ServingReason.LESS_COMPLETE)
         elif start_ms - lacked_ms[chosen.dc] < return_after_ms and (
             steady := [
                 dc
@@ -246,7 +250,7 @@ def _minutes(
                 if start_ms - lacked_ms[dc] >= return_after_ms and evidence.has_had_time(dc, chosen.end_ms)
             ]
         ):
-            yield chosen._replace(dc=steady[0], reason=Reason.LESS_COMPLETE)
+            yield chosen._replace(dc=steady[0], reason=ServingReason.LESS_COMPLETE)
         else:
             yield chosen
 

@@ -11,13 +11,13 @@ from monitor.serve.failover import Evidence
 from monitor.serve.models import (
     Count,
     DcHealth,
+    DcState,
     Divergence,
+    Failover,
     HealthAnswer,
-    Reason,
-    State,
+    ServingReason,
     Status,
     StoreHealth,
-    Switch,
     TenantFlow,
 )
 from monitor.serve.problems import ProblemError
@@ -52,7 +52,7 @@ def health(service: Service) -> HealthAnswer:
     store = StoreHealth(url=service.store.url, reachable=True, answer_ms=round(answer_ms, 1), message=None)
     dcs = [_dc(service, known, dc, gauges, counters, recent) for dc in service.dcs]
     advice = list(_advice(dcs, divergences))
-    reporting = any(dc.state not in (State.STALE, State.MISSING) for dc in dcs)
+    reporting = any(dc.state not in (DcState.STALE, DcState.MISSING) for dc in dcs)
     serving = next(dc for dc in dcs if dc.is_serving)
     newest_first = sorted([*switches(known), *by_experiment], key=lambda switch: switch.at, reverse=True)
     return HealthAnswer(
@@ -69,11 +69,11 @@ def health(service: Service) -> HealthAnswer:
     )
 
 
-def switches(known: Evidence, days_ms: int = DAY_MS) -> Iterator[Switch]:
+def switches(known: Evidence, days_ms: int = DAY_MS) -> Iterator[Failover]:
     """The moments at which another data center began to serve the present."""
     for before, after in pairwise(known.moments):
         if before.dc != after.dc and after.start_ms > known.now_ms - days_ms:
-            yield Switch(at=moment(after.start_ms), from_dc=before.dc, to_dc=after.dc, reason=after.reason)
+            yield Failover(at=moment(after.start_ms), from_dc=before.dc, to_dc=after.dc, reason=after.reason)
 
 
 def _gauges(service: Service, known: Evidence) -> Told:
@@ -190,7 +190,7 @@ def _summed(rows: Iterator[Row]) -> Counter[tuple[str, ...]]:
     return found
 
 
-def _experiments(service: Service, known: Evidence) -> tuple[list[Switch], list[Divergence], int]:
+def _experiments(service: Service, known: Evidence) -> tuple[list[Failover], list[Divergence], int]:
     """Switches of single experiments, what is far apart, and how many experiments were compared: as was written."""
     end_ms, tags = known.now_ms + 1, {"dc": service.dcs}
     of_switch = ("dc", "from", "reason", "tenant", "experiment")
@@ -206,11 +206,11 @@ def _experiments(service: Service, known: Evidence) -> tuple[list[Switch], list[
         dc, from_dc, reason, tenant, experiment = row.group
         if experiment:
             found.append(
-                Switch(
+                Failover(
                     at=moment(row.at_ms),
                     from_dc=from_dc,
                     to_dc=dc,
-                    reason=Reason(reason),
+                    reason=ServingReason(reason),
                     tenant=tenant,
                     experiment=experiment,
                 )
@@ -241,14 +241,18 @@ def _advice(dcs: Sequence[DcHealth], divergences: Sequence[Divergence]) -> Itera
     """What is not as it should be, and what to do."""
     for dc in dcs:
         match dc.state:
-            case State.MISSING:
+            case DcState.MISSING:
                 yield f"{dc.dc} has never reported: is its job started, with dc = '{dc.dc}' and this KairosDB?"
-            case State.STALE:
+            case DcState.STALE:
                 since = "" if dc.last_report is None else f" since {dc.last_report:%Y-%m-%dT%H:%M:%SZ}"
                 yield f"{dc.dc} is silent{since}: look at its job, its log, and whether it reaches KairosDB."
-            case State.BEHIND:
+            case DcState.BEHIND:
                 yield f"{dc.dc} is behind: look at lag_by_partition, and at its CPU; it catches up by itself if it can."
-        if dc.lag_messages is not None and dc.lag_messages > LAG_LOOK and dc.state in (State.HEALTHY, State.RECOVERING):
+        if (
+            dc.lag_messages is not None
+            and dc.lag_messages > LAG_LOOK
+            and dc.state in (DcState.HEALTHY, DcState.RECOVERING)
+        ):
             yield f"{dc.dc} has {dc.lag_messages:,} messages before it: look at lag_by_partition."
         if dc.dead_letters:
             yield f"{dc.dc} has given up {dc.dead_letters:,} points within the hour: look at its dead-letter file."

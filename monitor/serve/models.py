@@ -15,7 +15,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Reason(StrEnum):
+class ServingReason(StrEnum):
     """Why a data center serves a range."""
 
     PREFERRED = "preferred"
@@ -34,7 +34,7 @@ class Reason(StrEnum):
     """It was asked for with `dc`."""
 
 
-class State(StrEnum):
+class DcState(StrEnum):
     """How a data center is right now."""
 
     HEALTHY = "healthy"
@@ -50,7 +50,7 @@ class Served(Answer):
     start: datetime
     end: datetime
     dc: str
-    reason: Reason
+    reason: ServingReason
 
 
 class Basis(Answer):
@@ -311,7 +311,7 @@ class DcHealth(Answer):
     """One data center's job. Counters are those of the last hour."""
 
     dc: str
-    state: State
+    state: DcState
     is_serving: bool
     last_report: datetime | None
     report_age_s: float | None
@@ -331,13 +331,13 @@ class DcHealth(Answer):
     noted: list[Count]
 
 
-class Switch(Answer):
+class Failover(Answer):
     """A moment from which another data center served; of one experiment, if one is named, from that minute on."""
 
     at: datetime
     from_dc: str
     to_dc: str
-    reason: Reason
+    reason: ServingReason
     tenant: str | None = None
     experiment: str | None = None
 
@@ -383,7 +383,7 @@ class HealthAnswer(Answer):
     sealed_until: datetime | None = Field(description="in the data center that serves the present")
     store: StoreHealth
     dcs: list[DcHealth]
-    switches: list[Switch] = Field(description="of the last 24 hours, the newest first")
+    switches: list[Failover] = Field(description="of the last 24 hours, the newest first")
     divergences: list[Divergence] = Field(description="only those above 0, the largest first")
     compared_experiments: int = Field(description="of how many experiments mirrors were compared within the last hour")
 

@@ -10,13 +10,13 @@ from itertools import pairwise
 
 import structlog
 
-from monitor.core.metrics import MINUTE_MS, Point, health_series
+from monitor.core.metrics import MINUTE_MS, DataPoint, health_series
 from monitor.kairosdb.client import Misconfigured, Refused, Transient, Transport
 from monitor.kairosdb.points import Renderer, batches, body
 from monitor.serve.evidence import Visits, evidence, visits_by
 from monitor.serve.failover import Evidence, minutes
 from monitor.serve.health import DIVERGENCE, FAILOVER, switches
-from monitor.serve.models import Reason
+from monitor.serve.models import ServingReason
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, Span
@@ -76,7 +76,7 @@ class Watch:
             if self._ending.wait(EVERY_S):
                 return
 
-    def _write(self, points: Sequence[tuple[str, Point]]) -> None:
+    def _write(self, points: Sequence[tuple[str, DataPoint]]) -> None:
         ttl_s = self._service.settings.kairosdb.ttl_days * DAY_S
         rendered = []
         for dc in self._service.dcs:
@@ -87,16 +87,16 @@ class Watch:
                 log.error("watch_points_refused", status=answer.status, text=answer.text)
 
 
-def _switched(known: Evidence, settle_ms: int) -> Iterator[tuple[str, Point]]:
+def _switched(known: Evidence, settle_ms: int) -> Iterator[tuple[str, DataPoint]]:
     """A point for each switch of the present, at its moment; not the newest, that late reports might still move."""
     for switch in switches(known):
         at_ms = round(switch.at.timestamp() * 1_000)
         if at_ms <= known.now_ms - settle_ms:
             tags = {"from": switch.from_dc, "reason": str(switch.reason)}
-            yield switch.to_dc, Point(health_series(_short(FAILOVER), **tags), at_ms, 1)
+            yield switch.to_dc, DataPoint(health_series(_short(FAILOVER), **tags), at_ms, 1)
 
 
-def _of_tenant(service: Service, known: Evidence, tenant: str, span: Span) -> Iterator[tuple[str, Point]]:
+def _of_tenant(service: Service, known: Evidence, tenant: str, span: Span) -> Iterator[tuple[str, DataPoint]]:
     """For each experiment its divergence in each minute, and its switches."""
     names = list(service.settings.tenants[tenant].experiments)
     before = span._replace(start_ms=span.start_ms - MINUTE_MS)
@@ -105,12 +105,12 @@ def _of_tenant(service: Service, known: Evidence, tenant: str, span: Span) -> It
         tags = {"tenant": tenant, "experiment": name}
         yield from _apart(service.dcs, visits, span, tags)
         for left, entered in pairwise(minutes(known, *before, visits)):
-            if left.dc != entered.dc and Reason.LESS_COMPLETE in (left.reason, entered.reason):
+            if left.dc != entered.dc and ServingReason.LESS_COMPLETE in (left.reason, entered.reason):
                 of_switch = {"from": left.dc, "reason": str(entered.reason), **tags}
-                yield entered.dc, Point(health_series(_short(FAILOVER), **of_switch), entered.start_ms, 1)
+                yield entered.dc, DataPoint(health_series(_short(FAILOVER), **of_switch), entered.start_ms, 1)
 
 
-def _apart(dcs: Sequence[str], visits: Visits, span: Span, tags: dict[str, str]) -> Iterator[tuple[str, Point]]:
+def _apart(dcs: Sequence[str], visits: Visits, span: Span, tags: dict[str, str]) -> Iterator[tuple[str, DataPoint]]:
     """Each data center against the preferred one: assigned visits that differ, in a million of the larger number."""
     against, *others = dcs
     for dc in others:
@@ -118,7 +118,7 @@ def _apart(dcs: Sequence[str], visits: Visits, span: Span, tags: dict[str, str])
         for minute_ms in range(span.start_ms, span.end_ms, MINUTE_MS):
             here, there = visits[dc].get(minute_ms, 0), visits[against].get(minute_ms, 0)
             if most := max(here, there):
-                yield dc, Point(series, minute_ms, round(abs(here - there) * 1_000_000 / most))
+                yield dc, DataPoint(series, minute_ms, round(abs(here - there) * 1_000_000 / most))
 
 
 def _sealed_by_all_ms(known: Evidence) -> int:

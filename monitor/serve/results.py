@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from monitor.config.settings import ExperimentTable, PointTable, TenantTable
-from monitor.core.attribution import Stem
+from monitor.core.attribution import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.serve import statistics
 from monitor.serve.models import Estimate, PointResult, Scope, VariationResult
@@ -23,11 +23,11 @@ class Metrics:
 
     def visits(self, scope: str, variation: str) -> str:
         """Of the visits in a scope: `assigned`, `fm` or `crossed`."""
-        return metric_name(self._tenant, Stem(self._experiment, scope, variation, None, "beta"))
+        return metric_name(self._tenant, MetricKey(self._experiment, scope, variation, None, "beta"))
 
     def point(self, scope: Scope, variation: str, point: str, part: str | None = None) -> str:
         """Of a point: its total, or its part `beta`, `sum` or `sumsq`."""
-        return metric_name(self._tenant, Stem(self._experiment, SCOPES[scope], variation, point, part))
+        return metric_name(self._tenant, MetricKey(self._experiment, SCOPES[scope], variation, point, part))
 
     def counts(self, table: ExperimentTable) -> list[str]:
         """Those of assigned, qualified and crossed visits."""

@@ -26,7 +26,7 @@ _PARTS: dict[Measure, tuple[str | None, ...]] = {
 }
 
 
-class Shown(NamedTuple):
+class SeriesSpec(NamedTuple):
     """What the lines show: a measure, of a point if it is of one."""
 
     metrics: Metrics
@@ -61,7 +61,13 @@ class Shown(NamedTuple):
 
 
 def lines(
-    shown: Shown, table: ExperimentTable, by: tuple[str, ...], found: Sums, span: Span, step_ms: int, sealed_ms: int
+    shown: SeriesSpec,
+    table: ExperimentTable,
+    by: tuple[str, ...],
+    found: Sums,
+    span: Span,
+    step_ms: int,
+    sealed_ms: int,
 ) -> Iterator[Line]:
     """A line per variation and group that was found, the control's first, with every step of the range.
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from monitor.config.errors import ConfigError, Fault
+from monitor.config.errors import ConfigError, SettingError
 from monitor.config.settings import ExperimentTable, Settings, TenantTable, milliseconds
 from monitor.serve.failover import Evidence, Rules
 from monitor.serve.problems import refuse_unknown
 from monitor.serve.store import Store
-from monitor.serve.sums import Kept
+from monitor.serve.sums import SumCache
 
 FLUSHES_UNTIL_STALE = 2
 """A data center must be able to be late with one flush without being called stale."""
@@ -50,7 +50,7 @@ class Service:
 
     settings: Settings
     store: Store
-    kept: Kept
+    kept: SumCache
     now_ms: Callable[[], int] = wall_clock_ms
     evidence: Recent = field(default_factory=Recent)
     """What is known of the data centers, for answers of the same second."""
@@ -97,9 +97,9 @@ def open_service(
             f"must be at least {FLUSHES_UNTIL_STALE} times time.flush_s, or jobs look stale between two flushes; "
             f"got {table.stale_after_s} and {settings.time.flush_s:g}"
         )
-        raise ConfigError(SETTINGS, [Fault("serve.stale_after_s", rule)])
+        raise ConfigError(SETTINGS, [SettingError("serve.stale_after_s", rule)])
     store = Store(url or settings.kairosdb.url, table.query_timeout_s, table.queries)
     try:
-        yield Service(settings, store, Kept(table.cached_values), now_ms)
+        yield Service(settings, store, SumCache(table.cached_values), now_ms)
     finally:
         store.close()

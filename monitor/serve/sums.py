@@ -29,7 +29,7 @@ Key = tuple[Wanted | str, str, int, int]
 """What, of which data center, which hour, since when it cannot change."""
 
 
-class Kept:
+class SumCache:
     """The rows of sealed hours, at most so many values; the least recently used make room. For any thread."""
 
     def __init__(self, values_max: int) -> None:
@@ -72,7 +72,7 @@ Sums = Counter[tuple[str, tuple[str, ...], int]]
 """(name, group, beginning of a part) -> sum over the minutes, each of its data center only."""
 
 
-def sums(store: Store, kept: Kept, evidence: Evidence, jobs: Sequence[Job]) -> list[Sums]:
+def sums(store: Store, kept: SumCache, evidence: Evidence, jobs: Sequence[Job]) -> list[Sums]:
     """The sums of each job. Raises ProblemError."""
     found: list[Sums] = [Counter() for _ in jobs]
     missing: list[tuple[int, list[Piece]]] = []

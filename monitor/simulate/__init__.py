@@ -5,10 +5,10 @@
 any messages must add up to.
 """
 
-from monitor.simulate.arrivals import DEFAULT_RATE, RATE_MAX, Message, Traffic
+from monitor.simulate.arrivals import DEFAULT_RATE, RATE_MAX, SimulatedMessage, Traffic
 from monitor.simulate.incidents import KINDS, Incident, IncidentError, parse_incident
 from monitor.simulate.switching import Switchboard, switch
-from monitor.simulate.truth import Truth, TruthError, truth
+from monitor.simulate.true_totals import Truth, TruthError, truth
 
 __all__ = [
     "DEFAULT_RATE",
@@ -16,7 +16,7 @@ __all__ = [
     "RATE_MAX",
     "Incident",
     "IncidentError",
-    "Message",
+    "SimulatedMessage",
     "Switchboard",
     "Traffic",
     "Truth",

@@ -17,7 +17,7 @@ from zlib import crc32
 from monitor.simulate.garbage import malformed
 from monitor.simulate.incidents import Incident, of_kind
 from monitor.simulate.journeys import LONGEST_VISIT_MS, Draw
-from monitor.simulate.shop import TENANTS, Tenant
+from monitor.simulate.shop import TENANTS, ShopTenant
 from monitor.simulate.visits import Sent, mix, session_id, visit, visitor_of
 
 DEFAULT_RATE = 1_000.0
@@ -53,7 +53,7 @@ _MALFORMED_REALM = -1
 _POISSON_STEP = 500.0
 
 
-class Message(NamedTuple):
+class SimulatedMessage(NamedTuple):
     """One message of the topic; `timestamp_ms` is its arrival, milliseconds UTC."""
 
     partition: int
@@ -99,9 +99,9 @@ class Traffic:
         self._on_at = on_at
         self._rng = Random()
         self._next = -WARM_UP_S
-        self._pending: defaultdict[int, list[Message]] = defaultdict(list)
+        self._pending: defaultdict[int, list[SimulatedMessage]] = defaultdict(list)
 
-    def second(self, k: int) -> list[Message]:
+    def second(self, k: int) -> list[SimulatedMessage]:
         """The messages that arrive in second k (0 or later), in order of arrival."""
         assert k >= 0, k
         if k != self._next:
@@ -113,13 +113,13 @@ class Traffic:
         # Stable, and visits were begun in order: messages of one millisecond keep one order whatever was cached.
         return sorted(self._pending.pop(k, ()), key=_arrival)
 
-    def from_second(self, k: int) -> Iterator[list[Message]]:
+    def from_second(self, k: int) -> Iterator[list[SimulatedMessage]]:
         """Seconds k, k + 1, ... without end."""
         while True:
             yield self.second(k)
             k += 1
 
-    def visits_per_s(self, tenant: Tenant, second: int) -> float:
+    def visits_per_s(self, tenant: ShopTenant, second: int) -> float:
         """The visits of a tenant expected to begin in a second: its share of the rate times its daily rhythm (UTC)."""
         hours = (self.start_ms / 1000 + second) / 3600
         rhythm = 1.0 + DAILY_SWING * sin(2 * pi * (hours - tenant.peak_hour + 6.0) / 24.0)
@@ -143,7 +143,7 @@ class Traffic:
         if second >= wanted:
             self._begin_malformed(second, start_ms, of_kind(incidents, "garbage"))
 
-    def _dropped(self, tenant: Tenant, visitor: int, start_ms: int, drops: Sequence[Incident]) -> bool:
+    def _dropped(self, tenant: ShopTenant, visitor: int, start_ms: int, drops: Sequence[Incident]) -> bool:
         return any(
             drop.settings["tenant"] == tenant.name
             and drop.covers(start_ms)
@@ -170,7 +170,7 @@ class Traffic:
             partition = key_partition if keyed else crc32(value) % self.partitions
             for due_ms in due:
                 if due_ms >= floor_ms:
-                    message = Message(partition, key if keyed else None, value, due_ms)
+                    message = SimulatedMessage(partition, key if keyed else None, value, due_ms)
                     pending[(due_ms - origin_ms) // 1000].append(message)
 
     def _begin_malformed(self, second: int, start_ms: int, floods: Sequence[Incident]) -> None:
@@ -180,7 +180,7 @@ class Traffic:
             at_ms = start_ms + int(1000 * draw())
             sender = session_id(visitor_of(self.seed, _MALFORMED_REALM, second, index))
             key = sender.encode()
-            message = Message(crc32(key) % self.partitions, key, malformed(draw, at_ms, sender), at_ms)
+            message = SimulatedMessage(crc32(key) % self.partitions, key, malformed(draw, at_ms, sender), at_ms)
             self._pending[second].append(message)
 
 
@@ -217,5 +217,5 @@ def _poisson(draw: Draw, mean: float) -> int:
     return count
 
 
-def _arrival(message: Message) -> int:
+def _arrival(message: SimulatedMessage) -> int:
     return message.timestamp_ms

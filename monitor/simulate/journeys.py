@@ -35,7 +35,7 @@ _ITEMS = tuple(
 )
 
 
-class Step(NamedTuple):
+class JourneyStep(NamedTuple):
     """One thing a visitor does: true moment, event, and the JSON members that are the step's own attributes."""
 
     at_ms: int
@@ -49,7 +49,7 @@ class _Walk:
     __slots__ = ("_at_ms", "_draw", "_end_ms", "steps")
 
     def __init__(self, draw: Draw, start_ms: int) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[JourneyStep] = []
         self._draw = draw
         self._at_ms = start_ms + int(1000 * draw())
         self._end_ms = start_ms + LONGEST_VISIT_MS
@@ -58,13 +58,15 @@ class _Walk:
         """Takes a step, unless the visit has lasted too long by now, and returns its moment."""
         at_ms = self._at_ms
         if at_ms < self._end_ms:
-            self.steps.append(Step(at_ms, event, attributes))
+            self.steps.append(JourneyStep(at_ms, event, attributes))
         pause_ms = -_PAUSE_MS * log(1.0 - self._draw())
         self._at_ms = at_ms + 250 + int(min(pause_ms, _LONGEST_PAUSE_MS))
         return at_ms
 
 
-def shopper(draw: Draw, start_ms: int, effect: Effect, *, logged_in: bool, broken: Sequence[Incident]) -> list[Step]:
+def shopper(
+    draw: Draw, start_ms: int, effect: Effect, *, logged_in: bool, broken: Sequence[Incident]
+) -> list[JourneyStep]:
     """A person's visit that begins within the second at `start_ms`: browsing and, for a few percent, an order.
 
     `effect` holds the factors of the visitor's device and variations; payments fail during the `broken` incidents.
@@ -82,13 +84,13 @@ def shopper(draw: Draw, start_ms: int, effect: Effect, *, logged_in: bool, broke
     return walk.steps
 
 
-def bot(draw: Draw, start_ms: int) -> list[Step]:
+def bot(draw: Draw, start_ms: int) -> list[JourneyStep]:
     """A crawler's visit: 150 to 550 pages at a steady pace."""
     pages = 150 + int(400 * draw())
     pace_ms = 150 + int(350 * draw())
     first_sku = int(len(_ITEMS) * draw())
     return [
-        Step(start_ms + n * pace_ms, "page_view", f'"page":"item",{_ITEMS[(first_sku + n) % len(_ITEMS)]}')
+        JourneyStep(start_ms + n * pace_ms, "page_view", f'"page":"item",{_ITEMS[(first_sku + n) % len(_ITEMS)]}')
         for n in range(pages)
     ]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 Table = Mapping[str, Any]
 
 
-class Event(NamedTuple):
+class CountedEvent(NamedTuple):
     """One accepted event; attributes that are no string, number or boolean are left out."""
 
     time_ms: int
@@ -21,10 +21,10 @@ class Event(NamedTuple):
     attributes: Mapping[str, str | float | bool]
 
 
-Visit = Sequence[Event]
+Visit = Sequence[CountedEvent]
 """All accepted events of a visit in order: by time, then by event id."""
 
-Hits = Mapping[str, list[Event]]
+Hits = Mapping[str, list[CountedEvent]]
 """The events of the visit that count for each point."""
 
 
@@ -64,7 +64,7 @@ def _add_scope(added: Counter[str], prefix: str, definitions: Table, hits: Hits,
             added[f"{prefix}.{name}.sumsq"] += total**2
 
 
-def _value(value: Table, event: Event) -> int:
+def _value(value: Table, event: CountedEvent) -> int:
     amount = event.attributes.get(value["attribute"])
     if not _is_number(amount):
         return 0
@@ -73,7 +73,7 @@ def _value(value: Table, event: Event) -> int:
     return max(-limit, min(limit, scaled))
 
 
-def _hits(point: Table, visit: Visit) -> list[Event]:
+def _hits(point: Table, visit: Visit) -> list[CountedEvent]:
     matching = [event for event in visit if _matches(point, event)]
     nth = point.get("nth")
     return matching if nth is None else matching[nth - 1 : nth]
@@ -92,7 +92,7 @@ def _rule_ms(rule: Table, visit: Visit, hits: Hits) -> int | None:
     return meeting[0].time_ms if meeting else None
 
 
-def _matches(predicate: Table, event: Event) -> bool:
+def _matches(predicate: Table, event: CountedEvent) -> bool:
     names = predicate.get("event", event.name)
     if event.name not in ([names] if isinstance(names, str) else names):
         return False

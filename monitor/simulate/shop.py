@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 
-class Experiment(NamedTuple):
+class ShopExperiment(NamedTuple):
     """An experiment as one tenant runs it: variations with their integer weights, the control first."""
 
     name: str
@@ -22,14 +22,14 @@ class Experiment(NamedTuple):
         return wheel[draw % len(wheel)]
 
 
-class Tenant(NamedTuple):
+class ShopTenant(NamedTuple):
     """One tenant: `share` of all visits, `peak_hour` (UTC) of its day, `realm` within which session ids are shared."""
 
     name: str
     share: float
     peak_hour: float
     realm: int
-    experiments: tuple[Experiment, ...]
+    experiments: tuple[ShopExperiment, ...]
 
     def mixes(self) -> tuple[tuple[int, ...], ...]:
         """The sets of experiments, as positions, that its visits can be in: any 2, and any 3."""
@@ -45,27 +45,27 @@ class Effect(NamedTuple):
 
 
 @cache
-def _wheel(experiment: Experiment) -> tuple[str, ...]:
+def _wheel(experiment: ShopExperiment) -> tuple[str, ...]:
     """Each variation as often as its weight says."""
     return tuple(name for name, weight in experiment.weights for _ in range(weight))
 
 
-COLOR = Experiment("button_color", (("blue", 50), ("red", 50)))
-CHECKOUT = Experiment("fast_checkout", (("fc_off", 1), ("fc_on", 1)))
-RANKING = Experiment("search_ranking", (("rank_a", 34), ("rank_b", 33), ("rank_c", 33)))
-SHIPPING = Experiment("free_shipping", (("ship_off", 80), ("ship_50", 10), ("ship_35", 10)))
-REVIEWS = Experiment("item_reviews", (("rv_off", 90), ("rv_on", 10)))
+COLOR = ShopExperiment("button_color", (("blue", 50), ("red", 50)))
+CHECKOUT = ShopExperiment("fast_checkout", (("fc_off", 1), ("fc_on", 1)))
+RANKING = ShopExperiment("search_ranking", (("rank_a", 34), ("rank_b", 33), ("rank_c", 33)))
+SHIPPING = ShopExperiment("free_shipping", (("ship_off", 80), ("ship_50", 10), ("ship_35", 10)))
+REVIEWS = ShopExperiment("item_reviews", (("rv_off", 90), ("rv_on", 10)))
 
 # The two American tenants belong to one owner with a common sign-on: a visitor's session id is the same at both.
-TENANTS: tuple[Tenant, ...] = (
-    Tenant("uswm", 0.50, 20.0, 0, (COLOR, CHECKOUT, RANKING, SHIPPING)),
-    Tenant("usgr", 0.20, 23.0, 0, (COLOR, CHECKOUT, REVIEWS)),
-    Tenant("mxwm", 0.12, 2.0, 1, (COLOR, RANKING, SHIPPING, REVIEWS)),
-    Tenant("cawm", 0.08, 19.0, 2, (CHECKOUT, RANKING, REVIEWS)),
-    Tenant("ukad", 0.05, 18.0, 3, (COLOR, CHECKOUT, SHIPPING)),
-    Tenant("degs", 0.03, 17.0, 4, (COLOR, CHECKOUT)),
-    Tenant("brsc", 0.015, 22.0, 5, (RANKING, SHIPPING)),
-    Tenant("jpsy", 0.005, 11.0, 6, (COLOR, REVIEWS)),
+TENANTS: tuple[ShopTenant, ...] = (
+    ShopTenant("uswm", 0.50, 20.0, 0, (COLOR, CHECKOUT, RANKING, SHIPPING)),
+    ShopTenant("usgr", 0.20, 23.0, 0, (COLOR, CHECKOUT, REVIEWS)),
+    ShopTenant("mxwm", 0.12, 2.0, 1, (COLOR, RANKING, SHIPPING, REVIEWS)),
+    ShopTenant("cawm", 0.08, 19.0, 2, (CHECKOUT, RANKING, REVIEWS)),
+    ShopTenant("ukad", 0.05, 18.0, 3, (COLOR, CHECKOUT, SHIPPING)),
+    ShopTenant("degs", 0.03, 17.0, 4, (COLOR, CHECKOUT)),
+    ShopTenant("brsc", 0.015, 22.0, 5, (RANKING, SHIPPING)),
+    ShopTenant("jpsy", 0.005, 11.0, 6, (COLOR, REVIEWS)),
 )
 
 EFFECTS: dict[str, Effect] = {

@@ -20,7 +20,7 @@ SWITCHES_MAX = 10_000
 """More are refused: the file is read whole."""
 
 
-class Switch(msgspec.Struct, frozen=True):
+class IncidentSwitch(msgspec.Struct, frozen=True):
     """From a moment on, an incident is on or off."""
 
     at_ms: int
@@ -44,9 +44,11 @@ def switch(path: Path, incident: str, on: bool, now_ms: int) -> Switched:
     switches, at_ms = read(path), now_ms + AHEAD_MS
     before = _on(switches, at_ms)
     if on:
-        changes = [] if incident in before else [Switch(at_ms, incident, True)]
+        changes = [] if incident in before else [IncidentSwitch(at_ms, incident, True)]
     else:
-        changes = [Switch(at_ms, text, False) for text in before if incident in (text, kind) and _kind(text) == kind]
+        changes = [
+            IncidentSwitch(at_ms, text, False) for text in before if incident in (text, kind) and _kind(text) == kind
+        ]
         if not changes:
             message = f"{incident} is not on; on are: {', '.join(before) or 'none'}"
             raise IncidentError(message)
@@ -63,7 +65,7 @@ class Switchboard:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._size = -1
-        self._switches: list[Switch] = []
+        self._switches: list[IncidentSwitch] = []
 
     def look(self) -> None:
         """Takes notice of what was switched since."""
@@ -76,16 +78,16 @@ class Switchboard:
         return tuple(parse_incident(text, at_ms) for text in _on(self._switches, at_ms))
 
 
-def read(path: Path) -> list[Switch]:
+def read(path: Path) -> list[IncidentSwitch]:
     """What was switched, in order; a line that is being written is left out."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [_SWITCH.decode(line) for line in lines]
 
 
-_SWITCH = msgspec.json.Decoder(Switch)
+_SWITCH = msgspec.json.Decoder(IncidentSwitch)
 
 
-def _on(switches: list[Switch], at_ms: int) -> tuple[str, ...]:
+def _on(switches: list[IncidentSwitch], at_ms: int) -> tuple[str, ...]:
     on: dict[str, None] = {}
     for change in switches:
         if change.at_ms <= at_ms:
@@ -99,7 +101,7 @@ def _kind(incident: str) -> str:
     return next(kind for kind in KINDS if incident.partition(":")[0] == kind)
 
 
-def _append(path: Path, changes: list[Switch]) -> None:
+def _append(path: Path, changes: list[IncidentSwitch]) -> None:
     """In one write, so that two commands at a time do not mix their lines."""
     text = b"".join(msgspec.json.encode(change) + b"\n" for change in changes)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from rich.table import Column, Table
 
-from monitor.simulate.truth import Truth
+from monitor.simulate.true_totals import Truth
 
 _SCOPES = ("assigned", "fm", "crossed")
 

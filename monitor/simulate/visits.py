@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from monitor.simulate.incidents import Incident, of_kind
-from monitor.simulate.journeys import Step, bot, shopper
+from monitor.simulate.journeys import JourneyStep, bot, shopper
 from monitor.simulate.shop import (
     BOT_USER_AGENTS,
     DEVICE_EFFECTS,
@@ -22,8 +22,8 @@ from monitor.simulate.shop import (
     OTHER_USER_AGENT,
     USER_AGENTS,
     Effect,
-    Experiment,
-    Tenant,
+    ShopExperiment,
+    ShopTenant,
 )
 
 BOT_VISITS = 1 / 2_500
@@ -67,7 +67,7 @@ def session_id(visitor: int) -> str:
 
 
 def visit(
-    tenant: Tenant, visitor: int, second: int, start_ms: int, rng: Random, incidents: Sequence[Incident]
+    tenant: ShopTenant, visitor: int, second: int, start_ms: int, rng: Random, incidents: Sequence[Incident]
 ) -> list[Sent]:
     """All events of the visit that begins in `second` (at `start_ms`), in order of their true moments.
 
@@ -104,7 +104,7 @@ class _Look(NamedTuple):
     crawls: bool
     carried: tuple[str, str]
 
-    def render(self, steps: Sequence[Step], rng: Random, skews: Sequence[Incident]) -> list[Sent]:
+    def render(self, steps: Sequence[JourneyStep], rng: Random, skews: Sequence[Incident]) -> list[Sent]:
         """The steps as JSON texts, put together by hand: json.dumps would take half of the time of all the traffic."""
         draw = rng.random
         head = f'{{"tenant":"{self.tenant}","sessionId":"{self.session_id}",'
@@ -132,19 +132,19 @@ class _Look(NamedTuple):
         return f'{device}"loggedIn":{"true" if logged_in else "false"},'
 
 
-def _assignments(tenant: Tenant, visitor: int) -> Assignments:
+def _assignments(tenant: ShopTenant, visitor: int) -> Assignments:
     mixes = _mixes(tenant)
     chosen = mixes[(visitor >> 24) % len(mixes)]
     return {tenant.experiments[n].name: tenant.experiments[n].variation(mix(visitor + n) >> 8) for n in chosen}
 
 
 @cache
-def _mixes(tenant: Tenant) -> tuple[tuple[int, ...], ...]:
+def _mixes(tenant: ShopTenant) -> tuple[tuple[int, ...], ...]:
     return tenant.mixes()
 
 
 def _without_missing(
-    assignments: Assignments, tenant: Tenant, start_ms: int, incidents: Sequence[Incident]
+    assignments: Assignments, tenant: ShopTenant, start_ms: int, incidents: Sequence[Incident]
 ) -> Assignments:
     missing = {
         incident.settings["variation"]
@@ -173,12 +173,12 @@ def _broken(device: str | None, assignments: Assignments, incidents: Sequence[In
     ]
 
 
-def _crossed(tenant: Tenant, assignments: Assignments, draw: float) -> Assignments:
+def _crossed(tenant: ShopTenant, assignments: Assignments, draw: float) -> Assignments:
     """The same assignments but for another variation in the first experiment, as after a lost cookie."""
     if not assignments:
         return assignments
     name, variation = next(iter(assignments.items()))
-    experiment: Experiment = next(e for e in tenant.experiments if e.name == name)
+    experiment: ShopExperiment = next(e for e in tenant.experiments if e.name == name)
     others = [other for other, _ in experiment.weights if other != variation]
     return {**assignments, name: others[int(len(others) * draw)]}
 

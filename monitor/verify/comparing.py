@@ -26,7 +26,7 @@ class VerifyError(Exception):
     """What cannot be compared; the message says why and what to do."""
 
 
-class Difference(Struct, frozen=True):
+class PointDifference(Struct, frozen=True):
     """A total that is not what it should be; the values as text, None where there is none."""
 
     metric: str
@@ -37,7 +37,7 @@ class Difference(Struct, frozen=True):
     visits: list[VisitBehind]
 
 
-class Count(Struct, frozen=True):
+class CountComparison(Struct, frozen=True):
     """Messages: accepted (`reason` is None) or rejected, as the log says and as the job has counted them."""
 
     tenant: str
@@ -46,7 +46,7 @@ class Count(Struct, frozen=True):
     stored: int
 
 
-class Verdict(Struct, frozen=True):
+class Comparison(Struct, frozen=True):
     """What the comparison of a store with a log came to.
 
     `compared`: totals in the store or in the answer; `unsure`: such as depend on messages that the log has lost, and
@@ -61,8 +61,8 @@ class Verdict(Struct, frozen=True):
     compared: int
     unsure: int
     differing: int
-    differences: list[Difference]
-    counts: list[Count]
+    differences: list[PointDifference]
+    counts: list[CountComparison]
 
 
 class MinuteOfMirrors(Struct, frozen=True):
@@ -125,7 +125,7 @@ def verify(
     log: Path | None,
     first_ms: int | None,
     end_ms: int | None,
-) -> Verdict:
+) -> Comparison:
     """Compares what the store holds for `dc` with what the topics, or a recorded log, come to.
 
     From the minute `first_ms` to before `end_ms`. Unless these are given: from the beginning, or from where a log that
@@ -158,7 +158,7 @@ def verify(
     unsure = _leave_out_unsure(work) if missing_ms is not None else 0
     compared, differing = _join(work, "stored", TOTALS)
     differences = list(_differences(work, batch))
-    return Verdict(
+    return Comparison(
         dc, scan.messages, first_ms, end_ms, compared, unsure, differing, differences, counts if whole else []
     )
 
@@ -233,7 +233,7 @@ def _join(work: Workspace, stored: str, wanted: str) -> tuple[int, int]:
     return compared, differing
 
 
-def _differences(work: Workspace, batch: Batch) -> Iterator[Difference]:
+def _differences(work: Workspace, batch: Batch) -> Iterator[PointDifference]:
     found = work.rows(
         f"""SELECT name, experiment, minute, tags, stored, wanted FROM joined WHERE stored IS DISTINCT FROM wanted
         ORDER BY minute, name, experiment, tags LIMIT {DIFFERENCES_MAX}"""
@@ -241,14 +241,14 @@ def _differences(work: Workspace, batch: Batch) -> Iterator[Difference]:
     for number, (name, experiment, minute_ms, tags, stored, wanted) in enumerate(found):
         cell = Cell(name, experiment, minute_ms, tags)
         visits = batch.visits_behind(cell, VISITS_MAX) if number < EXPLAINED_MAX else []
-        yield Difference(name, minute_ms, {"experiment": experiment, **_tags(tags)}, stored, wanted, visits)
+        yield PointDifference(name, minute_ms, {"experiment": experiment, **_tags(tags)}, stored, wanted, visits)
 
 
 def _tags(text: str) -> Mapping[str, str]:
     return dict(part.split("=", 1) for part in text.split("|") if part)
 
 
-def _counts(batch: Batch, store: Store, dc: str) -> list[Count]:
+def _counts(batch: Batch, store: Store, dc: str) -> list[CountComparison]:
     wanted: dict[tuple[str, str | None], int] = {(tenant, None): n for tenant, n in batch.accepted().items()}
     wanted |= {(tenant, reason): n for (tenant, reason), n in batch.rejected().items()}
     stored: dict[tuple[str, str | None], int] = {
@@ -258,6 +258,6 @@ def _counts(batch: Batch, store: Store, dc: str) -> list[Count]:
         (tenant, reason): n for (tenant, reason), n in store.counted(dc, "rejected", ("tenant", "reason")).items()
     }
     return [
-        Count(tenant, reason, wanted.get((tenant, reason), 0), stored.get((tenant, reason), 0))
+        CountComparison(tenant, reason, wanted.get((tenant, reason), 0), stored.get((tenant, reason), 0))
         for tenant, reason in sorted(wanted.keys() | stored.keys(), key=lambda key: (key[0], key[1] or ""))
     ]

@@ -222,7 +222,7 @@ def _until(condition: Callable[[], object], run: _Run | None = None, may_end: bo
 
 def _seconds(folder: Path) -> int:
     """The seconds of traffic of which there is a snapshot."""
-    state: simulated_source.State = recovery_store.source_states(folder / "recovery").get(
+    state: simulated_source.TrafficState = recovery_store.source_states(folder / "recovery").get(
         simulated_source.PARTITION, (0, 0, 0)
     )
     return state[2]

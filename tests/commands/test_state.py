@@ -52,7 +52,7 @@ class Left(NamedTuple):
     config: Config
     log: list[Message]
     store: Path
-    cells: Cells
+    buckets: Cells
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +69,15 @@ def left(request: pytest.FixtureRequest, tmp_path: Path) -> Left:
     lines = [json.loads(line) for line in (tmp_path / "log.ndjson").read_text().splitlines()]
     points = [json.loads(line) for line in (tmp_path / "points.ndjson").read_text().splitlines()]
     config = tomllib.loads((tmp_path / "monitor.toml").read_text())
-    cells = {(series, timestamp_ms): value for series, timestamp_ms, value in points}
-    return Left(config, [as_message(line) for line in lines], tmp_path / "recovery", cells)
+    buckets = {(series, timestamp_ms): value for series, timestamp_ms, value in points}
+    return Left(config, [as_message(line) for line in lines], tmp_path / "recovery", buckets)
 
 
 def test_this_version_goes_on_with_what_an_earlier_one_left(left: Left) -> None:
     """The job takes the store, reads the rest of the log, and the totals are those of the whole log."""
     recovery_store.prepare(left.store, steps.keys(), worker="next-version")
     points = make_state_fixture.run(left.config, LogSource(left.log), left.store)
-    assert totals(left.cells | cells_of(points), left.config) == oracle.answer(left.config, left.log).totals
+    assert totals(left.buckets | cells_of(points), left.config) == oracle.answer(left.config, left.log).totals
 
 
 def test_what_a_released_store_holds(left: Left) -> None:
@@ -293,11 +293,11 @@ def look(store: Path) -> Contents | None:
         return None
 
 
-def totals(cells: Cells, config: Config) -> dict[oracle.Key, int]:
+def totals(buckets: Cells, config: Config) -> dict[oracle.Key, int]:
     """Cells as the oracle writes them, without those that are 0."""
     return {
         (series.partition("|")[0], timestamp_ms, tags_of(series, config["dc"])): value
-        for (series, timestamp_ms), value in cells.items()
+        for (series, timestamp_ms), value in buckets.items()
         if value
     }
 

@@ -15,7 +15,7 @@ from monitor import devstore
 from monitor.commands import top
 from monitor.commands.top import Now, TopError
 from monitor.config.reader import parse
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb.points import Renderer, body
 from monitor.serve.app import create_app
 from monitor.serve.service import open_service
@@ -153,7 +153,7 @@ def _per_minute(series: str, *values: int) -> list[tuple[str, int, int]]:
 
 
 def _write(url: str, *points: tuple[str, int, int]) -> None:
-    rendered, invalid = Renderer("dal", 30 * 86_400).render([Point(*point) for point in points])
+    rendered, invalid = Renderer("dal", 30 * 86_400).render([DataPoint(*point) for point in points])
     assert not invalid
     headers = {"Content-Type": "application/gzip"}
     answer = requests.post(f"{url}/api/v1/datapoints", body(rendered), headers=headers, timeout=10)

@@ -15,7 +15,7 @@ from monitor.core.definitions import (
     Condition,
     Experiment,
     Limits,
-    Point,
+    MeasurementPoint,
     PointMet,
     Predicate,
     Tag,
@@ -33,10 +33,10 @@ COMPILED = Tenant(
     "uswm",
     (Tag("device", "device", ("mobile", "desktop", "tablet")), Tag("login", "loggedIn", ("true", "false"))),
     (
-        Point("home_page", Predicate(PAGE_VIEW, (("page", Condition(("home",))),))),
-        Point("item_page", Predicate(PAGE_VIEW, (("page", Condition(("item",))),))),
-        Point("order", Predicate(("order",)), value=Value("total", 100, 1_000_000)),
-        Point("engaged", Predicate(PAGE_VIEW), nth=2),
+        MeasurementPoint("home_page", Predicate(PAGE_VIEW, (("page", Condition(("home",))),))),
+        MeasurementPoint("item_page", Predicate(PAGE_VIEW, (("page", Condition(("item",))),))),
+        MeasurementPoint("order", Predicate(("order",)), value=Value("total", 100, 1_000_000)),
+        MeasurementPoint("engaged", Predicate(PAGE_VIEW), nth=2),
     ),
     (
         Experiment("button_color", "blue", (("blue", 50), ("red", 50)), PointMet("home_page")),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from monitor.config.errors import ConfigError
 from monitor.config.reader import parse
 from monitor.core import classify, metrics, sessions
-from monitor.core.events import Note, Reason
+from monitor.core.events import EventWarning, RejectReason
 from monitor.core.watermark import NEVER
 from tests.support import oracle
 from tests.support.driver import Core
@@ -88,7 +88,7 @@ def test_a_visit_without_end_is_cut_off() -> None:
     held = held_by(lambda: core.feed(log[limit:]))
     assert core.answer() == totals == oracle.answer(config, log[: limit + SLICE]).totals
     assert core.accepted == {"uswm": limit}
-    assert core.rejected == {("uswm", Reason.VISIT_FULL): 9 * limit}
+    assert core.rejected == {("uswm", RejectReason.VISIT_FULL): 9 * limit}
     assert held < 20_000, "nothing is kept of what is refused"
 
 
@@ -188,7 +188,7 @@ def test_a_message_of_10_mib_is_not_looked_into() -> None:
     huge += [message(0, "home")._replace(value=b"[" * len(padding))]
     core = Core(shop())
     held = held_by(lambda: core.feed(huge))
-    assert core.rejected == {("unknown", Reason.OVERSIZED): 3}
+    assert core.rejected == {("unknown", RejectReason.OVERSIZED): 3}
     assert not core.totals
     assert held < 20_000
     tracemalloc.start()
@@ -210,7 +210,11 @@ def test_a_message_as_large_as_allowed_is_not_kept() -> None:
 
 
 STRANGERS: dict[str, tuple[Callable[[int], dict[str, Any]], str, Counter[Any]]] = {
-    "tenants": (lambda n: {"tenant": f"nobody-{n}"}, "rejected", Counter({("unknown", Reason.UNKNOWN_TENANT): 1})),
+    "tenants": (
+        lambda n: {"tenant": f"nobody-{n}"},
+        "rejected",
+        Counter({("unknown", RejectReason.UNKNOWN_TENANT): 1}),
+    ),
     "event names": (lambda n: {"event": f"event-{n}"}, "accepted", Counter({"uswm": 1})),
     "tag values": (lambda n: {"attributes": {"device": f"device-{n}"}}, "accepted", Counter({"uswm": 1})),
     "numbers as tags": (lambda n: {"attributes": {"device": n / 7}}, "accepted", Counter({"uswm": 1})),
@@ -218,17 +222,17 @@ STRANGERS: dict[str, tuple[Callable[[int], dict[str, Any]], str, Counter[Any]]] 
     "experiments": (
         lambda n: {"assignments": {"button_color": "red", f"experiment-{n}": "x"}},
         "noted",
-        Counter({("uswm", Note.UNKNOWN_EXPERIMENT): 1}),
+        Counter({("uswm", EventWarning.UNKNOWN_EXPERIMENT): 1}),
     ),
     "variations": (
         lambda n: {"assignments": {"button_color": f"color-{n}"}},
         "noted",
-        Counter({("uswm", Note.UNKNOWN_VARIATION): 1}),
+        Counter({("uswm", EventWarning.UNKNOWN_VARIATION): 1}),
     ),
     "values": (
         lambda n: {"event": "order", "attributes": {"total": f"{n} dollars"}},
         "noted",
-        Counter({("uswm", Note.BAD_VALUE): 1}),
+        Counter({("uswm", EventWarning.BAD_VALUE): 1}),
     ),
 }
 """Field of an event that never repeats -> how it is counted."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor.config.errors import ConfigError
 from monitor.core.attribution import measure
-from monitor.core.definitions import Point, Predicate, Value
+from monitor.core.definitions import MeasurementPoint, Predicate, Value
 from monitor.core.metrics import Deltas
 from tests.support import oracle
 from tests.support.driver import Core
@@ -228,7 +228,7 @@ def test_sums_of_values() -> None:
 )
 def test_a_measured_value(attribute: Any, scale: float, x: int | None) -> None:
     """x = round(attribute * scale), clipped to [-max, max]; None for what is no finite number."""
-    assert measure(Point("p", Predicate(), value=Value("total", scale, 1_000)), attribute) == x
+    assert measure(MeasurementPoint("p", Predicate(), value=Value("total", scale, 1_000)), attribute) == x
 
 
 def test_any_number_of_tag_combinations_is_counted_or_refused() -> None:
@@ -253,7 +253,7 @@ def test_moves_that_are_forgotten_are_found_anew(data: st.DataObject) -> None:
     log = data.draw(logs(config))
     core = Core(config, sorted({str(m.partition) for m in log}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monitor.core.attribution.MOVES_MAX", 1)
+        patch.setattr("monitor.core.attribution.TRANSITIONS_MAX", 1)
         core.feed(log)
     assert core.answer() == oracle.answer(config, log).totals
 

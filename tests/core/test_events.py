@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.classify import scalar
-from monitor.core.events import Decoder, Event, Reason, Rejected, derived_id
+from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
 from tests.support import oracle
 
 MESSAGE_BYTES = 700
@@ -31,25 +31,25 @@ REQUIRED = ("tenant", "sessionId", "time", "event")
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (None, Reason.NOT_JSON),
-        (b"", Reason.NOT_JSON),
-        (b"null", Reason.NOT_JSON),
-        (b"[]", Reason.NOT_JSON),
-        (b'"text"', Reason.NOT_JSON),
-        (b"{", Reason.NOT_JSON),
-        (b'{"a": 1} {}', Reason.NOT_JSON),
-        (b'{"a": NaN}', Reason.NOT_JSON),
-        (b'{"a": -Infinity}', Reason.NOT_JSON),
-        (b'{"a": 01}', Reason.NOT_JSON),
-        (b'{"a": "\n"}', Reason.NOT_JSON),
-        (b'{"a": "\xff"}', Reason.NOT_JSON),
-        (b'{"a": "\xed\xa0\x80"}', Reason.NOT_JSON),  # a surrogate, which UTF-8 cannot hold
-        (b'\xef\xbb\xbf{"a": 1}', Reason.NOT_JSON),
-        (b"[" * MESSAGE_BYTES, Reason.NOT_JSON),
-        (b"{}", Reason.BAD_FIELD),
+        (None, RejectReason.NOT_JSON),
+        (b"", RejectReason.NOT_JSON),
+        (b"null", RejectReason.NOT_JSON),
+        (b"[]", RejectReason.NOT_JSON),
+        (b'"text"', RejectReason.NOT_JSON),
+        (b"{", RejectReason.NOT_JSON),
+        (b'{"a": 1} {}', RejectReason.NOT_JSON),
+        (b'{"a": NaN}', RejectReason.NOT_JSON),
+        (b'{"a": -Infinity}', RejectReason.NOT_JSON),
+        (b'{"a": 01}', RejectReason.NOT_JSON),
+        (b'{"a": "\n"}', RejectReason.NOT_JSON),
+        (b'{"a": "\xff"}', RejectReason.NOT_JSON),
+        (b'{"a": "\xed\xa0\x80"}', RejectReason.NOT_JSON),  # a surrogate, which UTF-8 cannot hold
+        (b'\xef\xbb\xbf{"a": 1}', RejectReason.NOT_JSON),
+        (b"[" * MESSAGE_BYTES, RejectReason.NOT_JSON),
+        (b"{}", RejectReason.BAD_FIELD),
     ],
 )
-def test_what_is_no_json_object(value: bytes | None, reason: Reason) -> None:
+def test_what_is_no_json_object(value: bytes | None, reason: RejectReason) -> None:
     """Everything that is no object of RFC 8259 in UTF-8 is `not_json`, without a tenant; an empty object is one."""
     assert decoder().decode(value) == Rejected(reason, None)
 
@@ -58,7 +58,7 @@ def test_what_is_no_json_object(value: bytes | None, reason: Reason) -> None:
 def test_a_required_field_is_missing(name: str) -> None:
     """`bad_field`, under the tenant where that is readable."""
     value = encode({field: value for field, value in FIELDS.items() if field != name})
-    assert decoder().decode(value) == Rejected(Reason.BAD_FIELD, None if name == "tenant" else "uswm")
+    assert decoder().decode(value) == Rejected(RejectReason.BAD_FIELD, None if name == "tenant" else "uswm")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_field_of_the_wrong_type_or_out_of_range(name: str, found: Any) -> Non
     """`bad_field`: types are strict, 5.0 is no integer and true no number."""
     rejected = decoder(10_000).decode(encode(FIELDS | {name: found}))
     assert isinstance(rejected, Rejected)
-    assert rejected.reason is Reason.BAD_FIELD
+    assert rejected.reason is RejectReason.BAD_FIELD
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_a_message_of_exactly_the_limit_is_decoded() -> None:
     """`oversized` begins above `message_bytes`, whatever the message holds."""
     value = encode(FIELDS)
     assert isinstance(decoder(len(value)).decode(value), Event)
-    assert decoder(len(value) - 1).decode(value) == Rejected(Reason.OVERSIZED, None)
-    assert decoder(1).decode(b"{}") == Rejected(Reason.OVERSIZED, None)
+    assert decoder(len(value) - 1).decode(value) == Rejected(RejectReason.OVERSIZED, None)
+    assert decoder(1).decode(b"{}") == Rejected(RejectReason.OVERSIZED, None)
 
 
 def test_only_attributes_that_were_asked_for_are_kept() -> None:

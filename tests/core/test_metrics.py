@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.attribution import Stem
-from monitor.core.events import Note, Reason
+from monitor.core.attribution import MetricKey
+from monitor.core.events import EventWarning, RejectReason
 from monitor.core.metrics import (
+    DataPoint,
     Deltas,
     Ledger,
-    Point,
     SeriesTable,
     add,
     counts_of,
@@ -29,20 +29,20 @@ from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 from tests.support.strategies import Config, configs, logs, to_toml
 
 NAMES = [
-    (Stem("e", "assigned", "red", None, "beta"), "uswm.visit.assigned.red.beta"),
-    (Stem("e", "crossed", "red", None, "beta"), "uswm.visit.crossed.red.beta"),
-    (Stem("e", "fm", "red", "item_page", None), "uswm.visit.fm.red.item_page"),
-    (Stem("e", "fm", "red", "item_page", "beta"), "uswm.visit.fm.red.item_page.beta"),
-    (Stem("e", "assigned", "red", "order", "sum"), "uswm.visit.assigned.red.order.sum"),
-    (Stem("e", "assigned", "red", "order", "sumsq"), "uswm.visit.assigned.red.order.sumsq"),
+    (MetricKey("e", "assigned", "red", None, "beta"), "uswm.visit.assigned.red.beta"),
+    (MetricKey("e", "crossed", "red", None, "beta"), "uswm.visit.crossed.red.beta"),
+    (MetricKey("e", "fm", "red", "item_page", None), "uswm.visit.fm.red.item_page"),
+    (MetricKey("e", "fm", "red", "item_page", "beta"), "uswm.visit.fm.red.item_page.beta"),
+    (MetricKey("e", "assigned", "red", "order", "sum"), "uswm.visit.assigned.red.order.sum"),
+    (MetricKey("e", "assigned", "red", "order", "sumsq"), "uswm.visit.assigned.red.order.sumsq"),
 ]
 METRIC_GROUPS = 7
 
 
-@pytest.mark.parametrize(("stem", "name"), NAMES)
-def test_the_name_of_a_metric(stem: Stem, name: str) -> None:
+@pytest.mark.parametrize(("metric_key", "name"), NAMES)
+def test_the_name_of_a_metric(metric_key: MetricKey, name: str) -> None:
     """`T.visit.SCOPE.V[.P][.part]`; the experiment is a tag, since variations are unique in a tenant."""
-    assert metric_name("uswm", stem) == name
+    assert metric_name("uswm", metric_key) == name
 
 
 def test_all_names_of_an_experiment() -> None:
@@ -130,10 +130,10 @@ def test_adding_changes() -> None:
 def test_a_ledger_gives_absolute_totals() -> None:
     """One point for each total that was touched, at the start of its minute; a total that falls to 0 is a point too."""
     ledger = Ledger()
-    assert ledger.apply({3: {"a": 2, "b": 1}}) == [Point("a", 180_000, 2), Point("b", 180_000, 1)]
-    assert ledger.apply({3: {"a": -2}, 4: {"a": 5}}) == [Point("a", 180_000, 0), Point("a", 240_000, 5)]
-    assert ledger.apply({3: {"b": 0}, 5: {}}) == [Point("b", 180_000, 1)], "touched, so written again"
-    assert ledger.apply({3: {"a": 1, "b": -3}}) == [Point("a", 180_000, 1), Point("b", 180_000, -2)]
+    assert ledger.apply({3: {"a": 2, "b": 1}}) == [DataPoint("a", 180_000, 2), DataPoint("b", 180_000, 1)]
+    assert ledger.apply({3: {"a": -2}, 4: {"a": 5}}) == [DataPoint("a", 180_000, 0), DataPoint("a", 240_000, 5)]
+    assert ledger.apply({3: {"b": 0}, 5: {}}) == [DataPoint("b", 180_000, 1)], "touched, so written again"
+    assert ledger.apply({3: {"a": 1, "b": -3}}) == [DataPoint("a", 180_000, 1), DataPoint("b", 180_000, -2)]
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 2), st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)))))
@@ -182,8 +182,8 @@ def test_what_a_tally_counts() -> None:
     assert counts_of("uswm", [Tally()]) == {}
     tally = Tally()
     tally.accepted, tally.delay_sum_ms, tally.corrections = 2, 7_000, 3
-    tally.rejected[Reason.NOT_JSON] = 4
-    tally.noted[Note.BAD_VALUE] = 5
+    tally.rejected[RejectReason.NOT_JSON] = 4
+    tally.noted[EventWarning.BAD_VALUE] = 5
     assert counts_of("uswm", [tally]) == {
         "monitor.events|tenant=uswm": 2,
         "monitor.rejected|tenant=uswm|reason=not_json": 4,

@@ -382,9 +382,9 @@ def deltas_of(text: str) -> dict[tuple[str, int], int]:
 
 def changed(before: Mapping[Key, int], after: Mapping[Key, int]) -> dict[tuple[str, int], int]:
     """The deltas other than 0, by name without prefix and variation, and by minute as in `at`."""
-    amounts = {key: after.get(key, 0) - before.get(key, 0) for key in before.keys() | after.keys()}
-    short = {name: name.removeprefix("uswm.visit.").replace(".red", "") for name, _, _ in amounts}
-    return {(short[name], (minute - at(0)) // MINUTE_MS): n for (name, minute, _), n in amounts.items() if n}
+    sum_increments = {key: after.get(key, 0) - before.get(key, 0) for key in before.keys() | after.keys()}
+    short = {name: name.removeprefix("uswm.visit.").replace(".red", "") for name, _, _ in sum_increments}
+    return {(short[name], (minute - at(0)) // MINUTE_MS): n for (name, minute, _), n in sum_increments.items() if n}
 
 
 def by_name(totals: Mapping[Key, int]) -> Counter[str]:

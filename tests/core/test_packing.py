@@ -126,7 +126,15 @@ def seen_of(visit: Visit) -> dict[str, Any]:
         "ids": visit.ids,
         "state": (state.seen, state.counts, state.codes(), state.sums),
         "tail": [
-            (entry.time, entry.event_id, entry.kind.points, entry.kind.clauses, entry.cell, entry.arms, entry.values)
+            (
+                entry.time,
+                entry.event_id,
+                entry.kind.points,
+                entry.kind.clauses,
+                entry.bucket,
+                entry.variations,
+                entry.values,
+            )
             for entry in visit.tail
         ],
     }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core import metrics
-from monitor.core.events import Note, Reason
+from monitor.core.events import EventWarning, RejectReason
 from monitor.core.sessions import NO_TENANT
 from monitor.core.watermark import Progress
 from tests.support import oracle
@@ -24,24 +24,24 @@ MIB = 1_048_576
 @pytest.mark.parametrize(
     ("arrived", "tenant", "reason"),
     [
-        (b"x" * (MIB + 1), NO_TENANT, Reason.OVERSIZED),
-        (b"x" * MIB, NO_TENANT, Reason.NOT_JSON),
-        (b"{}", NO_TENANT, Reason.BAD_FIELD),
-        (b'{"tenant": "uswm"}', "uswm", Reason.BAD_FIELD),
-        (b'{"tenant": "nobody"}', NO_TENANT, Reason.BAD_FIELD),
-        (message(0, tenant="nobody").value, NO_TENANT, Reason.UNKNOWN_TENANT),
-        (message(0, tenant="unknown").value, NO_TENANT, Reason.UNKNOWN_TENANT),
-        (message(0, assignments={"a": 1}).value, "uswm", Reason.BAD_FIELD),
+        (b"x" * (MIB + 1), NO_TENANT, RejectReason.OVERSIZED),
+        (b"x" * MIB, NO_TENANT, RejectReason.NOT_JSON),
+        (b"{}", NO_TENANT, RejectReason.BAD_FIELD),
+        (b'{"tenant": "uswm"}', "uswm", RejectReason.BAD_FIELD),
+        (b'{"tenant": "nobody"}', NO_TENANT, RejectReason.BAD_FIELD),
+        (message(0, tenant="nobody").value, NO_TENANT, RejectReason.UNKNOWN_TENANT),
+        (message(0, tenant="unknown").value, NO_TENANT, RejectReason.UNKNOWN_TENANT),
+        (message(0, assignments={"a": 1}).value, "uswm", RejectReason.BAD_FIELD),
         # in the order of the contract: a shape before the tenant, the tenant before times, times before the visit
-        (message(0, assignments={"a": 1}, tenant="nobody").value, NO_TENANT, Reason.BAD_FIELD),
-        (message(60_001, tenant="nobody").value, NO_TENANT, Reason.UNKNOWN_TENANT),
-        (message(60_001, eventId="held").value, "uswm", Reason.FUTURE),
-        (message(-600_001, eventId="held").value, "uswm", Reason.LATE),
-        (message(5, eventId="held").value, "uswm", Reason.DUPLICATE),
-        (message(5).value, "uswm", Reason.VISIT_FULL),
+        (message(0, assignments={"a": 1}, tenant="nobody").value, NO_TENANT, RejectReason.BAD_FIELD),
+        (message(60_001, tenant="nobody").value, NO_TENANT, RejectReason.UNKNOWN_TENANT),
+        (message(60_001, eventId="held").value, "uswm", RejectReason.FUTURE),
+        (message(-600_001, eventId="held").value, "uswm", RejectReason.LATE),
+        (message(5, eventId="held").value, "uswm", RejectReason.DUPLICATE),
+        (message(5).value, "uswm", RejectReason.VISIT_FULL),
     ],
 )
-def test_a_rejected_message_is_counted(arrived: bytes, tenant: str, reason: Reason) -> None:
+def test_a_rejected_message_is_counted(arrived: bytes, tenant: str, reason: RejectReason) -> None:
     """Under one reason, by tenant where that is known; it changes nothing and stops nothing."""
     core = Core(shop(events_per_visit=1))
     core.feed([message(0, "home", eventId="held")])
@@ -55,20 +55,20 @@ def test_a_rejected_message_is_counted(arrived: bytes, tenant: str, reason: Reas
     ("at_ms", "arrives_ms", "reason"),
     [
         (60_000, 0, None),
-        (60_001, 0, Reason.FUTURE),
+        (60_001, 0, RejectReason.FUTURE),
         (0, 600_000, None),
-        (0, 600_001, Reason.LATE),
+        (0, 600_001, RejectReason.LATE),
     ],
 )
-def test_both_sides_of_late_and_future(at_ms: int, arrives_ms: int, reason: Reason | None) -> None:
+def test_both_sides_of_late_and_future(at_ms: int, arrives_ms: int, reason: RejectReason | None) -> None:
     """An event may be ahead of its arrival by `future_tolerance_s`, and behind it by `allowed_lateness_s`."""
     core = Core(shop())
     core.feed([message(at_ms, "home", arrives_ms)])
     assert core.rejected == ({("uswm", reason): 1} if reason else {})
 
 
-@pytest.mark.parametrize(("behind_ms", "reason"), [(0, None), (1, Reason.LATE)])
-def test_both_sides_of_the_watermark(behind_ms: int, reason: Reason | None) -> None:
+@pytest.mark.parametrize(("behind_ms", "reason"), [(0, None), (1, RejectReason.LATE)])
+def test_both_sides_of_the_watermark(behind_ms: int, reason: RejectReason | None) -> None:
     """An event behind the watermark is late although its own timestamp, from a slower clock, would let it pass."""
     core = Core(shop())
     core.feed([message(1_000_000, "home")])
@@ -85,7 +85,7 @@ def test_a_full_visit_takes_no_more(events_per_visit: int, full: bool, second_ms
     log.append(message(400_000, "home"))
     core = Core(config)
     core.feed(log)
-    assert core.rejected == ({("uswm", Reason.VISIT_FULL): 1} if full else {})
+    assert core.rejected == ({("uswm", RejectReason.VISIT_FULL): 1} if full else {})
     assert core.answer() == oracle.answer(config, log).totals
 
 
@@ -106,7 +106,7 @@ def test_an_identity_counts_once_in_a_visit(second_ms: int, third_ms: int, dupli
     for arriving in log:
         core.feed([arriving])
         core.restart()
-    assert core.rejected == {("uswm", Reason.DUPLICATE): duplicates}
+    assert core.rejected == {("uswm", RejectReason.DUPLICATE): duplicates}
     assert core.rejected == oracle.answer(config, log).rejected
 
 
@@ -128,7 +128,7 @@ def test_a_key_that_is_not_the_session(key: bytes | None, key_is_session_id: boo
     core = Core(shop() | {"kafka": {"key_is_session_id": key_is_session_id}})
     core.feed([message(0, "home")._replace(key=key), message(0, "home")._replace(key=key)])
     assert core.accepted == {"uswm": 1}
-    assert +core.noted == ({("uswm", Note.KEY_MISMATCH): 2 * noted} if noted else {})
+    assert +core.noted == ({("uswm", EventWarning.KEY_MISMATCH): 2 * noted} if noted else {})
 
 
 def test_what_is_noted_of_an_accepted_event() -> None:
@@ -137,9 +137,9 @@ def test_what_is_noted_of_an_accepted_event() -> None:
     assignments = {"x": "red", "y": "red", "button_color": "green"}
     core.feed([message(0, None, event="order", attributes={"total": "19.99"}, assignments=assignments)])
     assert +core.noted == {
-        ("uswm", Note.UNKNOWN_EXPERIMENT): 2,
-        ("uswm", Note.UNKNOWN_VARIATION): 1,
-        ("uswm", Note.BAD_VALUE): 1,
+        ("uswm", EventWarning.UNKNOWN_EXPERIMENT): 2,
+        ("uswm", EventWarning.UNKNOWN_VARIATION): 1,
+        ("uswm", EventWarning.BAD_VALUE): 1,
     }
     core.feed([message(0, None, event="order", eventId="2", attributes={"total": 1}, assignments=None)])
     assert core.noted.total() == 4
@@ -151,7 +151,7 @@ def test_counts_of_a_batch() -> None:
     batch = [message(0, "home", 5_000), message(3_000, "home", 5_000), message(0, "home", 5_000)]
     core.group.feed((m.key, m.value, m.timestamp) for m in batch)
     tally = core.group.take()["uswm"]
-    assert (tally.accepted, tally.rejected) == (2, {Reason.DUPLICATE: 1})
+    assert (tally.accepted, tally.rejected) == (2, {RejectReason.DUPLICATE: 1})
     assert (tally.delay_sum_ms, tally.delay_max_ms) == (7_000, 5_000)
     assert core.group.take() == {}
 
@@ -223,7 +223,7 @@ def test_the_longest_visit() -> None:
     core = Core(config)
     for i in range(0, len(log), 100):
         core.feed(log[i : i + 100])
-    assert (core.accepted, core.rejected) == ({"uswm": 5_000}, {("uswm", Reason.VISIT_FULL): 1})
+    assert (core.accepted, core.rejected) == ({"uswm": 5_000}, {("uswm", RejectReason.VISIT_FULL): 1})
     assert core.answer() == contributions(config, log[:5_000])
 
 

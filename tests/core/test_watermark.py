@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.watermark import NEVER, Progress, Watermark, smallest
-from monitor.flow.end_offsets import End, Quiet
+from monitor.flow.end_offsets import EndOffset, IdleDetector
 
 PARTITIONS = ("t/0", "t/1", "t/2")
 LATENESS_MS = 1_000
@@ -113,20 +113,20 @@ def test_the_smallest_of_the_groups(watermarks: dict[int, int], expected: int) -
     ("position", "end", "bound_ms"),
     [
         (5, None, NEVER),  # the broker was not asked yet
-        (4, End(100_000, 5), NEVER),  # there is more to read
-        (5, End(100_000, 5), 70_000),
-        (6, End(100_000, 5), 70_000),  # an answer older than what was read since
+        (4, EndOffset(100_000, 5), NEVER),  # there is more to read
+        (5, EndOffset(100_000, 5), 70_000),
+        (6, EndOffset(100_000, 5), 70_000),  # an answer older than what was read since
     ],
 )
-def test_the_bound_that_a_broker_confirms(position: int, end: End | None, bound_ms: int) -> None:
+def test_the_bound_that_a_broker_confirms(position: int, end: EndOffset | None, bound_ms: int) -> None:
     """Nothing below the moment of the question, less `idle_after_s` for clocks, can be appended any more."""
-    assert Quiet(IDLE_AFTER_MS).confirm(position, end) == bound_ms
+    assert IdleDetector(IDLE_AFTER_MS).confirm(position, end) == bound_ms
 
 
 def test_the_bound_follows_the_answers() -> None:
     """Silence alone moves nothing: the same old answer gives the same bound."""
-    quiet = Quiet(IDLE_AFTER_MS)
-    assert [quiet.confirm(5, End(at_ms, 5)) for at_ms in (100_000, 100_000, 101_000)] == [70_000, 70_000, 71_000]
+    quiet = IdleDetector(IDLE_AFTER_MS)
+    assert [quiet.confirm(5, EndOffset(at_ms, 5)) for at_ms in (100_000, 100_000, 101_000)] == [70_000, 70_000, 71_000]
 
 
 @pytest.mark.parametrize(
@@ -142,32 +142,32 @@ def test_the_bound_follows_the_answers() -> None:
 )
 def test_idle_by_answers_that_are_not_old(asked_ms: tuple[int, ...], now_ms: int, idle: bool) -> None:
     """After `idle_after_s` of answers that nothing lies beyond, and only while such answers still come."""
-    quiet = Quiet(IDLE_AFTER_MS)
+    quiet = IdleDetector(IDLE_AFTER_MS)
     for at_ms in asked_ms:
-        quiet.confirm(5, End(at_ms, 5))
+        quiet.confirm(5, EndOffset(at_ms, 5))
     assert quiet.is_idle(now_ms) is idle
 
 
 def test_a_message_breaks_the_silence() -> None:
     """From then on the time counts anew, from the next answer."""
-    quiet = Quiet(IDLE_AFTER_MS)
+    quiet = IdleDetector(IDLE_AFTER_MS)
     for at_ms in (100_000, 130_000):
-        quiet.confirm(5, End(at_ms, 5))
+        quiet.confirm(5, EndOffset(at_ms, 5))
     assert quiet.is_idle(130_000)
     quiet.broken()
     assert not quiet.is_idle(130_000)
-    quiet.confirm(6, End(131_000, 6))
+    quiet.confirm(6, EndOffset(131_000, 6))
     assert not quiet.is_idle(131_000)
-    quiet.confirm(6, End(161_000, 6))
+    quiet.confirm(6, EndOffset(161_000, 6))
     assert quiet.is_idle(161_000)
 
 
-@pytest.mark.parametrize("end", [None, End(145_000, 6)], ids=["no answer", "more to read"])
-def test_what_ends_the_silence(end: End | None) -> None:
+@pytest.mark.parametrize("end", [None, EndOffset(145_000, 6)], ids=["no answer", "more to read"])
+def test_what_ends_the_silence(end: EndOffset | None) -> None:
     """An answer that there is more, or that there is none, does so even before a message was read."""
-    quiet = Quiet(IDLE_AFTER_MS)
+    quiet = IdleDetector(IDLE_AFTER_MS)
     for at_ms in (100_000, 130_000):
-        quiet.confirm(5, End(at_ms, 5))
+        quiet.confirm(5, EndOffset(at_ms, 5))
     assert quiet.confirm(5, end) == NEVER
     assert not quiet.is_idle(145_000)
 

@@ -293,7 +293,7 @@ def test_reads_do_not_wait_for_a_write(tmp_path: Path) -> None:
         database.write([(key, T, 1, 0)])
         written, answered = threading.Event(), threading.Event()
 
-        def points() -> Iterator[ingest.Point]:
+        def points() -> Iterator[ingest.StoredPoint]:
             yield key, T + 1, 2, 0
             written.set()
             assert answered.wait(DEADLINE_S)
@@ -310,14 +310,14 @@ def test_reads_do_not_wait_for_a_write(tmp_path: Path) -> None:
             assert snapshot.points(series.id, 0, 2 * T, limit=10) == [(T, 1), (T + 1, 2)]
 
 
-class _Sequence(list[ingest.Point]):
+class _Sequence(list[ingest.StoredPoint]):
     """Points that are made while they are written."""
 
-    def __init__(self, make: Callable[[], Iterator[ingest.Point]]) -> None:
+    def __init__(self, make: Callable[[], Iterator[ingest.StoredPoint]]) -> None:
         super().__init__([(("", "", b""), 0, 0, 0)])
         self._make = make
 
-    def __iter__(self) -> Iterator[ingest.Point]:
+    def __iter__(self) -> Iterator[ingest.StoredPoint]:
         return self._make()
 
 

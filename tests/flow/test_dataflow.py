@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import dataflow
 from monitor.config.reader import parse
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.core.watermark import Progress
 from monitor.flow import steps
 from monitor.flow.source import Chunk
@@ -32,7 +32,7 @@ from tests.support.messages import message, shop
 from tests.support.strategies import Config, configs, logs
 
 Item: TypeAlias = Chunk | TestingSource.EOF | TestingSource.ABORT | TestingSource.PAUSE
-Out: TypeAlias = list[tuple[str, list[Point]]]
+Out: TypeAlias = list[tuple[str, list[DataPoint]]]
 
 EACH_BATCH, SELDOM = timedelta(0), timedelta(seconds=10)
 """How often the engine takes a snapshot: after each chunk, and never in a run as short as these."""
@@ -285,8 +285,8 @@ def _totals(out: Out, dc: str) -> dict[oracle.Key, int]:
 def _counts(out: Out, name: str, *tags: str) -> Counter[tuple[str, ...]]:
     """A health counter, summed over the flushes, by the values of its tags."""
     counted: Counter[tuple[str, ...]] = Counter()
-    cells = {(p.series, p.timestamp_ms): p.value for _, points in out for p in points}
-    for (series, _), value in cells.items():
+    buckets = {(p.series, p.timestamp_ms): p.value for _, points in out for p in points}
+    for (series, _), value in buckets.items():
         found, *pairs = series.split("|")
         if found == f"monitor.{name}":
             values = dict(pair.split("=") for pair in pairs)

@@ -115,7 +115,7 @@ def _routed(
     """What goes to which group; each item's key is its group's."""
     config = shop(message_bytes=message_bytes) | {"kafka": {"key_is_session_id": key_is_session_id}}
     routed = steps.route(measures_of(config))(chunks)
-    assert all(key == steps.session_key(group) for key, (group, _) in routed)
+    assert all(key == steps.session_group_key(group) for key, (group, _) in routed)
     return [item for _, item in routed]
 
 

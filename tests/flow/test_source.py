@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow import end_offsets, source
-from monitor.flow.end_offsets import Ends
+from monitor.flow.end_offsets import EndOffsets
 from monitor.flow.source import KafkaPartition
 from monitor.flow.telemetry import TELEMETRY
 from monitor.runtime import lifecycle
@@ -264,7 +264,7 @@ class _Rig:
         """The partition 3 of a topic whose name has a slash, at an offset."""
         self.log = _Log(*batches)
         progress = Progress(("a/b/3", "t/0"), "a/b/3", high_ms, idle=False)
-        answers = Ends(cast(AdminClient, self.broker))
+        answers = EndOffsets(cast(AdminClient, self.broker))
         return KafkaPartition(cast(Consumer, self.log), answers, progress, offset, stop_at, broker_time, 30_000)
 
     def confirmed(self, partition: KafkaPartition, at_ms: int) -> Progress:

@@ -23,7 +23,7 @@ SERIES = "uswm.visit.fm.red.beta|experiment=button_color"
 
 def test_the_key_groups_have_their_numbers_in_their_keys() -> None:
     """A recovery store made with another number of groups is told by its keys alone."""
-    assert (steps.session_key(7), steps.metric_key(7)) == ("007/128", "07/16")
+    assert (steps.session_group_key(7), steps.metric_group_key(7)) == ("007/128", "07/16")
     assert {step: len(keys) for step, keys in steps.keys().items()} == {
         "sessions": SESSION_GROUPS,
         "flush": METRIC_GROUPS + 1,
@@ -89,7 +89,7 @@ def test_changes_go_to_the_group_of_their_series() -> None:
     tallied = []
     for group, session in enumerate(("s-1", "s-2")):
         (one,), _ = build(None).on_batch([(group, [_raw(0, "home", sessionId=session)])])
-        tallied.append((steps.session_key(group), one))
+        tallied.append((steps.session_group_key(group), one))
     changes = dict(steps.regroup(measures)(tallied))
     deltas = {
         (series, minute): (change, int(key[:2]))
@@ -104,7 +104,7 @@ def test_changes_go_to_the_group_of_their_series() -> None:
         for part in ("beta", "home_page", "home_page.beta")
     }
     assert all(group == crc32(series.encode()) % METRIC_GROUPS for (series, _), (_, group) in deltas.items())
-    health = changes[steps.metric_key(HEALTH_GROUP)]
+    health = changes[steps.metric_group_key(HEALTH_GROUP)]
     assert not health.deltas
     assert health.counts["monitor.events|tenant=uswm"] == 2
 
@@ -139,7 +139,7 @@ def test_the_process_tells_of_itself_at_most_once_a_second() -> None:
     """Memory and processor time come with the first batch, and not with one right after it."""
     regroup = steps.regroup(measures_of(shop()))
     ((key, changes),) = regroup([])
-    assert key == steps.metric_key(HEALTH_GROUP)
+    assert key == steps.metric_group_key(HEALTH_GROUP)
     assert changes.gauges["monitor.memory_bytes|worker=0", ""] > 1_000_000
     assert "monitor.cpu_ms|worker=0" in changes.counts
     assert regroup([]) == []
@@ -236,7 +236,7 @@ def test_sealed_minutes_are_forgotten() -> None:
     assert set(step.snapshot()["totals"]) == {MINUTE, MINUTE + 1}, "one group is a millisecond before the end"
     step.on_batch([(0, _changes(watermarks={SESSION_GROUPS - 1: end_ms}))])
     assert set(step.snapshot()["totals"]) == {MINUTE + 1}
-    assert TELEMETRY.take().gauges["monitor.totals", steps.metric_key(0)] == 1
+    assert TELEMETRY.take().gauges["monitor.totals", steps.metric_group_key(0)] == 1
 
 
 def test_health_timestamps_strictly_increase(monkeypatch: pytest.MonkeyPatch) -> None:

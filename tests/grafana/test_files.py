@@ -73,7 +73,7 @@ def test_every_health_metric_has_a_panel_with_its_normal_range(dashboards: dict[
 
 def test_the_number_of_connections_is_that_of_the_job() -> None:
     """The normal range of the time spent in requests is a part of them."""
-    assert health.CONNECTIONS == sink.LANES
+    assert health.CONNECTIONS == sink.WRITERS
 
 
 @pytest.mark.parametrize("file", [SHOP, None], ids=["example", "golden"])

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb.dead_letters import DeadLetter, DeadLetters, DeadLettersUnwritable
-from monitor.kairosdb.writer import LaneStopped
+from monitor.kairosdb.writer import WriterStopped
 from tests.support.faulty_server import FaultyServer
-from tests.support.lane_rig import PATIENT, T_MS, Rig, in_thread, rigged
+from tests.support.writer_rig import PATIENT, T_MS, Rig, in_thread, rigged
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_dead_letter_says_all(server: FaultyServer, rig: Rig) -> None:
     """The point, the reason, the server's message, the tries and the time, in one line of JSON."""
     server.poison(lambda point: point.value < 0, "named")
     with capture_logs() as logs:
-        rig.lane.put([Point("ok", T_MS, 1), Point("m|a=b|c=d", T_MS, -1)])
+        rig.lane.put([DataPoint("ok", T_MS, 1), DataPoint("m|a=b|c=d", T_MS, -1)])
         rig.lane.flush()
     [letter] = rig.given_up()
     at = datetime.fromisoformat(letter.pop("at"))
@@ -67,8 +67,8 @@ def test_dead_letters_that_cannot_be_written_stop_the_lane(server: FaultyServer)
     """flush does not say that a point is safe when its dead letter is not on the disk."""
     rig = Rig(server, Path("/dev/full"), PATIENT)
     with closing(rig.lane):
-        rig.lane.put([Point("m|a=", T_MS, 1)])
-        with pytest.raises(LaneStopped, match="No space left on device"):
+        rig.lane.put([DataPoint("m|a=", T_MS, 1)])
+        with pytest.raises(WriterStopped, match="No space left on device"):
             rig.lane.flush()
     with pytest.raises(OSError, match="No space left on device"):
         rig.letters.close()
@@ -89,7 +89,7 @@ def test_dead_letters_rotate_within_their_bound(tmp_path: Path) -> None:
 
     def write() -> None:
         for value in range(50):
-            letters.write([DeadLetter(Point("m", T_MS, value), "reason")])
+            letters.write([DeadLetter(DataPoint("m", T_MS, value), "reason")])
 
     with closing(letters), capture_logs() as logs:
         ends = [in_thread(write) for _ in range(4)]
@@ -114,7 +114,7 @@ def test_a_dead_letter_is_on_the_disk_when_flush_returns(rig: Rig, monkeypatch: 
         synced.append(os.fstat(descriptor).st_size)
 
     monkeypatch.setattr(os, "fsync", recorded)
-    rig.lane.put([Point("m|a=", T_MS, 1)])
+    rig.lane.put([DataPoint("m|a=", T_MS, 1)])
     rig.lane.flush()
     assert synced[-1] == rig.letters.path.stat().st_size > 0
 
@@ -123,6 +123,6 @@ def test_a_rotation_that_fails_loses_no_letter_silently(tmp_path: Path) -> None:
     """A letter that could not be written raises, whatever the cause."""
     (tmp_path / "dead.jsonl.1").mkdir()
     with closing(DeadLetters(tmp_path / "dead.jsonl", bytes_max=300, old_files=1)) as letters:
-        letters.write([DeadLetter(Point("m", T_MS, 1), "reason")])
+        letters.write([DeadLetter(DataPoint("m", T_MS, 1), "reason")])
         with pytest.raises(OSError, match=r"dead\.jsonl\.1"):
-            letters.write([DeadLetter(Point("m", T_MS, 2), "reason")])
+            letters.write([DeadLetter(DataPoint("m", T_MS, 2), "reason")])

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb.client import parse_retry_after_s
-from monitor.kairosdb.writer import LaneStopped
+from monitor.kairosdb.writer import WriterStopped
 from tests.support.faulty_server import CUT, HANG, LOST, RESET, Answer, FaultyServer, Says, refuse, slow
-from tests.support.lane_rig import PATIENT, QUICK, T_MS, Rig, cells_of, in_thread, points_of, rigged, until
+from tests.support.writer_rig import PATIENT, QUICK, T_MS, Rig, cells_of, in_thread, points_of, rigged, until
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_an_answer_that_does_not_come_is_a_time_out(server: FaultyServer, tmp_pa
     """A full queue of KairosDB shows only as a hang: it is cut by the time-out and sent again."""
     server.script(HANG)
     with rigged(server, tmp_path / "dead.jsonl", replace(PATIENT, read_timeout_s=0.1)) as rig:
-        rig.lane.put([Point("m", T_MS, 1)])
+        rig.lane.put([DataPoint("m", T_MS, 1)])
         rig.lane.flush()
     assert server.cells() == {("m", T_MS): 1}
 
@@ -82,11 +82,11 @@ def test_the_log_tells_a_long_wait_seldom(server: FaultyServer, tmp_path: Path) 
     """Every try is counted, but only the first is logged until log_every_s has passed."""
     with rigged(server, tmp_path / "dead.jsonl", replace(PATIENT, log_every_s=0)) as rig, capture_logs() as often:
         server.script(*[refuse(503, "busy")] * 30)
-        rig.lane.put([Point("m", T_MS, 1)])
+        rig.lane.put([DataPoint("m", T_MS, 1)])
         rig.lane.flush()
     with rigged(server, tmp_path / "dead.jsonl", PATIENT) as rig, capture_logs() as seldom:
         server.script(*[refuse(503, "busy")] * 30)
-        rig.lane.put([Point("m", T_MS, 1)])
+        rig.lane.put([DataPoint("m", T_MS, 1)])
         rig.lane.flush()
     assert [log["event"] for log in often] == ["kairosdb_waiting"] * 30 + ["kairosdb_recovered"]
     assert [log["event"] for log in seldom] == ["kairosdb_waiting", "kairosdb_recovered"]
@@ -109,7 +109,7 @@ def test_retry_after_is_obeyed_within_bounds(server: FaultyServer, tmp_path: Pat
     bounds = replace(PATIENT, backoff_first_s=0.2, backoff_max_s=0.001, retry_after_max_s=0.4)
     server.script(refuse(503, retry_after=asked))
     with rigged(server, tmp_path / "dead.jsonl", bounds) as rig:
-        rig.lane.put([Point("m", T_MS, 1)])
+        rig.lane.put([DataPoint("m", T_MS, 1)])
         rig.lane.flush()
     first, second = server.requests
     assert waits_s <= second.at_s - first.at_s < waits_s + 0.2
@@ -193,9 +193,9 @@ def test_a_wrong_configuration_stops_the_lane_loudly(server: FaultyServer, rig: 
     """flush and put raise with the URL, the status, the server's text and what to check; nothing is retried."""
     elsewhere = (("Location", f"{server.url}/api/v1/version"),)
     server.script(refuse(status, "go away")._replace(headers=elsewhere))
-    rig.lane.put([Point("m", T_MS, 1)])
-    for use in (rig.lane.flush, rig.lane.flush, lambda: rig.lane.put([Point("m", T_MS, 1)])):
-        with pytest.raises(LaneStopped) as caught:
+    rig.lane.put([DataPoint("m", T_MS, 1)])
+    for use in (rig.lane.flush, rig.lane.flush, lambda: rig.lane.put([DataPoint("m", T_MS, 1)])):
+        with pytest.raises(WriterStopped) as caught:
             use()
         for part in (f"{server.url}/api/v1/datapoints", f"got {status}", "go away", "Check "):
             assert part in str(caught.value)
@@ -207,7 +207,7 @@ def test_a_caller_that_is_held_back_learns_that_the_lane_has_stopped(server: Fau
     server.script(slow(0.05)._replace(status=401))
     with rigged(server, tmp_path / "dead.jsonl", replace(QUICK, points_max=5, pending_max=5)) as rig:
         end = in_thread(lambda: rig.lane.put(points_of(100)))
-        assert isinstance(end(), LaneStopped)
+        assert isinstance(end(), WriterStopped)
 
 
 FAULTS = st.sampled_from(
@@ -260,7 +260,7 @@ def test_after_any_faults_the_store_holds_the_last_values(
     quick = replace(QUICK, points_max=4, backoff_first_s=0.0001, backoff_max_s=0.0002, retry_after_max_s=0.0002)
     with rigged(server, shared_path, quick) as rig:
         for batch, faults, flushes in puts:
-            points = [Point(f"s{series}", T_MS + minute, value) for series, minute, value in batch]
+            points = [DataPoint(f"s{series}", T_MS + minute, value) for series, minute, value in batch]
             server.script(*faults)
             rig.lane.put(points)
             expected |= cells_of(points)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb.points import (
     INT64_MAX,
     INT64_MIN,
@@ -38,7 +38,9 @@ def server() -> Iterator[FaultyServer]:
 
 def test_a_point_is_the_json_of_the_specification() -> None:
     """Name, explicit type, ttl, tags with dc first, timestamp, value; the body is a gzip JSON array."""
-    valid, invalid = Renderer("dal", 2_592_000).render([Point(SERIES, T_MS, 10_000), Point("monitor.visits", T_MS, -3)])
+    valid, invalid = Renderer("dal", 2_592_000).render(
+        [DataPoint(SERIES, T_MS, 10_000), DataPoint("monitor.visits", T_MS, -3)]
+    )
     assert invalid == []
     first, second = json.loads(gzip.decompress(body(valid)))
     assert first == {
@@ -65,7 +67,7 @@ PARTS = st.text("abzAZ09._/-", min_size=1, max_size=8)
 def test_any_valid_point_survives_the_json(name: str, tags: dict[str, str], timestamp_ms: int, value: int) -> None:
     """Whatever passes the checks is read back from the JSON as it was."""
     series = "|".join([name, *(f"{key}={text}" for key, text in tags.items())])
-    [one], invalid = Renderer("dal", 1).render([Point(series, timestamp_ms, value)])
+    [one], invalid = Renderer("dal", 1).render([DataPoint(series, timestamp_ms, value)])
     assert invalid == []
     assert json.loads(one.text) == {
         "name": name,
@@ -102,7 +104,7 @@ def test_a_series_that_kairosdb_would_garble_is_never_sent(series: str, rule: st
     """Each fault of a name or tag is given back with the rule, at the first point and at later ones."""
     renderer = Renderer("dal", 60)
     for _ in range(2):
-        valid, [fault] = renderer.render([Point(series, T_MS, 1)])
+        valid, [fault] = renderer.render([DataPoint(series, T_MS, 1)])
         assert valid == []
         assert rule in fault.reason
 
@@ -131,7 +133,7 @@ def test_a_series_that_kairosdb_would_garble_is_never_sent(series: str, rule: st
 )
 def test_numbers_that_kairosdb_would_store_wrongly_are_never_sent(timestamp_ms: int, value: int, sent: bool) -> None:
     """Both sides of each bound: milliseconds that look like another unit, values that are no 64-bit integers."""
-    valid, invalid = Renderer("dal", 60).render([Point("m", timestamp_ms, value)])
+    valid, invalid = Renderer("dal", 60).render([DataPoint("m", timestamp_ms, value)])
     assert (len(valid), len(invalid)) == ((1, 0) if sent else (0, 1))
     if not sent:
         number = repr(value) if timestamp_ms == T_MS and type(timestamp_ms) is int else repr(timestamp_ms)
@@ -155,7 +157,7 @@ def test_a_dc_that_is_no_tag_value_is_a_fault(dc: str) -> None:
 @given(sizes=st.lists(st.integers(1, 30), max_size=30), points_max=st.integers(1, 5), bytes_max=st.integers(10, 60))
 def test_requests_keep_both_bounds_and_lose_nothing(sizes: list[int], points_max: int, bytes_max: int) -> None:
     """Batches, put together, are what went in; each is within the points and bytes, or a single point."""
-    rendered = [Rendered(Point("m", T_MS, index), "x" * size) for index, size in enumerate(sizes)]
+    rendered = [Rendered(DataPoint("m", T_MS, index), "x" * size) for index, size in enumerate(sizes)]
     cut = list(batches(rendered, points_max, bytes_max))
     assert [one for batch in cut for one in batch] == rendered
     for batch in cut:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from monitor.core.metrics import Point
-from monitor.kairosdb.stats import SinkStats
-from monitor.kairosdb.writer import LaneSettings, LaneStopped
+from monitor.core.metrics import DataPoint
+from monitor.kairosdb.stats import WriterStats
+from monitor.kairosdb.writer import WriterSettings, WriterStopped
 from tests.support.faulty_server import CUT, HANG, LOST, RESET, FaultyServer, Stored, refuse, slow
-from tests.support.lane_rig import PATIENT, QUICK, T_MS, TIMEOUT_S, Rig, cells_of, in_thread, points_of, rigged, until
+from tests.support.writer_rig import PATIENT, QUICK, T_MS, TIMEOUT_S, Rig, cells_of, in_thread, points_of, rigged, until
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_requests_keep_the_bound_of_bytes(server: FaultyServer, tmp_path: Path) 
 
 def test_of_a_cell_that_waits_the_last_value_is_sent_once(server: FaultyServer, rig: Rig) -> None:
     """Updates of one (series, timestamp) are merged; other timestamps of the series are other cells."""
-    rig.lane.put([Point("m", T_MS, 1), Point("m", T_MS + 1, 5), Point("m", T_MS, 2)])
-    rig.lane.put([Point("m", T_MS, 3)])
+    rig.lane.put([DataPoint("m", T_MS, 1), DataPoint("m", T_MS + 1, 5), DataPoint("m", T_MS, 2)])
+    rig.lane.put([DataPoint("m", T_MS, 3)])
     assert rig.lane.pending == 2
     rig.lane.flush()
     assert [request.points for request in server.requests] == [[Stored("m", T_MS, 3), Stored("m", T_MS + 1, 5)]]
@@ -71,10 +71,10 @@ def test_of_a_cell_that_waits_the_last_value_is_sent_once(server: FaultyServer, 
 def test_a_cell_that_is_in_flight_is_sent_again_after_it(server: FaultyServer, rig: Rig) -> None:
     """An update that comes while its cell is under way follows it, and wins."""
     server.script(slow(0.1))
-    rig.lane.put([Point("m", T_MS, 1)])
+    rig.lane.put([DataPoint("m", T_MS, 1)])
     end = in_thread(rig.lane.flush)
     server.wait_for_requests(1)
-    rig.lane.put([Point("m", T_MS, 2)])
+    rig.lane.put([DataPoint("m", T_MS, 2)])
     rig.lane.flush()
     assert end() is None
     assert [request.points for request in server.requests] == [[Stored("m", T_MS, 1)], [Stored("m", T_MS, 2)]]
@@ -88,7 +88,7 @@ def test_order_holds_while_threads_put_and_the_server_fails(server: FaultyServer
 
         def put(name: str) -> None:
             for value in range(rounds):
-                rig.lane.put([Point(name, T_MS, value)])
+                rig.lane.put([DataPoint(name, T_MS, value)])
 
         ends = [in_thread(lambda name=name: put(name)) for name in ("a", "b", "c")]  # type: ignore[misc]
         assert [end() for end in ends] == [None] * 3
@@ -102,10 +102,10 @@ def test_order_holds_while_threads_put_and_the_server_fails(server: FaultyServer
 def test_flush_waits_for_its_points_and_not_for_later_ones(server: FaultyServer, rig: Rig) -> None:
     """A flush under way when more is put returns, and the later points keep their own time."""
     server.script(HANG)
-    rig.lane.put([Point("m", T_MS, 1)])
+    rig.lane.put([DataPoint("m", T_MS, 1)])
     end = in_thread(rig.lane.flush)
     server.wait_for_requests(1)
-    rig.lane.put([Point("late", T_MS, 1)])
+    rig.lane.put([DataPoint("late", T_MS, 1)])
     assert server.cells() == {}
     server.release()
     assert end() is None
@@ -131,12 +131,12 @@ def test_put_blocks_at_the_bound_and_goes_on_when_there_is_room(server: FaultySe
 @pytest.mark.parametrize("fault", ["closed port", "hang", "503"])
 def test_close_ends_an_endless_retry_at_once(server: FaultyServer, tmp_path: Path, fault: str) -> None:
     """Neither a long back-off nor a request that hangs holds up a shutdown; a flush under way learns of it."""
-    long = LaneSettings(linger_s=0.001, backoff_first_s=100, backoff_max_s=100, close_wait_s=TIMEOUT_S)
+    long = WriterSettings(linger_s=0.001, backoff_first_s=100, backoff_max_s=100, close_wait_s=TIMEOUT_S)
     server.script(*[HANG if fault == "hang" else refuse(503, retry_after="60")] * 3)
     if fault == "closed port":
         server.down()
     with rigged(server, tmp_path / "dead.jsonl", long) as rig:
-        rig.lane.put([Point("m", T_MS, 1)])
+        rig.lane.put([DataPoint("m", T_MS, 1)])
         end = in_thread(rig.lane.flush)
         if fault == "closed port":
             until(lambda: rig.stats.take()["retries"] > 0)
@@ -145,14 +145,14 @@ def test_close_ends_an_endless_retry_at_once(server: FaultyServer, tmp_path: Pat
         start = datetime.now(UTC)
         rig.lane.close()
         assert datetime.now(UTC) - start < timedelta(seconds=2)
-        assert isinstance(end(), LaneStopped)
-        with pytest.raises(LaneStopped, match="closed; 1 points were dropped"):
-            rig.lane.put([Point("m", T_MS, 2)])
+        assert isinstance(end(), WriterStopped)
+        with pytest.raises(WriterStopped, match="closed; 1 points were dropped"):
+            rig.lane.put([DataPoint("m", T_MS, 2)])
 
 
 def test_close_without_use_and_twice_leaves_no_thread(server: FaultyServer, tmp_path: Path) -> None:
     """The thread ends with the lane, used or not."""
-    with rigged(server, tmp_path / "dead.jsonl", LaneSettings()) as rig:
+    with rigged(server, tmp_path / "dead.jsonl", WriterSettings()) as rig:
         rig.lane.close()
         rig.lane.close()
     assert server.requests == []
@@ -160,7 +160,7 @@ def test_close_without_use_and_twice_leaves_no_thread(server: FaultyServer, tmp_
 
 def test_stats_give_each_count_once() -> None:
     """take() returns what came since the last take(); threads lose nothing, and fractions of a millisecond add up."""
-    stats = SinkStats()
+    stats = WriterStats()
 
     def count() -> None:
         for _ in range(1_000):

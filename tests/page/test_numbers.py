@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from monitor import devstore
 from monitor.config.reader import load
 from monitor.page import charts, figures, health_ranges, issues, queries
-from monitor.page.address import By, Shown
+from monitor.page.address import By, Charted
 from monitor.page.health import most
-from monitor.page.queries import Number
+from monitor.page.queries import QueriedNumber
 from monitor.page.shared_answers import Shared
 from monitor.serve.models import (
     Basis,
     ExperimentState,
     Line,
     Measure,
-    Reason,
     Running,
     Scope,
     SeriesAnswer,
     SeriesPoint,
     Served,
+    ServingReason,
     Split,
     SplitVerdict,
     Step,
@@ -115,7 +115,7 @@ def test_many_rejects_and_unknown_names_are_odd() -> None:
 def test_a_chart_of_rates_holds_counts_and_marks_open_steps() -> None:
     """Every datum has the visits behind its rate; the open line begins where the sealed one ends."""
     visits, base = answer([1, 2, 3, 0]), answer([10, 10, 10, 0])
-    option = charts.of_point(visits, base, By.MINUTE, Shown.RATE, {"a": "red", "b": "blue"})
+    option = charts.of_point(visits, base, By.MINUTE, Charted.RATE, {"a": "red", "b": "blue"})
     sealed, still_open = option["series"][:2]
     assert [datum[1:] for datum in sealed["data"]] == [[0.1, 1, 10, 0], [0.2, 2, 10, 0]]
     assert [datum[1:] for datum in still_open["data"]] == [[0.2, 2, 10, 0], [0.3, 3, 10, 1], [None, 0, 0, 1]]
@@ -126,7 +126,7 @@ def test_a_chart_of_rates_holds_counts_and_marks_open_steps() -> None:
 def test_a_cumulative_chart_adds_up() -> None:
     """The rate is that of all visits so far."""
     option = charts.of_point(
-        answer([1, 2, 3, 0]), answer([10, 10, 10, 0]), By.CUMULATIVE, Shown.RATE, {"a": "", "b": ""}
+        answer([1, 2, 3, 0]), answer([10, 10, 10, 0]), By.CUMULATIVE, Charted.RATE, {"a": "", "b": ""}
     )
     assert [datum[1:4] for datum in option["series"][1]["data"]] == [[3 / 20, 3, 20], [6 / 30, 6, 30], [6 / 30, 6, 30]]
 
@@ -175,8 +175,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_the_query_behind_a_number_gives_it(url: str, tags: dict[str, list[str]], wanted: int) -> None:
     """Asked of the store as a browser does, it answers with the number: of the minutes and the dc that serve."""
     start = AT.replace(second=0)
-    stretch = Served(start=start, end=start + timedelta(minutes=5), dc="dal", reason=Reason.PREFERRED)
-    number = Number("t", "e", "red", "visits", "order", Scope.QUALIFIED)
+    stretch = Served(start=start, end=start + timedelta(minutes=5), dc="dal", reason=ServingReason.PREFERRED)
+    number = QueriedNumber("t", "e", "red", "visits", "order", Scope.QUALIFIED)
     found = requests.get(queries.address(url, queries.body(number, stretch, tags)), timeout=10).json()
     assert [value for _, value in found["queries"][0]["results"][0]["values"]] == [wanted]
 
@@ -184,22 +184,26 @@ def test_the_query_behind_a_number_gives_it(url: str, tags: dict[str, list[str]]
 @pytest.mark.parametrize(
     ("number", "metric"),
     [
-        (Number("t", "e", "red", "assigned", None, Scope.QUALIFIED), "t.visit.assigned.red.beta"),
-        (Number("t", "e", "red", "qualified", None, Scope.ASSIGNED), "t.visit.fm.red.beta"),
-        (Number("t", "e", "red", "crossed", None, Scope.QUALIFIED), "t.visit.crossed.red.beta"),
-        (Number("t", "e", "red", "total", "order", Scope.ASSIGNED), "t.visit.assigned.red.order"),
-        (Number("t", "e", "red", "sum", "order", Scope.QUALIFIED), "t.visit.fm.red.order.sum"),
+        (QueriedNumber("t", "e", "red", "assigned", None, Scope.QUALIFIED), "t.visit.assigned.red.beta"),
+        (QueriedNumber("t", "e", "red", "qualified", None, Scope.ASSIGNED), "t.visit.fm.red.beta"),
+        (QueriedNumber("t", "e", "red", "crossed", None, Scope.QUALIFIED), "t.visit.crossed.red.beta"),
+        (QueriedNumber("t", "e", "red", "total", "order", Scope.ASSIGNED), "t.visit.assigned.red.order"),
+        (QueriedNumber("t", "e", "red", "sum", "order", Scope.QUALIFIED), "t.visit.fm.red.order.sum"),
     ],
 )
-def test_the_metric_behind_a_number(number: Number, metric: str) -> None:
+def test_the_metric_behind_a_number(number: QueriedNumber, metric: str) -> None:
     """As the reference names it."""
     assert number.metric() == metric
 
 
 def test_a_number_of_two_data_centers_has_two_queries() -> None:
     """One for each stretch of minutes."""
-    stretches = [Served(start=AT, end=AT + timedelta(minutes=1), dc=dc, reason=Reason.STALE) for dc in ("dal", "cdc")]
-    shown = queries.shown(Number("t", "e", "red", "assigned", None, Scope.QUALIFIED), stretches, {}, "http://k:1/")
+    stretches = [
+        Served(start=AT, end=AT + timedelta(minutes=1), dc=dc, reason=ServingReason.STALE) for dc in ("dal", "cdc")
+    ]
+    shown = queries.shown(
+        QueriedNumber("t", "e", "red", "assigned", None, Scope.QUALIFIED), stretches, {}, "http://k:1/"
+    )
     assert "sum of 2" in shown
     assert shown.count("http://k:1/api/v1/datapoints/query?query=") == 2
 

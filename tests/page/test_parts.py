@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from monitor.config.reader import parse
 from monitor.config.settings import ExperimentTable
 from monitor.page import address, colours, figures, plots, rule_words
-from monitor.page.address import By, Range, Search, Shown, View
+from monitor.page.address import By, Charted, Range, Search, View
 from monitor.page.markup import element, joined, moment
 from monitor.serve.models import Difference, Scope
 from tests.support.messages import shop
@@ -165,7 +165,7 @@ VIEWS = st.builds(
     last=st.sampled_from(Range),
     scope=st.sampled_from(Scope),
     by=st.sampled_from(By),
-    shown=st.sampled_from(Shown),
+    shown=st.sampled_from(Charted),
     goal=st.none() | st.text(min_size=1, max_size=9),
     tags=st.lists(st.tuples(st.text(min_size=1, max_size=5), st.text(min_size=1, max_size=5)), unique=True).map(tuple),
     dc=st.none() | st.text(min_size=1, max_size=9),

@@ -23,12 +23,12 @@ import dataflow
 from monitor.commands.main import app
 from monitor.config import reader
 from monitor.config.settings import KairosDbTable, Settings
-from monitor.core.events import Note, Reason
-from monitor.core.metrics import MINUTE_MS, Point, metric_names
+from monitor.core.events import EventWarning, RejectReason
+from monitor.core.metrics import MINUTE_MS, DataPoint, metric_names
 from monitor.devstore import running
 from monitor.flow.sink import DAY_S
 from monitor.kairosdb.points import Renderer
-from monitor.kairosdb.stats import SinkStats
+from monitor.kairosdb.stats import WriterStats
 from monitor.serve.app import create_app
 from monitor.serve.service import open_service
 from monitor.simulate import KINDS
@@ -82,7 +82,7 @@ def test_every_table_of_the_configuration_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "reasons"), [("Rejected messages", list(Reason)), ("Noted, but not rejected", list(Note))]
+    ("heading", "reasons"), [("Rejected messages", list(RejectReason)), ("Noted, but not rejected", list(EventWarning))]
 )
 def test_every_reason_is_documented(heading: str, reasons: list[str]) -> None:
     """All of them, in the order in which they are checked."""
@@ -101,7 +101,9 @@ def test_every_health_metric_is_documented_with_its_tags() -> None:
         bare(row["name"]): set(re.findall(r"`(\w+)`", row["tags besides `dc`"]))
         for row in table(REFERENCE, "7. Health", "name")
     }
-    written = {f"monitor.{name}": tags for name, tags in [*health_metrics(), *((n, set()) for n in SinkStats().take())]}
+    written = {
+        f"monitor.{name}": tags for name, tags in [*health_metrics(), *((n, set()) for n in WriterStats().take())]
+    }
     assert documented == written
 
 
@@ -176,7 +178,7 @@ def test_the_example_of_a_point_is_what_is_sent() -> None:
     point = json.loads(text)
     tags = "|".join(f"{name}={value}" for name, value in point["tags"].items() if name != "dc")
     renderer = Renderer(point["tags"]["dc"], KairosDbTable().ttl_days * DAY_S)
-    ((sent,), _) = renderer.render([Point(f"{point['name']}|{tags}", point["timestamp"], point["value"])])
+    ((sent,), _) = renderer.render([DataPoint(f"{point['name']}|{tags}", point["timestamp"], point["value"])])
     assert json.loads(sent.text) == point
 
 
@@ -222,7 +224,7 @@ def test_the_query_of_the_readme_gives_the_sum_over_tags(tmp_path: Path) -> None
     name = query["metrics"][0]["name"]
     minute_ms = (time.time_ns() // 1_000_000 // MINUTE_MS - 1) * MINUTE_MS
     series = [f"{name}|experiment=button_color|device={device}" for device in ("mobile", "desktop")]
-    rendered, _ = Renderer("dal", 3_600).render([Point(one, minute_ms, 21) for one in series])
+    rendered, _ = Renderer("dal", 3_600).render([DataPoint(one, minute_ms, 21) for one in series])
     with running(tmp_path / "store.sqlite3") as url:
         points = [json.loads(one.text) for one in rendered]
         requests.post(f"{url}/api/v1/datapoints", json=points, timeout=10).raise_for_status()

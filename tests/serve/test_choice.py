@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from monitor.core.metrics import MINUTE_MS
 from monitor.serve.failover import Evidence, Report, Rules, Stretch, lookback_ms, minutes, sealed_until_ms
-from monitor.serve.models import Reason, State
+from monitor.serve.models import DcState, ServingReason
 
 RULES = Rules(stale_after_ms=30_000, behind_ms=60_000, return_after_ms=120_000, fewer_share=0.05, fewer_visits=10)
 LATENESS_MS = 10 * MINUTE_MS
@@ -46,7 +46,7 @@ def serving(known: Evidence, begin: float, end: float, visits: Mapping[str, Mapp
 def test_the_preferred_one_serves_while_it_is_in_order() -> None:
     """All minutes, sealed and open, and the present."""
     known = evidence(30, dal=reports((-60, 30)), cdc=reports((-60, 30)))
-    assert minutes(known, at(0), at(31), {}) == [Stretch(at(0), at(31), "dal", Reason.PREFERRED)]
+    assert minutes(known, at(0), at(31), {}) == [Stretch(at(0), at(31), "dal", ServingReason.PREFERRED)]
     assert sealed_until_ms(known, minutes(known, at(0), at(31), {})) == at(19)
 
 
@@ -56,16 +56,16 @@ def test_another_serves_what_the_stopped_one_left_open() -> None:
     before = evidence(20 + 19 / 60, dal=dal, cdc=cdc)
     assert before.present().dc == "dal"
     after = evidence(20 + 21 / 60, dal=dal, cdc=cdc)
-    assert after.present()[2:] == ("cdc", Reason.STALE)
+    assert after.present()[2:] == ("cdc", ServingReason.STALE)
     assert serving(after, 0, 20) == "d" * 9 + "c" * 11
-    assert after.state("dal", after.now_ms) is State.STALE
+    assert after.state("dal", after.now_ms) is DcState.STALE
 
 
 def test_the_stopped_one_serves_again_after_a_while_in_order() -> None:
     """Caught up, it has to be in order for `return_after_s`; what the other has sealed meanwhile stays the other's."""
     dal, cdc = reports((-60, 20), (40, 80)), reports((-60, 80))
     recovering = evidence(41, dal=dal, cdc=cdc)
-    assert recovering.present()[2:] == ("cdc", Reason.RECOVERING)
+    assert recovering.present()[2:] == ("cdc", ServingReason.RECOVERING)
     known = evidence(60, dal=dal, cdc=cdc)
     assert known.present().dc == "dal"
     assert serving(known, 0, 60) == "d" * 9 + "c" * 22 + "d" * 29
@@ -78,7 +78,7 @@ def test_one_that_catches_up_is_behind_until_it_has() -> None:
     """It reports, but its watermark says that it has not come far."""
     slow = [Report(at_ms, at(10) + (at_ms - at(40)) * 5 - LATENESS_MS) for at_ms in range(at(40), at(46), FLUSH_MS)]
     known = evidence(46, dal=[*reports((-60, 20)), *slow], cdc=reports((-60, 46)))
-    assert known.present()[2:] == ("cdc", Reason.BEHIND)
+    assert known.present()[2:] == ("cdc", ServingReason.BEHIND)
     assert serving(known, 30, 46) == "c" * 16
 
 
@@ -88,14 +88,14 @@ def test_one_that_lost_its_state_loses_the_minutes_that_it_writes_anew() -> None
     dal, cdc = [*reports((-60, 20)), *again], reports((-60, 60))
     known = evidence(25, dal=dal, cdc=cdc)
     assert serving(known, -60, 20) == "d" * 10 + "c" * 70
-    assert known.present()[2:] == ("cdc", Reason.BEHIND)
+    assert known.present()[2:] == ("cdc", ServingReason.BEHIND)
 
 
 def test_both_stopped_and_one_back() -> None:
     """The one that went further serves until the other has come as far; never neither, never both."""
     dal, cdc = reports((-60, 20)), reports((-60, 25))
     known = evidence(60, dal=dal, cdc=cdc)
-    assert known.present()[2:] == ("cdc", Reason.STALE)
+    assert known.present()[2:] == ("cdc", ServingReason.STALE)
     back = evidence(60.5, dal=[*dal, *reports((60, 61))], cdc=cdc)
     assert back.present().dc == "dal"
     assert serving(back, 30, 60) == "d" * 30
@@ -103,10 +103,10 @@ def test_both_stopped_and_one_back() -> None:
 
 def test_one_that_never_reported_is_missing() -> None:
     """Another serves then, if it reports; else the preferred one, with nothing."""
-    assert evidence(10, cdc=reports((-60, 10))).present()[2:] == ("cdc", Reason.MISSING)
+    assert evidence(10, cdc=reports((-60, 10))).present()[2:] == ("cdc", ServingReason.MISSING)
     nobody = evidence(10)
     assert nobody.present().dc == "dal"
-    assert nobody.state("dal", at(10)) is State.MISSING
+    assert nobody.state("dal", at(10)) is DcState.MISSING
     assert serving(nobody, 0, 10) == "d" * 10
 
 
@@ -119,7 +119,7 @@ def test_a_less_complete_minute_is_served_by_another() -> None:
     assert serving(known, 6, 30, {"dal": lossy, "cdc": full}) == "c" + "d" * 23
     assert serving(known, 0, 30, {"dal": full, "cdc": lossy}) == "d" * 30
     (_, second, _) = minutes(known, at(0), at(30), {"dal": lossy, "cdc": full})
-    assert second.reason is Reason.LESS_COMPLETE
+    assert second.reason is ServingReason.LESS_COMPLETE
 
 
 def test_both_lack_something() -> None:
@@ -244,6 +244,6 @@ def test_the_preferred_one_does_not_come_back_early(dal_gaps: list[int], cdc_gap
     dal, cdc = told(dal_gaps, [0] * 60), told(cdc_gaps, [0] * 60)
     known = evidence(80, dal=dal, cdc=cdc)
     for left, right in pairwise(known.moments):
-        if left.dc == "cdc" and right.dc == "dal" and known.state("cdc", right.start_ms) is State.HEALTHY:
+        if left.dc == "cdc" and right.dc == "dal" and known.state("cdc", right.start_ms) is DcState.HEALTHY:
             steady = range(right.start_ms, right.start_ms - RULES.return_after_ms, -1_000)
-            assert all(known.state("dal", moment) is not State.STALE for moment in steady)
+            assert all(known.state("dal", moment) is not DcState.STALE for moment in steady)

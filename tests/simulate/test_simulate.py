@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from monitor.config.reader import load
-from monitor.simulate import KINDS, IncidentError, Message, Traffic, Truth, parse_incident, truth
+from monitor.simulate import KINDS, IncidentError, SimulatedMessage, Traffic, Truth, parse_incident, truth
 from monitor.simulate.arrivals import DAILY_SWING, EVENTS_PER_VISIT, HORIZON_S, RATE_MAX, RETURN_AFTER_S
 from monitor.simulate.shop import TENANTS
 from tests.support import oracle
@@ -30,17 +30,17 @@ def traffic(*incidents: str, seed: int = 7, rate: float = RATE, partitions: int 
     return Traffic(seed, START_MS, rate, [parse_incident(text, START_MS) for text in incidents], partitions)
 
 
-def log_of(source: Traffic, seconds: int) -> list[Message]:
+def log_of(source: Traffic, seconds: int) -> list[SimulatedMessage]:
     return [message for k in range(seconds) for message in source.second(k)]
 
 
 @cache
-def messages(*incidents: str) -> tuple[Message, ...]:
+def messages(*incidents: str) -> tuple[SimulatedMessage, ...]:
     return tuple(log_of(traffic(*incidents), SECONDS))
 
 
 @cache
-def long_log() -> tuple[Message, ...]:
+def long_log() -> tuple[SimulatedMessage, ...]:
     """Long enough for what comes ten minutes late."""
     return tuple(log_of(traffic(rate=20), 1_600))
 
@@ -51,7 +51,7 @@ def totals(*incidents: str) -> Truth:
 
 
 @cache
-def decoded() -> tuple[tuple[Message, dict[str, Any]], ...]:
+def decoded() -> tuple[tuple[SimulatedMessage, dict[str, Any]], ...]:
     """The messages of the long log that are events of known tenants, with their fields."""
     pairs = []
     for message in long_log():

@@ -97,9 +97,9 @@ def test_closing_visits_on_the_way_changes_nothing(monkeypatch: pytest.MonkeyPat
     log = [message for k in range(RETURN_AFTER_S + 600) for message in source.second(k)]
     config = tomllib.loads(CONFIG_FILE.read_text())
     kept = truth(log, config)
-    monkeypatch.setattr("monitor.simulate.truth._SWEEP_EVERY", 100)
+    monkeypatch.setattr("monitor.simulate.true_totals._SWEEP_EVERY", 100)
     assert truth(log, config) == kept
-    monkeypatch.setattr("monitor.simulate.truth._SWEEP_EVERY", 1)
+    monkeypatch.setattr("monitor.simulate.true_totals._SWEEP_EVERY", 1)
     pausing = [
         sent(0, assignments={"color": "red"}),
         sent(1900, sessionId="other"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.simulate import IncidentError, Message, Switchboard, Traffic, switch, switching
+from monitor.simulate import IncidentError, SimulatedMessage, Switchboard, Traffic, switch, switching
 from monitor.simulate.switching import AHEAD_MS
 
 START_MS = 1_767_614_400_000
@@ -88,7 +88,7 @@ def test_switched_traffic_is_reproducible(tmp_path: Path) -> None:
     path = tmp_path / "incidents.ndjson"
     live, plain = Switchboard(path), Traffic(5, START_MS, RATE)
     traffic = Traffic(5, START_MS, RATE, on_at=live.on_at)
-    seen: list[list[Message]] = []
+    seen: list[list[SimulatedMessage]] = []
     changes = {30: ("payment_broken", True), 40: ("traffic_drop", True), 60: ("traffic_drop", False)}
     for second in range(120):
         if second in changes:

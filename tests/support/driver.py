@@ -6,7 +6,7 @@ from typing import Any
 
 from monitor.config.reader import parse
 from monitor.core import metrics
-from monitor.core.events import Note, Reason
+from monitor.core.events import EventWarning, RejectReason
 from monitor.core.metrics import Ledger, SeriesTable
 from monitor.core.sessions import Measures, SessionGroup
 from monitor.core.watermark import NEVER, Progress
@@ -36,8 +36,8 @@ class Core:
         self.ledger = Ledger()
         self.totals: dict[tuple[str, int], int] = {}
         self.accepted: Counter[str] = Counter()
-        self.rejected: Counter[tuple[str, Reason]] = Counter()
-        self.noted: Counter[tuple[str, Note]] = Counter()
+        self.rejected: Counter[tuple[str, RejectReason]] = Counter()
+        self.noted: Counter[tuple[str, EventWarning]] = Counter()
 
     def feed(self, messages: Iterable[Message]) -> metrics.Deltas:
         """Feeds a batch, with the progress of its partitions after it; what it changed."""

@@ -4,7 +4,7 @@ import copy
 import tomllib
 from typing import Any
 
-from monitor.config.errors import ConfigError, Fault
+from monitor.config.errors import ConfigError, SettingError
 from monitor.config.reader import parse
 from tests.support.strategies import Config
 
@@ -80,7 +80,7 @@ def put(config: Config, path: str, value: Any) -> Config:
     return config
 
 
-def faults_of(config: Config, environment: dict[str, str] | None = None, or_none: bool = False) -> list[Fault]:
+def faults_of(config: Config, environment: dict[str, str] | None = None, or_none: bool = False) -> list[SettingError]:
     """The faults that are reported; none only if that is all right."""
     try:
         parse(config, "monitor.toml", environment or {})

@@ -26,10 +26,10 @@ from bytewax.testing import TestingSink, run_main
 
 import dataflow
 from monitor.config.reader import parse
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow import recovery_store, steps
-from monitor.flow.source import STATE_VERSION, Chunk, State
+from monitor.flow.source import STATE_VERSION, Chunk, PartitionState
 from tests.support import golden
 from tests.support.oracle import Message
 from tests.support.strategies import Config, to_toml
@@ -67,7 +67,7 @@ CONFIG: Config = {
 }
 
 
-class LogPartition(StatefulSourcePartition[Chunk, State]):
+class LogPartition(StatefulSourcePartition[Chunk, PartitionState]):
     """One partition of a log, from an offset on; its state is that of a partition of Kafka."""
 
     def __init__(self, messages: Sequence[Message], progress: Progress, offset: int, crash_at: int | None) -> None:
@@ -84,12 +84,12 @@ class LogPartition(StatefulSourcePartition[Chunk, State]):
         self._progress = self._progress._replace(high_ms=max(self._progress.high_ms, *(m.timestamp for m in batch)))
         return [Chunk([(m.key, m.value, m.timestamp) for m in batch], self._progress, announce=True)]
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> PartitionState:
         """Where to go on."""
         return STATE_VERSION, self._offset, self._progress.high_ms
 
 
-class LogSource(FixedPartitionedSource[Chunk, State]):
+class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
     """A log in memory as KafkaSource hands on a topic; with `crash_at` partition 0 ends the job at that offset."""
 
     def __init__(self, log: Sequence[Message], crash_at: int | None = None) -> None:
@@ -100,7 +100,7 @@ class LogSource(FixedPartitionedSource[Chunk, State]):
         """`topic/number`."""
         return list(self._parts)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> LogPartition:
+    def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> LogPartition:
         """The partition, from where it was left."""
         number = int(for_part.rpartition("/")[2])
         _, offset, high_ms = resume_state or (STATE_VERSION, 0, NEVER)
@@ -120,15 +120,15 @@ class Ticking:
         return next(self._times)
 
 
-def run(config: Config, source: LogSource, store: Path) -> list[Point]:
+def run(config: Config, source: LogSource, store: Path) -> list[DataPoint]:
     """Runs the job on a log, with a recovery store, until the log's end or a crash; what it has written."""
-    out: list[tuple[str, list[Point]]] = []
+    out: list[tuple[str, list[DataPoint]]] = []
     flow = dataflow.build(source, TestingSink(out), parse(config))
     run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(store)))
     return [point for _, points in out for point in points]
 
 
-def cells_of(points: Iterable[Point]) -> Cells:
+def cells_of(points: Iterable[DataPoint]) -> Cells:
     """What a store makes of points: the last value of each cell, health metrics left out."""
     return {(p.series, p.timestamp_ms): p.value for p in points if not p.series.startswith("monitor.")}
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from monitor.core.metrics import Point
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb.dead_letters import DeadLetters
 from monitor.kairosdb.points import Renderer
-from monitor.kairosdb.stats import SinkStats
-from monitor.kairosdb.writer import Lane, LaneSettings
+from monitor.kairosdb.stats import WriterStats
+from monitor.kairosdb.writer import Writer, WriterSettings
 from tests.support.faulty_server import FaultyServer
 
 T_MS = 1_795_491_060_000
-QUICK = LaneSettings(
+QUICK = WriterSettings(
     linger_s=0.01,
     connect_timeout_s=1,
     read_timeout_s=5,
@@ -34,10 +34,10 @@ TIMEOUT_S = 20
 class Rig:
     """A lane with what it needs, and what it gave up."""
 
-    def __init__(self, server: FaultyServer, path: Path, lane_settings: LaneSettings) -> None:
-        self.stats = SinkStats()
+    def __init__(self, server: FaultyServer, path: Path, lane_settings: WriterSettings) -> None:
+        self.stats = WriterStats()
         self.letters = DeadLetters(path)
-        self.lane = Lane(server.url, Renderer("dal", 2_592_000), self.letters, self.stats, lane_settings)
+        self.lane = Writer(server.url, Renderer("dal", 2_592_000), self.letters, self.stats, lane_settings)
 
     def given_up(self) -> list[dict[str, Any]]:
         """The dead letters on the disk."""
@@ -45,7 +45,7 @@ class Rig:
 
 
 @contextmanager
-def rigged(server: FaultyServer, path: Path, lane_settings: LaneSettings) -> Iterator[Rig]:
+def rigged(server: FaultyServer, path: Path, lane_settings: WriterSettings) -> Iterator[Rig]:
     """A rig whose thread is gone afterwards."""
     rig = Rig(server, path, lane_settings)
     with closing(rig.letters), closing(rig.lane):
@@ -53,12 +53,12 @@ def rigged(server: FaultyServer, path: Path, lane_settings: LaneSettings) -> Ite
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("kairosdb-lane")]
 
 
-def points_of(count: int, value: int = 1) -> list[Point]:
+def points_of(count: int, value: int = 1) -> list[DataPoint]:
     """Points of different cells, many of them of one metric."""
-    return [Point(f"m.{index // 500}|tag=v{index}", T_MS, value) for index in range(count)]
+    return [DataPoint(f"m.{index // 500}|tag=v{index}", T_MS, value) for index in range(count)]
 
 
-def cells_of(points: list[Point]) -> dict[tuple[str, int], int]:
+def cells_of(points: list[DataPoint]) -> dict[tuple[str, int], int]:
     return {(series, timestamp_ms): value for series, timestamp_ms, value in points}
 
 

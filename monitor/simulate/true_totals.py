@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.simulate.reckoning import Event, contributions
+from monitor.simulate.reckoning import CountedEvent, contributions
 
 Config = Mapping[str, Any]
 
@@ -186,12 +186,12 @@ def _runs(events: Iterable[_Kept], gap_ms: int) -> Iterator[list[_Kept]]:
         yield run
 
 
-def _visits(events: Iterable[_Kept], gap_ms: int) -> Iterator[list[Event]]:
+def _visits(events: Iterable[_Kept], gap_ms: int) -> Iterator[list[CountedEvent]]:
     for run in _runs(events, gap_ms):
         yield [_decoded(kept) for kept in run]
 
 
-def _decoded(kept: _Kept) -> Event:
+def _decoded(kept: _Kept) -> CountedEvent:
     fields = msgspec.json.decode(kept.value)
     scalars = {name: v for name, v in (fields.get("attributes") or {}).items() if isinstance(v, str | float | int)}
-    return Event(kept.time_ms, fields["event"], fields.get("assignments") or {}, scalars)
+    return CountedEvent(kept.time_ms, fields["event"], fields.get("assignments") or {}, scalars)
