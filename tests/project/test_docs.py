@@ -23,8 +23,9 @@ import dataflow
 from monitor.commands.main import app
 from monitor.config import reader
 from monitor.config.settings import KairosDbTable, Settings
+from monitor.core.codes import MINUTE_MS
 from monitor.core.events import EventWarning, RejectReason
-from monitor.core.metrics import MINUTE_MS, DataPoint, metric_names
+from monitor.core.metrics import DataPoint, metric_names
 from monitor.devstore import running
 from monitor.flow.sink import DAY_S
 from monitor.kairosdb.points import Renderer
