@@ -1,4 +1,4 @@
-"""What a visit contributes, as a function of its events in order: the attribution automaton. Pure.
+"""The attribution automaton: contributions of a visit, as a function of its events in order. Pure.
 
 The rules, for each experiment that a visit is assigned to (reference, section 3):
 
@@ -32,7 +32,7 @@ from monitor.core.rules import Clauses
 TRANSITIONS_MAX = 131_072
 """Remembered transitions of a tenant, and as many experiment states; at the bound all are forgotten and found anew."""
 TRANSITIONS_BYTES_MAX = 67_108_864
-"""What those transitions may take, by `_TRANSITION_BYTES` and so on; at the bound likewise."""
+"""Their estimated size; at the bound likewise."""
 EVENT_CLASSES_MAX = 65_536
 """Remembered event classes of a tenant, and as many after `nth`; forgotten at the bound, with the transitions."""
 REFINEMENTS_MAX = 65_536
@@ -69,7 +69,7 @@ class VisitState:
         return tuple([state.code for state in self.experiments])
 
     def equals(self, other: "VisitState") -> bool:
-        """Whether any events to come contribute the same after both."""
+        """True if any events to come contribute the same after both."""
         if self is other:
             return True
         if self.seen != other.seen or self.counts != other.counts or self.sums != other.sums:
@@ -420,7 +420,7 @@ class Program:
 
 
 def _carries(experiments: tuple[ExperimentState, ...], variations: tuple[int, ...]) -> bool:
-    """Whether these are just the visit's variations, as nearly always: nothing to assign, nothing crosses."""
+    """True if these are just the visit's variations, as nearly always: nothing to assign, nothing crosses."""
     return tuple([state.variation for state in experiments]) == variations
 
 

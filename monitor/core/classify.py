@@ -20,11 +20,11 @@ from monitor.core.tags import TagSets
 SIGNATURES_MAX = 65_536
 """Remembered signatures of a tenant; at the bound all are forgotten and judged anew."""
 SIGNATURES_BYTES_MAX = 67_108_864
-"""What those may take, texts included; at the bound likewise."""
+"""Their estimated size, texts included; at the bound likewise."""
 ASSIGNMENTS_MAX = 65_536
 """Remembered `assignments` texts of a tenant; at the bound all are forgotten and read anew."""
 ASSIGNMENTS_BYTES_MAX = 67_108_864
-"""What those may take; at the bound likewise."""
+"""Their estimated size; at the bound likewise."""
 REMEMBERED_TEXT_BYTES_MAX = 1_024
 """Longer texts, of `assignments` or of the attributes in a signature, are not remembered."""
 

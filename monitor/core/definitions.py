@@ -1,4 +1,4 @@
-"""What is measured: tenants, tags, measurement points, experiments and their rules, as plain immutable values.
+"""Definitions of all that is measured: tenants, tags, measurement points, experiments, rules. Plain immutable values.
 
 The configuration (config.py) checks and builds them, the core (matching.py, visits.py) compiles them. Nothing here
 does anything.
@@ -9,11 +9,11 @@ from typing import TypeAlias
 from msgspec import Struct
 
 Scalar: TypeAlias = str | int | float | bool
-"""What an attribute may be; a value of any other JSON type counts as absent."""
+"""The types of an attribute; a value of any other JSON type counts as absent."""
 
 
 class Condition(Struct, frozen=True):
-    """What one attribute has to be; every part that is given must hold.
+    """A condition on one attribute; every part that is given must hold.
 
     `any_of`: equal to one of these; `none_of`: present and equal to none of these; `exists`: present or not;
     `minimum` and `maximum`: a number within, inclusive. Types agree as in JSON, except that 1 equals 1.0.
@@ -27,7 +27,7 @@ class Condition(Struct, frozen=True):
 
 
 class Predicate(Struct, frozen=True, tag=True):
-    """Which events are meant: by name (None: any) and by attributes (all conditions must hold)."""
+    """A set of events: by name (None: any) and by attributes (all conditions must hold)."""
 
     events: tuple[str, ...] | None = None
     where: tuple[tuple[str, Condition], ...] = ()

@@ -14,7 +14,7 @@ from monitor.core.sessions import Tally
 SERIES_MAX = 262_144
 """Remembered series of a tenant; at the bound all are forgotten and written anew."""
 SERIES_BYTES_MAX = 67_108_864
-"""What those may take; at the bound likewise."""
+"""Their estimated size; at the bound likewise."""
 
 _SERIES_BYTES: Final = 300
 """Measured with tracemalloc on CPython 3.11: a remembered series without its text."""

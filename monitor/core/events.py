@@ -1,9 +1,9 @@
 """Events: message bytes in, a checked event or the reason for its rejection out. Pure.
 
 Two decoders stand behind `Decoder.decode`. The fast one, msgspec with a struct generated for the attributes that the
-configuration mentions, takes every ordinary message. Whatever it refuses is judged by the exact one, over the
-standard library's parser: it is the definition of what is JSON (RFC 8259, so no NaN; numbers of any size; the last of
-equal keys wins) and of which rule a message breaks.
+configuration mentions, takes every ordinary message. What it refuses goes to the exact one, over the standard
+library's parser, which defines what JSON is (RFC 8259, so no NaN; numbers of any size; the last of equal keys wins) and
+which rule a message breaks.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ DIGITS_MAX = 400
 
 
 class RejectReason(StrEnum):
-    """Why a message is rejected, in the order in which the rules are checked."""
+    """Reasons to reject a message, in the order in which the rules are checked."""
 
     OVERSIZED = "oversized"
     NOT_JSON = "not_json"
@@ -35,7 +35,7 @@ class RejectReason(StrEnum):
 
 
 class EventWarning(StrEnum):
-    """What is counted without rejecting the message."""
+    """Defects of an accepted message; each is counted."""
 
     UNKNOWN_EXPERIMENT = "unknown_experiment"
     UNKNOWN_VARIATION = "unknown_variation"

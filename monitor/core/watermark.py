@@ -13,7 +13,7 @@ NEVER = -(2**62)
 
 
 class Progress(NamedTuple):
-    """How far a source partition has been read. All the run's partitions come along, so that none is overlooked."""
+    """The progress of reading one source partition. It carries the list of all partitions, so that none is overlooked."""
 
     partitions: tuple[str, ...]
     partition: str
@@ -46,7 +46,7 @@ class Watermark:
         return self.value_ms > before
 
     def highs(self) -> dict[str, int]:
-        """What has to be kept over a restart besides `value_ms`."""
+        """State to keep over a restart besides `value_ms`: partition -> its largest message timestamp or bound, ms."""
         return dict(self._highs)
 
 
