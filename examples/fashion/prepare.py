@@ -27,6 +27,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from monitor.runtime.errors import MonitorError
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
 
@@ -47,7 +48,7 @@ FAULT = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class PrepareError(Exception):
+class PrepareError(MonitorError):
     """The sample cannot be had, or is not what it should be; the message says what, where and what came."""
 
 
