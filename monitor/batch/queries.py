@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from monitor.batch.layout import ATTRIBUTE_KINDS, Layout, rule_predicates, tag_attribute
+from monitor.batch.columns import ATTRIBUTE_KINDS, Layout, rule_predicates, tag_attribute
 from monitor.batch.workspace import literal
 from monitor.config.settings import (
     AllRule,

@@ -15,12 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.devstore import ingest, transfer
-from monitor.devstore.answer import answer_query, answer_tags_query
+from monitor.devstore import datapoints_parser, http_bodies
 from monitor.devstore.database import READERS, Database, Snapshot
-from monitor.devstore.query import MetricQuery, QueryError, parse_query
-from monitor.devstore.transfer import TransferError, error_response, json_response, read_body, unpacked
-from monitor.devstore.values import INT64_MAX, INT64_MIN
+from monitor.devstore.datapoint_values import INT64_MAX, INT64_MIN
+from monitor.devstore.http_bodies import TransferError, error_response, json_response, read_body, unpacked
+from monitor.devstore.query_executor import answer_query, answer_tags_query
+from monitor.devstore.query_fields import QueryError
+from monitor.devstore.query_parser import MetricQuery, parse_query
 
 __all__ = ["REQUESTS_MAX", "create_app"]
 
@@ -86,7 +87,7 @@ def _write_routes(database: Database, now_ms: Callable[[], int], writer: ThreadP
 
 def _read_routes(database: Database, now_ms: Callable[[], int], readers: ThreadPoolExecutor) -> list[Route]:
     async def answered(request: Request, text: bytes, answer: _Answer) -> Response:
-        compress = transfer.accepts_gzip(request)
+        compress = http_bodies.accepts_gzip(request)
         return await _in(readers, lambda: _answered(database, text, now_ms(), answer, compress=compress))
 
     async def query(request: Request) -> Response:
@@ -103,7 +104,7 @@ def _read_routes(database: Database, now_ms: Callable[[], int], readers: ThreadP
 
     async def metric_names(request: Request) -> Response:
         prefix = request.query_params.get("prefix", "")
-        compress = transfer.accepts_gzip(request)
+        compress = http_bodies.accepts_gzip(request)
         return await _in(readers, lambda: _metric_names(database, prefix, compress=compress))
 
     async def health_check(_request: Request) -> Response:
@@ -131,7 +132,7 @@ def _read_routes(database: Database, now_ms: Callable[[], int], readers: ThreadP
 
 
 def _stored(database: Database, body: bytes, content_type: str, content_encoding: str) -> Response:
-    parsed = ingest.parse(unpacked(body, content_type, content_encoding))
+    parsed = datapoints_parser.parse(unpacked(body, content_type, content_encoding))
     database.write(parsed.points)
     if parsed.errors:
         return error_response(parsed.status, *parsed.errors)

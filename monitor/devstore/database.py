@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.devstore.ingest import SeriesKey, StoredPoint
+from monitor.devstore.datapoints_parser import SeriesKey, StoredPoint
 from monitor.runtime.errors import MonitorError
 
 __all__ = ["READERS", "Database", "Snapshot", "StoreError", "StoredSeries", "matches"]

@@ -5,9 +5,9 @@
 any messages must add up to.
 """
 
-from monitor.simulate.arrivals import DEFAULT_RATE, RATE_MAX, SimulatedMessage, Traffic
+from monitor.simulate.incident_switches import Switchboard, switch
 from monitor.simulate.incidents import KINDS, Incident, IncidentError, parse_incident
-from monitor.simulate.switching import Switchboard, switch
+from monitor.simulate.traffic import DEFAULT_RATE, RATE_MAX, SimulatedMessage, Traffic
 from monitor.simulate.true_totals import Truth, TruthError, truth
 
 __all__ = [

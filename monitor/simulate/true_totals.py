@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from monitor.runtime.errors import MonitorError
-from monitor.simulate.reckoning import CountedEvent, contributions
+from monitor.simulate.true_contributions import CountedEvent, contributions
 
 Config = Mapping[str, Any]
 

@@ -18,11 +18,11 @@ from typer.testing import CliRunner, Result
 
 from monitor.commands import explain as explain_cli
 from monitor.config.settings import PredicateTable
-from monitor.explain import messages as explain_messages
-from monitor.explain.messages import gather, seconds
+from monitor.explain import session_messages as explain_messages
+from monitor.explain.console_tables import ENDS, instant
+from monitor.explain.explanation import Amount, Explanation, explain
 from monitor.explain.rules import ordinal, predicate_words
-from monitor.explain.session import Amount, Explanation, explain
-from monitor.explain.tables import ENDS, instant
+from monitor.explain.session_messages import gather, seconds
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
 from monitor.topics.recorded import Record

@@ -7,7 +7,8 @@ from typing import Any
 
 from monitor.devstore.aggregators import Aggregator, ComputeError, Points
 from monitor.devstore.database import Snapshot, StoredSeries, matches
-from monitor.devstore.query import MetricQuery, QueryError
+from monitor.devstore.query_fields import QueryError
+from monitor.devstore.query_parser import MetricQuery
 
 __all__ = ["QUERY_POINTS_MAX", "answer_query", "answer_tags_query"]
 

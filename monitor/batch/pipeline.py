@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from monitor.batch.judging import Bounds, judge, reason_of_time
-from monitor.batch.layout import layout_of
+from monitor.batch.acceptance import Bounds, judge, reason_of_time
+from monitor.batch.columns import layout_of
+from monitor.batch.decoding import rows
 from monitor.batch.queries import MINUTE_MS, TenantQueries
-from monitor.batch.rows import rows
 from monitor.batch.workspace import Workspace
 from monitor.config.settings import Settings
 from monitor.topics.recorded import Record

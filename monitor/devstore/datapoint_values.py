@@ -7,8 +7,8 @@ from decimal import Decimal
 from enum import StrEnum, auto
 from typing import Any
 
-from monitor.devstore import jsontext
-from monitor.devstore.jsontext import JsonObject, Number
+from monitor.devstore import lossless_json
+from monitor.devstore.lossless_json import JsonObject, Number
 
 __all__ = [
     "INT64_MAX",
@@ -97,7 +97,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str):
-        raise StopError(400, f"Expected a string but was {jsontext.kind(value)}")
+        raise StopError(400, f"Expected a string but was {lossless_json.kind(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -145,7 +145,7 @@ def _long(value: Any) -> int:
 
 
 def _long_of_text(value: Any) -> int:
-    text = as_text(value) if isinstance(value, str | bool) else jsontext.kind(value)
+    text = as_text(value) if isinstance(value, str | bool) else lossless_json.kind(value)
     if len(text) <= _INT64_DIGITS + 1 and _INTEGER.fullmatch(text):
         number = int(text)
         if INT64_MIN <= number <= INT64_MAX:

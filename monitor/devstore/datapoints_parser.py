@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from monitor.devstore import jsontext
-from monitor.devstore.jsontext import JsonObject
-from monitor.devstore.values import (
+from monitor.devstore import lossless_json
+from monitor.devstore.datapoint_values import (
     INT64_MAX,
     INT64_MIN,
     ErrorScope,
@@ -25,6 +24,7 @@ from monitor.devstore.values import (
     timestamp_ms,
     typed,
 )
+from monitor.devstore.lossless_json import JsonObject
 
 __all__ = ["TTL_S_MAX", "Parsed", "SeriesKey", "StoredPoint", "parse"]
 
@@ -107,7 +107,7 @@ def _parse_well_formed(body: bytes) -> list[StoredPoint] | None:
 def _learn_tags(raw_tags: bytes) -> bytes | None:
     """The canonical text of valid tags, remembered for the next point that has them; None if they are not valid."""
     try:
-        tags = _tags(jsontext.decode(raw_tags.decode()))
+        tags = _tags(lossless_json.decode(raw_tags.decode()))
     except (StopError, ValueError, RecursionError):
         return None
     if _tag_faults("", tags):
@@ -128,13 +128,13 @@ def _parse_any(text: str) -> Parsed:
     if first not in ("[", "{"):
         return Parsed((), 400, ("Invalid start of json." if first else END_OF_INPUT,))
     try:
-        for index, element in enumerate(jsontext.elements(text)):
+        for index, element in enumerate(lossless_json.elements(text)):
             for point_or_fault in _metric(index, element):
                 if isinstance(point_or_fault, str):
                     errors.append(point_or_fault)
                 else:
                     points.append(point_or_fault)
-    except jsontext.EndOfInputError:
+    except lossless_json.EndOfInputError:
         errors += [END_OF_INPUT, END_OF_INPUT]  # KairosDB says it twice
     except json.JSONDecodeError as error:
         return Parsed(points, 400, (f"{error.msg} at line {error.lineno} column {error.colno}",))
@@ -148,7 +148,7 @@ def _parse_any(text: str) -> Parsed:
 def _metric(index: int, metric: Any) -> Iterator[StoredPoint | str]:
     """The points of one metric object and the messages of its faults; no points if the metric itself has one."""
     if not isinstance(metric, JsonObject):
-        raise StopError(500 if metric is None else 400, f"Expected BEGIN_OBJECT but was {jsontext.kind(metric)}")
+        raise StopError(500 if metric is None else 400, f"Expected BEGIN_OBJECT but was {lossless_json.kind(metric)}")
     name = _text(metric.get("name"))
     timestamp = _integer(metric, "timestamp", INT64_MIN, INT64_MAX)
     time = _integer(metric, "time", INT64_MIN, INT64_MAX)
@@ -213,7 +213,7 @@ def _integer(metric: JsonObject, field: str, low: int, high: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str):
-        raise StopError(400, f"Expected a long but was {jsontext.kind(value)} for {field}")
+        raise StopError(400, f"Expected a long but was {lossless_json.kind(value)} for {field}")
     number = integral(value)
     if number is None or not low <= number <= high:
         raise StopError(400, f"Expected {field} to be an integer from {low} to {high} but was {value!s:.100}")
@@ -224,7 +224,7 @@ def _tags(tags: Any) -> dict[str, str | None]:
     if tags is None:
         return {}
     if not isinstance(tags, JsonObject):
-        raise StopError(400, f"Expected BEGIN_OBJECT but was {jsontext.kind(tags)} for tags")
+        raise StopError(400, f"Expected BEGIN_OBJECT but was {lossless_json.kind(tags)} for tags")
     if tags.duplicate is not None:
         raise StopError(400, f"duplicate key: {tags.duplicate}")
     return {as_text(name): _text(value) for name, value in tags.items()}
@@ -234,7 +234,7 @@ def _datapoints(datapoints: Any) -> list[list[Any]]:
     if datapoints is None:
         return []
     if not isinstance(datapoints, list):
-        raise StopError(400, f"Expected BEGIN_ARRAY but was {jsontext.kind(datapoints)} for datapoints")
+        raise StopError(400, f"Expected BEGIN_ARRAY but was {lossless_json.kind(datapoints)} for datapoints")
     if not all(isinstance(datapoint, list | None) for datapoint in datapoints):
         raise StopError(400, "Expected BEGIN_ARRAY for each of datapoints")
     if None in datapoints:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
-from monitor.batch.layout import Layout
+from monitor.batch.columns import Layout
 from monitor.config.settings import Settings
 from monitor.topics.recorded import Record
 

@@ -15,8 +15,8 @@ from monitor.core.definitions import Experiment
 from monitor.core.events import Decoder
 from monitor.core.metrics import MINUTE_MS, Deltas
 from monitor.core.sessions import Measures
-from monitor.explain.messages import Gathered, Judged, Seen, judged
 from monitor.explain.rules import Clause, Happened, Moment, told
+from monitor.explain.session_messages import Gathered, Judged, Seen, judged
 
 
 class Amount(Struct, frozen=True):

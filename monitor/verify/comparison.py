@@ -7,12 +7,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from monitor.batch import Batch, Cell, VisitBehind, Workspace
-from monitor.batch.answer import TOTALS, UNSURE, minute_of
+from monitor.batch.pipeline import TOTALS, UNSURE, minute_of
 from monitor.batch.queries import MINUTE_MS
 from monitor.config.settings import Settings, milliseconds
 from monitor.runtime.errors import MonitorError
+from monitor.topics.job_messages import Read, messages
 from monitor.topics.recorded import Record
-from monitor.topics.reread import Read, messages
 from monitor.verify.stored import END_MS, Minutes, Store
 
 DIFFERENCES_MAX = 10_000

@@ -14,9 +14,9 @@ from random import Random
 from typing import NamedTuple
 from zlib import crc32
 
-from monitor.simulate.garbage import malformed
 from monitor.simulate.incidents import Incident, of_kind
 from monitor.simulate.journeys import LONGEST_VISIT_MS, Draw
+from monitor.simulate.malformed_messages import malformed
 from monitor.simulate.shop import TENANTS, ShopTenant
 from monitor.simulate.visits import Sent, mix, session_id, visit, visitor_of
 

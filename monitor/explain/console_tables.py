@@ -10,9 +10,9 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
-from monitor.explain.messages import Seen
+from monitor.explain.explanation import Amount, ExplainedCorrection, Explanation, Outcome, VisitSeen
 from monitor.explain.rules import Clause, Moment
-from monitor.explain.session import Amount, ExplainedCorrection, Explanation, Outcome, VisitSeen
+from monitor.explain.session_messages import Seen
 from monitor.runtime.console import moment, printable
 
 ENDS = 50
