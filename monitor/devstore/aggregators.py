@@ -1,4 +1,7 @@
-"""KairosDB's aggregators over the points of one group, with its arithmetic: doubles, added up in order."""
+"""KairosDB's aggregators: how each is read from a query's JSON, and its arithmetic over the points of one group.
+
+Sums are of doubles, added in order, as in KairosDB. A new aggregator is a function and a line in `_AGGREGATORS`.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +31,15 @@ Points = Sequence[tuple[int, Any]]
 """(timestamp in ms, value), sorted by both, descending if the query says so; values are all numbers or all text."""
 _Reducer = Callable[[list[Any]], Value]
 _Stamp = Literal["first", "last", "start", "end"]
-"""Which time a range's result has: its first or last point's, the range's start, or the next range's start."""
+"""The timestamp of a range's result: that of its first or last point, the range's start, or the next range's start."""
 
 
 class ComputeError(Exception):
-    """What was asked cannot be computed from the points; KairosDB answers 500."""
+    """An aggregator cannot be computed from the points; KairosDB answers 500."""
 
 
 class Aggregator(NamedTuple):
-    """One step of a query's pipeline; a step that is not for text leaves groups of text as they are."""
+    """One step of a query's pipeline; a step that does not take text leaves groups of text unchanged."""
 
     apply: Callable[[Points], Points]
     takes_text: bool = False
@@ -61,8 +64,11 @@ def parse_aggregators(aggregators: Any, place: str, start_ms: int, zone: tzinfo)
 
 
 def _ranged(reducer: _Reducer, range_of: RangeOf, stamp: _Stamp) -> Callable[[Points], Points]:
-    """One value for every range that holds points. Points that descend in time all fall into the range of the first:
-    KairosDB looks at the ends of ranges only."""
+    """One value for every range that holds points.
+
+    Points in descending order of time all fall into the range of the first, because KairosDB checks only the ends of
+    ranges.
+    """
 
     def apply(points: Points) -> Points:
         times, values = [at_ms for at_ms, _ in points], [value for _, value in points]
@@ -88,7 +94,7 @@ def _ranged(reducer: _Reducer, range_of: RangeOf, stamp: _Stamp) -> Callable[[Po
 
 
 def _rate(value: int, unit: str, zone: tzinfo) -> Callable[[Points], Points]:
-    """Change per that much time, from each point to the next; the stamp is the later point's."""
+    """The change per `value` units of time from each point to the next, at the later point's timestamp."""
 
     def apply(points: Points) -> Points:
         result = []
@@ -112,13 +118,15 @@ def _diff(points: Points) -> Points:
 
 
 def _scaled(scale: Callable[[float], float]) -> Callable[[Points], Points]:
-    """Every value through one function."""
+    """One function applied to every value."""
     return lambda points: [(at_ms, scale(float(value))) for at_ms, value in points]
 
 
 def _percentile(quantile: float) -> _Reducer:
-    """The quantile by linear interpolation at q * (n + 1). KairosDB looks at a random sample of 1,028 of the values
-    where a range holds more; here all count."""
+    """The quantile by linear interpolation at q * (n + 1).
+
+    KairosDB takes a random sample of 1,028 values where a range holds more; this uses all of them.
+    """
 
     def reducer(values: list[Any]) -> float:
         if not 0.0 <= quantile <= 1.0:
@@ -137,8 +145,10 @@ def _percentile(quantile: float) -> _Reducer:
 
 
 def _deviation(return_type: str | None, dev_count: int) -> _Reducer:
-    """The sample standard deviation by KairosDB's running formula, 0 for a single value; with ``POS_SD`` or ``NEG_SD``
-    the average plus or minus dev_count of them."""
+    """The sample standard deviation by KairosDB's running formula, 0 for a single value.
+
+    With ``POS_SD`` or ``NEG_SD`` it is the average plus or minus dev_count standard deviations.
+    """
 
     def reducer(values: list[Any]) -> float:
         average = square_average = 0.0
@@ -160,7 +170,7 @@ def _deviation(return_type: str | None, dev_count: int) -> _Reducer:
 
 def _sum(values: list[Any]) -> float:
     total = 0.0
-    for value in values:  # not sum(): from Python 3.12 on it makes up for rounding, which KairosDB does not
+    for value in values:  # not sum(): from Python 3.12 on it compensates for rounding, which KairosDB does not
         total += value
     return total
 

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class QueryError(Exception):
-    """A query that cannot be answered: the status and the messages to answer instead."""
+    """A query that cannot be answered: the status and the message to answer instead."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -35,12 +35,14 @@ class QueryError(Exception):
 
 
 def array_of(value: Any) -> list[Any]:
+    """A JSON array."""
     if not isinstance(value, list):
         raise QueryError(500, "This is not a JSON Array.")
     return value
 
 
 def processor_name(processor: Any, place: str) -> str:
+    """The name of an aggregator or a grouping, which KairosDB calls query processors."""
     if not isinstance(processor, JsonObject):
         raise QueryError(500, f"Not a JSON Object: {json_text(processor)}")
     name = processor.get("name")
@@ -50,6 +52,7 @@ def processor_name(processor: Any, place: str) -> str:
 
 
 def refuse_unknown(processor: JsonObject, properties: set[str], class_name: str) -> None:
+    """Refuses a property that the aggregator or grouping does not have, with KairosDB's message."""
     for name in processor:
         if name != "name" and name not in properties:
             message = (
@@ -80,10 +83,12 @@ def double_of(aggregator: JsonObject, name: str, place: str) -> float:
 
 
 def boolean_of(value: Any) -> bool:
+    """A boolean from JSON's or from text; any other value is false."""
     return value is True or (isinstance(value, str) and value.lower() == "true")
 
 
 def json_text(value: Any) -> str:
+    """A value as JSON, for messages."""
     return str(value) if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
 
 
@@ -101,6 +106,7 @@ def span_of(span: Any, field: str, unit_context: str) -> tuple[int, str]:
 
 
 def unit_of(value: Any, context: str) -> str:
+    """A unit of time in upper case; `context` is its place in the query, for messages."""
     unit = as_text(value).upper()
     if unit not in time_units.UNITS:
         units = ",".join(time_units.UNITS)

@@ -1,4 +1,4 @@
-"""The body of a query, checked and turned into what is to be read and computed.
+"""The body of a query, checked and turned into a `MetricQuery` for each metric.
 
 Checks and messages are those of KairosDB's ``QueryParser`` and its bean validation, as observed on 1.3.0-1.
 """
@@ -42,7 +42,7 @@ class MetricQuery(NamedTuple):
 
 
 def parse_query(text: str, now_ms: int) -> list[MetricQuery]:
-    """What a query asks for, relative times counted from now_ms. Raises QueryError."""
+    """The metrics that a query asks for; relative times are counted back from now_ms. Raises QueryError."""
     try:
         query = lossless_json.decode(text)
     except json.JSONDecodeError as error:
@@ -123,7 +123,7 @@ def _zone(value: Any) -> tzinfo:
         raise QueryError(400, f"query.{name} is not a valid time zone, must be one of [{names}]") from None
 
 
-# --- what is read ---------------------------------------------------------------------------------
+# --- series and groups ---------------------------------------------------------------------------------
 
 
 def _name(metric: JsonObject, context: str) -> str:
@@ -138,10 +138,10 @@ def _name(metric: JsonObject, context: str) -> str:
 
 
 def _tags(tags: Any, context: str) -> dict[str, set[str]]:
-    """The values wanted of every tag; a tag without any is not a condition."""
+    """The values to match of every tag; a tag with an empty list is no condition."""
     if not isinstance(tags, JsonObject):
         raise QueryError(400, f"Not a JSON Object: {json_text(tags)}")
-    wanted = {}
+    conditions = {}
     for position, (name, listed) in enumerate(tags.items()):
         if not name:
             raise QueryError(400, f"{context}.tags[{position}] name must not be empty")
@@ -149,13 +149,13 @@ def _tags(tags: Any, context: str) -> dict[str, set[str]]:
         if any(value is None or value == "" for value in values):
             raise QueryError(400, f"{context}.tags[{position}].{name} value must not be null or empty")
         if values:
-            wanted[name] = {as_text(value) for value in values}
-    return wanted
+            conditions[name] = {as_text(value) for value in values}
+    return conditions
 
 
 def _group_by(group_bys: Any, context: str) -> Sequence[str] | None:
     """The tags to group by; of several groupings by tag KairosDB takes the first."""
-    found = None
+    tag_names = None
     for position, group_by in enumerate(array_of(group_bys)):
         name = processor_name(group_by, f"{context}[{position}]")
         if name != "tag":
@@ -166,5 +166,5 @@ def _group_by(group_bys: Any, context: str) -> Sequence[str] | None:
             raise QueryError(400, f"{context}[{position}].tags may not be {'null' if tags is None else 'empty'}")
         if not isinstance(tags, list):
             raise QueryError(400, f"Expected BEGIN_ARRAY but was {lossless_json.kind(tags)} for tags")
-        found = found or [as_text(tag) for tag in tags]
-    return found
+        tag_names = tag_names or [as_text(tag) for tag in tags]
+    return tag_names

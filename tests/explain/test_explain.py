@@ -357,7 +357,7 @@ def records(log: Sequence[Message]) -> Iterator[Record]:
     return (Record(m.partition, offset, m.timestamp, m.key, m.value) for offset, m in enumerate(log))
 
 
-def by_arrival(found: Explanation) -> list[explain_messages.Seen]:
+def by_arrival(found: Explanation) -> list[explain_messages.MessageReport]:
     return sorted(found.events, key=lambda seen: seen.arrival)
 
 
@@ -366,7 +366,7 @@ def event_ids(found: Explanation, arrivals: Sequence[int]) -> list[str | None]:
     return [ids[arrival] for arrival in arrivals]
 
 
-def event_of(config: Config, seen: explain_messages.Seen, log: Sequence[Message]) -> oracle.Event:
+def event_of(config: Config, seen: explain_messages.MessageReport, log: Sequence[Message]) -> oracle.Event:
     event = oracle.classify(config, log[seen.offset], {}).event
     assert event is not None
     return event
