@@ -21,8 +21,9 @@ __all__ = ["READERS", "Database", "Snapshot", "StoreError", "StoredSeries", "mat
 READERS = 4
 """Read connections; a reader waits for one to be free."""
 SERIES_CACHE_MAX = 250_000
-"""Series whose ids are cached, about 400 bytes each with the names and tags of the job; at the bound the cache is
-cleared. A request's body bounds the size of a key."""
+"""Series whose ids are cached, about 400 bytes each for a job's metrics; at the bound the cache is cleared."""
+SERIES_CACHED_BYTES_MAX = 2_048
+"""Length of the name and tags of a series whose id is cached; the id of a longer one is read for each point."""
 PURGE_ROWS_MIN, PURGE_ROWS_MAX = 5_000, 200_000
 """Rows that one purge examines: twice the rows written since the last purge, within these bounds."""
 BUSY_TIMEOUT_MS = 5_000
@@ -214,7 +215,8 @@ class Database:
         if len(self._series_ids) >= SERIES_CACHE_MAX:
             self._series_ids.clear()
         series_id: int = row_id[0]
-        self._series_ids[key] = series_id
+        if len(name) + len(tags) <= SERIES_CACHED_BYTES_MAX:
+            self._series_ids[key] = series_id
         return series_id
 
     def _drop_empty_series(self, connection: sqlite3.Connection, first_id: int, last_id: int) -> None:

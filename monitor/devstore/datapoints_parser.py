@@ -37,6 +37,8 @@ TTL_S_MAX = 630_720_000
 """Twenty years, Cassandra's limit: a larger ttl makes it drop the point together with its neighbours."""
 TAGS_CACHE_MAX = 65_536
 """Distinct texts of valid tags that are remembered; at the bound the cache is cleared."""
+TAGS_CACHED_BYTES_MAX = 1_024
+"""Length of a text of tags that is remembered; a longer one is parsed each time. So the cache stays below 150 MB."""
 END_OF_INPUT = "Invalid json. No content due to end of input."
 
 
@@ -105,7 +107,7 @@ def _parse_well_formed(body: bytes) -> list[StoredPoint] | None:
 
 
 def _learn_tags(raw_tags: bytes) -> bytes | None:
-    """The canonical text of valid tags, remembered for the next point that has them; None if they are not valid."""
+    """The canonical text of valid tags, remembered for equal texts; None if they are not valid."""
     try:
         tags = _tags(lossless_json.decode(raw_tags.decode()))
     except (StopError, ValueError, RecursionError):
@@ -114,7 +116,9 @@ def _learn_tags(raw_tags: bytes) -> bytes | None:
         return None
     if len(_canonical_tags) >= TAGS_CACHE_MAX:
         _canonical_tags.clear()
-    canonical = _canonical_tags[raw_tags] = _canonical(tags)
+    canonical = _canonical(tags)
+    if len(raw_tags) <= TAGS_CACHED_BYTES_MAX:
+        _canonical_tags[raw_tags] = canonical
     return canonical
 
 

@@ -30,10 +30,10 @@ STALL_S = 30.0
 """Time without any progress, writing or reading, after which the transfer fails."""
 
 QUEUED_MESSAGES = 100_000
-"""Messages queued for the broker; at the bound, `send` waits."""
+"""Messages queued for the broker; at the bound, or at librdkafka's default of 1 GiB, `send` waits."""
 
-MERGED_MESSAGES = 200_000
-"""Messages buffered to order them by time; at the bound the earliest is handed on, in order or not."""
+MERGED_MESSAGES, MERGED_BYTES = 200_000, 512 * 1024 * 1024
+"""Messages buffered to order them by time, and their bytes; at a bound the earliest is handed on, in order or not."""
 
 _MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 _BATCH = 1_000
@@ -210,16 +210,19 @@ class _Merge:
         self.behind = behind
         """Partitions not read to their end yet: their next message may be earlier than any buffered one."""
         self._buffers: dict[int, deque[Record]] = {}
-        self._count = 0
+        self._count = self._bytes = 0
 
     def add(self, record: Record) -> None:
         self.behind.add(record.partition)
         self._buffers.setdefault(record.partition, deque()).append(record)
         self._count += 1
+        self._bytes += _size(record)
 
     def ready(self) -> Iterator[Record]:
         """The messages that no earlier message can precede any more."""
-        while self._buffers and (self.behind <= self._buffers.keys() or self._count > MERGED_MESSAGES):
+        while self._buffers and (
+            self.behind <= self._buffers.keys() or self._count > MERGED_MESSAGES or self._bytes > MERGED_BYTES
+        ):
             yield self._earliest()
 
     def rest(self) -> Iterator[Record]:
@@ -233,7 +236,12 @@ class _Merge:
         if not self._buffers[partition]:
             del self._buffers[partition]
         self._count -= 1
+        self._bytes -= _size(record)
         return record
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def _partition_at_end(message: Message) -> int | None:

@@ -461,3 +461,17 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
         assert values(url, "m") == [[T, 1]]
     assert set(threading.enumerate()) <= threads
     assert set(os.listdir("/proc/self/fd")) <= files
+
+
+def test_long_tags_and_names_are_not_cached(tmp_path: Path) -> None:
+    """Caches are bounded in bytes: a series or a text of tags beyond the length is stored, but not remembered."""
+    for tag, is_cached in (("t" * 900, True), ("u" * 3_000, False)):
+        body = json.dumps([{"name": "m", "timestamp": 1, "value": 1, "tags": {"t": tag}, "type": "long"}]).encode()
+        points = datapoints_parser.parse(body).points
+        assert any(tag.encode() in text for text in datapoints_parser._canonical_tags) is is_cached
+        with closing(Database(tmp_path / f"{tag[0]}.sqlite", lambda: 1_000)) as database:
+            database.write(points)
+            assert bool(database._series_ids) is is_cached
+            with database.snapshot() as snapshot:
+                (series,) = snapshot.series("m")
+                assert snapshot.points(series.id, 0, 2, limit=5) == [(1, 1)]
