@@ -1,8 +1,9 @@
-"""The batch answer: what a log of messages comes to, computed once more by other means than the job's.
+"""The batch answer: the totals of a log of messages, computed independently of the job.
 
-Written from the specification, it shares no code with the job but the configuration as it is read (settings.py): so
-that an error in one is not an error in both. Values are decoded here (rows.py); everything after that is SQL in DuckDB
-(workspace.py, judging.py, queries.py), but for the few runs of events whose order of arrival decides.
+It is written from the specification and shares no code with the job except the reading of the configuration
+(config/settings.py), so that an error in one is not an error in both. Python decodes the messages (decoding.py); the
+rest is SQL in DuckDB (workspace.py, acceptance.py, queries.py), except for the few runs of events whose order of
+arrival decides. `Batch` (pipeline.py) runs the steps:
 
     with workspace() as work:
         batch = Batch(work, settings)
@@ -12,7 +13,7 @@ that an error in one is not an error in both. Values are decoded here (rows.py);
         batch.totals()
 """
 
-from monitor.batch.answer import END_MS, Batch, Cell, VisitBehind, minute_of
+from monitor.batch.pipeline import END_MS, Batch, Cell, VisitBehind, minute_of
 from monitor.batch.workspace import Workspace, workspace
 
 __all__ = ["END_MS", "Batch", "Cell", "VisitBehind", "Workspace", "minute_of", "workspace"]

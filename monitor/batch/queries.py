@@ -1,15 +1,16 @@
-"""What visits contribute (specification, section 3), as SQL written from the configuration of one tenant.
+"""The SQL for the contributions of a tenant's visits, made from its configuration (specification, section 3).
 
-Four steps, each a table: `events` (a visit's events: tags, known variations, which points they count for), `visits`
-(when rules are met and experiments assigned), per experiment `firsts` (the first events from assignment and from
-qualification on), and the view `contributions` (the amount that each event adds to each metric).
+Four steps, each a table or view: `events` (a visit's events with their tags, configured variations, and the measurement
+points they count for), `visits` (the times at which rules are met and experiments assigned), per experiment `firsts`
+(the first events from assignment and from qualification on), and `contributions` (the amount that each event adds to
+each metric).
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from monitor.batch.layout import ATTRIBUTE_KINDS, Layout, rule_predicates, tag_attribute
+from monitor.batch.columns import ATTRIBUTE_KINDS, Layout, rule_predicates, tag_attribute
 from monitor.batch.workspace import literal
 from monitor.config.settings import (
     AllRule,
@@ -25,7 +26,7 @@ from monitor.config.settings import (
 
 MINUTE_MS = 60_000
 NEVER_MS = 2**62
-"""The time at which a rule that is not met is met: `all` is then the latest, `any` the earliest of their parts."""
+"""Stands for the time of a rule that is not met, so that `all` is the latest and `any` the earliest of its parts."""
 
 _OUTSIDE_TAG_ALPHABET = "[^A-Za-z0-9._/-]"
 _INTEGER_END = 2.0**63
@@ -56,17 +57,17 @@ class TenantQueries:
         self.experiments = {experiment: layout.experiments[experiment] for experiment in table.experiments}
 
     def contributions(self, experiment: str) -> str:
-        """The name of an experiment's view: visit, minute, tags, variation, and a column `c0`, ... for each stem."""
+        """The name of an experiment's view: visit, minute, tags, variation, and a column `c0`, ... for each metric."""
         return f"contributions_{self._number}_{self.experiments[experiment]}"
 
     def statements(self) -> Iterator[str]:
-        """What makes the tables and views, from `arrived` and `placed`."""
+        """The statements that make the tables and views from `arrived` and `placed`."""
         yield f"CREATE TABLE {self.events} AS {self._events_sql()}"
         yield f"CREATE TABLE {self.visits} AS {self._visits_sql()}"
         for experiment in self.experiments:
             firsts = f"firsts_{self._number}_{self.experiments[experiment]}"
             yield f"CREATE TABLE {firsts} AS {self._firsts_sql(experiment)}"
-            amounts = ", ".join(f"{stem.amount} AS c{i}" for i, stem in enumerate(self.stems()))
+            amounts = ", ".join(f"{metric.amount} AS c{i}" for i, metric in enumerate(self.metrics()))
             counts = "".join(f"p{i} OR " for i in self._point_numbers.values())
             yield (
                 f"CREATE VIEW {self.contributions(experiment)} AS SELECT e.visit, minute, tags, variation, {amounts} "
@@ -75,15 +76,15 @@ class TenantQueries:
             )
 
     def totals(self, experiment: str, first_ms: int, end_ms: int) -> str:
-        """The totals of an experiment's minutes from `first_ms` to before `end_ms`, those of 0 left out.
+        """The totals of an experiment's minutes from `first_ms` to before `end_ms`, without those of 0.
 
         Columns name, experiment, minute, tags, value.
         """
-        stems = list(self.stems())
-        sums = ", ".join(f"sum(c{i})::HUGEINT AS c{i}" for i in range(len(stems)))
-        heads = ", ".join(literal(f"{self.name}.visit.{stem.scope}.") for stem in stems)
-        rests = ", ".join(literal(stem.rest) for stem in stems)
-        values = ", ".join(f"c{i}" for i in range(len(stems)))
+        metrics = list(self.metrics())
+        sums = ", ".join(f"sum(c{i})::HUGEINT AS c{i}" for i in range(len(metrics)))
+        heads = ", ".join(literal(f"{self.name}.visit.{metric.scope}.") for metric in metrics)
+        rests = ", ".join(literal(metric.rest) for metric in metrics)
+        values = ", ".join(f"c{i}" for i in range(len(metrics)))
         return f"""
             SELECT head || variation || rest AS name, {literal(experiment)} AS experiment, minute, tags, value
             FROM (
@@ -95,7 +96,7 @@ class TenantQueries:
                 )
             ) WHERE value <> 0"""
 
-    def stems(self) -> Iterator[Metric]:
+    def metrics(self) -> Iterator[Metric]:
         """The metrics of each experiment; `c0`, ... of its view are their amounts, in this order."""
         for scope in ("assigned", "fm"):
             yield Metric(scope, ".beta", f"CASE WHEN pos = {scope}_first THEN 1 ELSE 0 END")
@@ -121,7 +122,7 @@ class TenantQueries:
             met.append(f"{self._predicate(point)} AS {counts}")
             if point.value is not None:
                 met.append(f"{self._value(point.value)} AS x{i}")
-            # Windows over the few events that match, joined back, cost a third of windows over all.
+            # A window over the few matching events, joined back, costs a third of a window over all events.
             in_order = "OVER (PARTITION BY visit ORDER BY pos ROWS UNBOUNDED PRECEDING)"
             if point.nth is not None:
                 nth = f"WHERE m{i} QUALIFY row_number() {in_order} = {point.nth}"
@@ -168,7 +169,7 @@ class TenantQueries:
             ) USING (visit) GROUP BY ALL"""
 
     def _rule_time(self, rule: AnyRule) -> str:
-        """SQL over a visit for when it meets a rule, NEVER_MS if it does not."""
+        """SQL over a visit for the time at which it meets a rule, NEVER_MS if it does not."""
         match rule:
             case PointRule():
                 return f"coalesce(p{self._point_numbers[rule.point]}, {NEVER_MS})"
@@ -180,7 +181,7 @@ class TenantQueries:
                 return f"coalesce(l{self._leaves[self._predicate(rule)]}, {NEVER_MS})"
 
     def _predicate(self, table: PredicateTable) -> str:
-        """SQL over a row for whether the event meets a predicate; never null."""
+        """SQL over a row that is true if the event meets a predicate; never null."""
         parts = [self._condition(name, condition) for name, condition in table.where.items()]
         if table.event is not None:
             names = table.event if isinstance(table.event, list) else [table.event]
@@ -231,13 +232,13 @@ class TenantQueries:
         absent = f"{text} IS NULL OR {text} IN ('ninf', 'n-inf')"
         if not listed:
             return f"CASE WHEN {absent} THEN 'unknown' ELSE 'other' END"
-        known = f"[{', '.join(map(literal, listed))}]"
-        # as most values are; to clean them costs ten times as much
+        values = f"[{', '.join(map(literal, listed))}]"
+        # Most values need no cleaning, which costs ten times as much.
         plain = ", ".join(literal(kind + value) for value in listed for kind in ATTRIBUTE_KINDS)
         clean = f"regexp_replace({text}[2:], '{_OUTSIDE_TAG_ALPHABET}', '_', 'g')"
         return (
             f"(CASE WHEN {absent} THEN 'unknown' WHEN {text} IN ({plain}) THEN {text}[2:] "
-            f"WHEN {clean} IN {known} THEN {clean} ELSE 'other' END)"
+            f"WHEN {clean} IN {values} THEN {clean} ELSE 'other' END)"
         )
 
 
@@ -265,7 +266,7 @@ def _scalar(value: object) -> str:
 
 
 def _compared(number: str, rest: str, sign: str, bound: int | float) -> str:
-    """Whether a number (double, and what it lacks) lies beyond or at a bound, exactly."""
+    """SQL that is true if a number (double and rest) lies beyond or at a bound, exactly."""
     nearest = float(bound)
     short = int(bound) - int(nearest) if isinstance(bound, int) else 0
     return f"({number} {sign} {_double(nearest)} OR ({number} = {_double(nearest)} AND {rest} {sign}= {short}))"

@@ -12,10 +12,10 @@ import duckdb
 import msgspec
 
 MEMORY_BYTES = 1 << 30
-"""What DuckDB may keep in memory; beyond it works on disk."""
+"""The memory that DuckDB may use; beyond it, DuckDB spills to disk."""
 
 ROWS_PER_BATCH = 25_000
-"""Rows held in Python at a time; while one batch is written, the next one is made."""
+"""Rows in Python's memory at a time, twice: while DuckDB writes one batch, the next one is made."""
 
 
 class Workspace:
@@ -30,11 +30,11 @@ class Workspace:
         self._connection.execute(sql)
 
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query; for results that are known to be small."""
+        """All rows of a query; for small results."""
         return self._connection.execute(sql, list(parameters)).fetchall()
 
     def each(self, sql: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, a batch of them in memory at a time; other statements may run in between."""
+        """The rows of a query, one batch in memory at a time; other statements may run in between."""
         cursor = self._connection.cursor()
         try:
             cursor.execute(sql)
@@ -50,13 +50,13 @@ class Workspace:
     def fill(self, table: str, columns: Mapping[str, str], rows: Iterable[Any], select: str = "*") -> int:
         """Appends rows, dicts or structs (column to value; a column that is left out is null); returns their number.
 
-        `columns` are those of the rows, `select` what the table gets of them. An infinite number is given as the text
-        `Infinity` or `-Infinity`, which JSON can hold.
+        `columns` are those of the rows, `select` is the SQL from them to the table's columns. Give an infinite number
+        as the text `Infinity` or `-Infinity`, because JSON has no infinities.
         """
         source = f"read_json($1, format = 'newline_delimited', columns = {{{_named(columns)}}})"
         statement = f"INSERT INTO {table} SELECT {select} FROM {source}"
         encoder, remaining, count = msgspec.json.Encoder(), iter(rows), 0
-        # While DuckDB takes in one batch, without Python's lock, the next one is made.
+        # DuckDB releases Python's lock while it reads one batch, so the next one is made meanwhile.
         with ThreadPoolExecutor(1) as writer:
             pending: Future[None] | None = None
             while batch := list(islice(remaining, ROWS_PER_BATCH)):
@@ -76,13 +76,13 @@ class Workspace:
 
 @contextmanager
 def workspace(memory_bytes: int = MEMORY_BYTES) -> Iterator[Workspace]:
-    """A workspace of its own, gone at the end. Raises OSError where no temporary folder can be made."""
+    """A new workspace, deleted at the end. Raises OSError if no temporary folder can be made."""
     with TemporaryDirectory(prefix="monitor-verify-") as folder:
         options: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory_bytes}B",
             "temp_directory": folder,
             "preserve_insertion_order": False,
-            # What the package does not hold itself is not fetched from anywhere.
+            # DuckDB must not download extensions.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
@@ -94,7 +94,7 @@ def workspace(memory_bytes: int = MEMORY_BYTES) -> Iterator[Workspace]:
 
 
 def literal(text: str) -> str:
-    """A text as SQL."""
+    """A text as an SQL literal."""
     # SQL text ends at a NUL, which TOML and JSON can both write.
     return " || chr(0) || ".join("'" + part.replace("'", "''") + "'" for part in text.split("\0"))
 

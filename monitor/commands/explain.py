@@ -20,13 +20,13 @@ from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.config.settings import Settings
 from monitor.core.compiled import CompiledConfig
-from monitor.explain.messages import Gathered, gather
-from monitor.explain.session import explain as explain_session
-from monitor.explain.tables import explained
+from monitor.explain.console_tables import explained
+from monitor.explain.explanation import explain as explain_session
+from monitor.explain.session_messages import Gathered, gather
 from monitor.runtime.console import ERR, OUT, faults_told, printable, say
+from monitor.topics.job_messages import messages
 from monitor.topics.kafka import TopicError
 from monitor.topics.recorded import Record, RecordedLogError
-from monitor.topics.reread import messages
 
 app = typer.Typer(no_args_is_help=True)
 

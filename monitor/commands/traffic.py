@@ -34,9 +34,9 @@ from monitor.simulate import (
     parse_incident,
     truth,
 )
-from monitor.simulate.arrivals import DAILY_SWING
+from monitor.simulate.console_tables import truth_tables
 from monitor.simulate.incidents import IncidentError
-from monitor.simulate.tables import truth_tables
+from monitor.simulate.traffic import DAILY_SWING
 from monitor.simulate.true_totals import TruthError
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher, TopicError, partitions_of, read_topic

@@ -15,13 +15,13 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from monitor.batch import workspace
-from monitor.batch.answer import minute_of
+from monitor.batch.pipeline import minute_of
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.runtime.console import OUT, faults_told, moment, printable
 from monitor.topics.kafka import TopicError
 from monitor.topics.recorded import RecordedLogError
-from monitor.verify.comparing import (
+from monitor.verify.comparison import (
     EXPLAINED_MAX,
     Comparison,
     CountComparison,

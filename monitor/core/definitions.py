@@ -1,6 +1,6 @@
 """Definitions of all that is measured: tenants, tags, measurement points, experiments, rules. Plain immutable values.
 
-The configuration (config.py) checks and builds them, the core (matching.py, visits.py) compiles them. Nothing here
+The configuration (monitor/config) checks and builds them, the core (compiled.py) compiles them. Nothing here
 does anything.
 """
 

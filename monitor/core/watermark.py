@@ -13,7 +13,7 @@ NEVER = -(2**62)
 
 
 class Progress(NamedTuple):
-    """The progress of reading one source partition. It carries the list of all partitions, so that none is overlooked."""
+    """The progress of reading one source partition, with the list of all partitions, so that none is overlooked."""
 
     partitions: tuple[str, ...]
     partition: str

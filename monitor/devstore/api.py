@@ -15,12 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.devstore import ingest, transfer
-from monitor.devstore.answer import answer_query, answer_tags_query
+from monitor.devstore import datapoints_parser, http_bodies
 from monitor.devstore.database import READERS, Database, Snapshot
-from monitor.devstore.query import MetricQuery, QueryError, parse_query
-from monitor.devstore.transfer import TransferError, error_response, json_response, read_body, unpacked
-from monitor.devstore.values import INT64_MAX, INT64_MIN
+from monitor.devstore.datapoint_values import INT64_MAX, INT64_MIN
+from monitor.devstore.http_bodies import TransferError, error_response, json_response, read_body, unpacked
+from monitor.devstore.query_executor import answer_query, answer_tags_query
+from monitor.devstore.query_fields import QueryError
+from monitor.devstore.query_parser import MetricQuery, parse_query
 
 __all__ = ["REQUESTS_MAX", "create_app"]
 
@@ -34,14 +35,14 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
-_Answer = Callable[[Snapshot, Sequence[MetricQuery]], dict[str, Any]]
+_Execute = Callable[[Snapshot, Sequence[MetricQuery]], dict[str, Any]]
 
 
 def create_app(database: Database, now_ms: Callable[[], int], on_ready: Callable[[], None]) -> ASGIApp:
-    """The application over an open database, which stays the caller's to close; on_ready is called once it runs.
+    """The application over an open database, which the caller closes; on_ready is called once the application runs.
 
-    Whatever blocks or computes runs in threads: one that writes (and unpacks and parses what it writes, so that one
-    large body at a time is unpacked) and READERS that read.
+    Blocking and computing work runs in threads: one writer, which also unpacks and parses bodies, so that only one
+    large body is unpacked at a time, and READERS for queries.
     """
     writer = ThreadPoolExecutor(1, "store-writer")
     readers = ThreadPoolExecutor(READERS, "store-reader")
@@ -85,9 +86,9 @@ def _write_routes(database: Database, now_ms: Callable[[], int], writer: ThreadP
 
 
 def _read_routes(database: Database, now_ms: Callable[[], int], readers: ThreadPoolExecutor) -> list[Route]:
-    async def answered(request: Request, text: bytes, answer: _Answer) -> Response:
-        compress = transfer.accepts_gzip(request)
-        return await _in(readers, lambda: _answered(database, text, now_ms(), answer, compress=compress))
+    async def answered(request: Request, text: bytes, execute: _Execute) -> Response:
+        compress = http_bodies.accepts_gzip(request)
+        return await _in(readers, lambda: _answered(database, text, now_ms(), execute, compress=compress))
 
     async def query(request: Request) -> Response:
         return await answered(request, await read_body(request), answer_query)
@@ -103,7 +104,7 @@ def _read_routes(database: Database, now_ms: Callable[[], int], readers: ThreadP
 
     async def metric_names(request: Request) -> Response:
         prefix = request.query_params.get("prefix", "")
-        compress = transfer.accepts_gzip(request)
+        compress = http_bodies.accepts_gzip(request)
         return await _in(readers, lambda: _metric_names(database, prefix, compress=compress))
 
     async def health_check(_request: Request) -> Response:
@@ -127,11 +128,11 @@ def _read_routes(database: Database, now_ms: Callable[[], int], readers: ThreadP
     ]
 
 
-# --- what runs in the threads ---------------------------------------------------------------------
+# --- work of the threads ---------------------------------------------------------------------------
 
 
 def _stored(database: Database, body: bytes, content_type: str, content_encoding: str) -> Response:
-    parsed = ingest.parse(unpacked(body, content_type, content_encoding))
+    parsed = datapoints_parser.parse(unpacked(body, content_type, content_encoding))
     database.write(parsed.points)
     if parsed.errors:
         return error_response(parsed.status, *parsed.errors)
@@ -144,11 +145,11 @@ def _deleted(database: Database, body: bytes, now_ms: int) -> Response:
     return json_response(None, status=204)
 
 
-def _answered(database: Database, body: bytes, now_ms: int, answer: _Answer, *, compress: bool) -> Response:
+def _answered(database: Database, body: bytes, now_ms: int, execute: _Execute, *, compress: bool) -> Response:
     queries = _parsed(body, now_ms)
     with database.snapshot() as snapshot:
-        answered = answer(snapshot, queries)
-    return json_response(answered, compress=compress)
+        answer = execute(snapshot, queries)
+    return json_response(answer, compress=compress)
 
 
 def _parsed(body: bytes, now_ms: int) -> list[MetricQuery]:
@@ -180,8 +181,10 @@ def _route(path: str, **endpoints: _Endpoint) -> Route:
 
     async def preflight(request: Request) -> Response:
         allowed = {"Access-Control-Allow-Methods": methods, "Access-Control-Max-Age": "86400"}
-        asked = request.headers.get("access-control-request-headers")
-        return json_response(None, headers={**allowed, **({"Access-Control-Allow-Headers": asked} if asked else {})})
+        requested = request.headers.get("access-control-request-headers")
+        return json_response(
+            None, headers={**allowed, **({"Access-Control-Allow-Headers": requested} if requested else {})}
+        )
 
     endpoints["OPTIONS"] = preflight
     return Route(f"/api/v1{path}", dispatch, methods=list(endpoints))

@@ -1,4 +1,4 @@
-"""The points on disk: SQLite in WAL mode, one writer, a few readers that never wait for it."""
+"""The points on disk: SQLite in WAL mode, one writer, and a few readers that never wait for it."""
 
 import fcntl
 import os
@@ -13,16 +13,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.devstore.ingest import SeriesKey, StoredPoint
+from monitor.devstore.datapoints_parser import SeriesKey, StoredPoint
+from monitor.runtime.errors import MonitorError
 
 __all__ = ["READERS", "Database", "Snapshot", "StoreError", "StoredSeries", "matches"]
 
 READERS = 4
 """Read connections; a reader waits for one to be free."""
 SERIES_CACHE_MAX = 250_000
-"""Series whose id is kept in memory, some 400 bytes each; at the bound the cache starts afresh."""
+"""Series whose ids are cached, about 400 bytes each for a job's metrics; at the bound the cache is cleared."""
+SERIES_CACHED_BYTES_MAX = 2_048
+"""Length of the name and tags of a series whose id is cached; the id of a longer one is read for each point."""
 PURGE_ROWS_MIN, PURGE_ROWS_MAX = 5_000, 200_000
-"""Rows that one purge looks at: twice those written since the last one, within these bounds."""
+"""Rows that one purge examines: twice the rows written since the last purge, within these bounds."""
 BUSY_TIMEOUT_MS = 5_000
 PAGE_CACHE_KIB = 65_536
 CHECKPOINT_PAGES = 4_000
@@ -46,7 +49,7 @@ _DROP_EMPTY_SERIES = """
 """
 
 
-class StoreError(Exception):
+class StoreError(MonitorError):
     """The store cannot be opened or started; the message says which file or address, and why."""
 
 
@@ -59,14 +62,14 @@ class StoredSeries(NamedTuple):
 
 
 class Snapshot:
-    """The store as it was at one moment, without what had expired by then."""
+    """The store at one moment, without the points that had expired by then."""
 
     def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
         self._connection = connection
         self._now_ms = now_ms
 
     def metric_names(self, prefix: str) -> list[str]:
-        """The names of all series, sorted; a name outlives its last point until the purge finds that out."""
+        """The names of all series, sorted; the name of a metric without points remains until the next purge."""
         rows = self._connection.execute("SELECT DISTINCT name FROM series ORDER BY name")
         return [name for (name,) in rows if name.startswith(prefix)]
 
@@ -78,7 +81,7 @@ class Snapshot:
     def points(
         self, series_id: int, start_ms: int, end_ms: int, *, limit: int, descending: bool = False
     ) -> list[tuple[int, Any]]:
-        """(timestamp, value) of a series from start_ms to end_ms, both included, sorted by time; the first limit."""
+        """(timestamp, value) of a series from start_ms to end_ms, both included, sorted by time; at most `limit`."""
         order = "DESC" if descending else "ASC"
         query = f"""
             SELECT timestamp, value FROM points WHERE series_id = ? AND timestamp BETWEEN ? AND ? AND {_ALIVE}
@@ -151,10 +154,10 @@ class Database:
                     self._drop_empty_series(connection, series.id, series.id)
 
     def purge(self) -> int:
-        """Deletes the expired among the next rows of the table and the series they leave empty; goes round and round.
+        """Deletes expired points and series left empty, and returns the number of points deleted.
 
-        A call looks at PURGE_ROWS_MIN to PURGE_ROWS_MAX rows, twice as many as were written since the last call, to
-        keep up with the rate of writing. Returns how many points it deleted.
+        A call examines the next PURGE_ROWS_MIN to PURGE_ROWS_MAX rows of the table and continues at its begin after its
+        end. It takes twice as many rows as were written since the last call, to keep up with the rate of writing.
         """
         with self._write() as connection:
             budget = min(max(PURGE_ROWS_MIN, 2 * self._written_since_purge), PURGE_ROWS_MAX)
@@ -201,16 +204,19 @@ class Database:
 
     def _learn_id(self, connection: sqlite3.Connection, key: SeriesKey) -> int:
         name, type_name, tags = key
-        row = (name, type_name, tags.decode())
-        known = connection.execute("SELECT id FROM series WHERE name = ? AND type = ? AND tags = ?", row).fetchone()
-        if known is None:
-            known = connection.execute(
-                "INSERT INTO series (name, type, tags) VALUES (?, ?, ?) RETURNING id", row
+        columns = (name, type_name, tags.decode())
+        row_id = connection.execute(
+            "SELECT id FROM series WHERE name = ? AND type = ? AND tags = ?", columns
+        ).fetchone()
+        if row_id is None:
+            row_id = connection.execute(
+                "INSERT INTO series (name, type, tags) VALUES (?, ?, ?) RETURNING id", columns
             ).fetchone()
         if len(self._series_ids) >= SERIES_CACHE_MAX:
             self._series_ids.clear()
-        series_id: int = known[0]
-        self._series_ids[key] = series_id
+        series_id: int = row_id[0]
+        if len(name) + len(tags) <= SERIES_CACHED_BYTES_MAX:
+            self._series_ids[key] = series_id
         return series_id
 
     def _drop_empty_series(self, connection: sqlite3.Connection, first_id: int, last_id: int) -> None:
@@ -219,7 +225,7 @@ class Database:
 
 
 def matches(series: StoredSeries, tags: dict[str, set[str]]) -> bool:
-    """Whether a series has one of the values of every tag that is asked for."""
+    """True if a series has, for each of these tags, one of its values."""
     return all(series.tags.get(name) in values for name, values in tags.items())
 
 

@@ -1,4 +1,4 @@
-"""Running the store: in the foreground until a signal, or in a thread for as long as a block lasts."""
+"""Starts and stops the store: in the foreground until a signal, or in a thread for the length of a `with` block."""
 
 import contextlib
 import socket
@@ -16,10 +16,10 @@ from monitor.runtime.listening import listening, serve_until_signal
 __all__ = ["running", "serve"]
 
 BACKLOG = 512
-"""Connections that wait to be accepted; the kernel refuses more."""
+"""Connections that may wait to be accepted; the kernel refuses more."""
 KEEP_ALIVE_S = 75
 SHUTDOWN_S = 10
-"""How long requests in progress may take to end once the server is told to stop."""
+"""Time that requests in progress have to end once the server is asked to stop."""
 
 
 def wall_clock_ms() -> int:
@@ -41,7 +41,7 @@ def serve(path: Path, host: str, port: int) -> None:
 def running(
     path: Path, host: str = "127.0.0.1", port: int = 0, now_ms: Callable[[], int] = wall_clock_ms
 ) -> Iterator[str]:
-    """The base URL of a store that runs in a thread for as long as the block lasts; port 0 is any free one.
+    """Runs a store in a thread for the length of the block and gives its base URL; port 0 is any free port.
 
     now_ms is the clock for ttl and relative times. Raises StoreError if it cannot start.
     """

@@ -1,1 +1,1 @@
-"""`monitor explain`: what was seen of a visit, what became of each message, and what the visit counts for and why."""
+"""`monitor explain`: the messages and visits of one session, what happened to each, and what each visit counts for."""

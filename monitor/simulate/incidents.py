@@ -1,4 +1,4 @@
-"""Incidents that can be switched on in the simulated traffic: what goes wrong, from when to when, and for whom."""
+"""Incidents of the simulated traffic: their kinds, their settings, and their text form."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from monitor.runtime.errors import MonitorError
 from monitor.simulate.shop import DEVICES, TENANTS
 
 Setting = str | float
@@ -23,13 +24,13 @@ KINDS: dict[str, Mapping[str, Setting]] = {
 
 * `payment_broken`: payments fail on that device in that variation; checkouts lead to no order.
 * `variation_missing`: the visitors of that variation are given no variation at all.
-* `traffic_drop`: that share of a tenant's visits does not happen.
-* `clock_skew`: the clocks of a kind of device are ahead by so many seconds.
-* `duplicate_storm`: that share of messages is sent again, up to three times.
-* `garbage`: malformed messages on top, as a share of the rate.
+* `traffic_drop`: this share of a tenant's visits does not happen.
+* `clock_skew`: the clocks of one kind of device are this many seconds ahead.
+* `duplicate_storm`: this share of messages is sent again, up to three times.
+* `garbage`: additional malformed messages, as a share of the rate.
 """
 
-_KNOWN: dict[str, frozenset[str]] = {
+_NAMES: dict[str, frozenset[str]] = {
     "tenant": frozenset(tenant.name for tenant in TENANTS),
     "device": frozenset(name for name, _ in DEVICES if name is not None),
     "variation": frozenset(
@@ -41,8 +42,8 @@ _TEXT = re.compile(r"(?P<kind>\w*)(:(?P<settings>[^@]*))?(@(?P<when>.+))?", re.A
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
 
 
-class IncidentError(ValueError):
-    """A text that names no incident that can be simulated; the message says what is wrong and what there is."""
+class IncidentError(MonitorError):
+    """A text that names no incident; the message says what is wrong and lists the incidents there are."""
 
 
 class Incident(NamedTuple):
@@ -54,7 +55,7 @@ class Incident(NamedTuple):
     settings: Mapping[str, Setting]
 
     def covers(self, at_ms: int) -> bool:
-        """Whether it goes on at this moment."""
+        """True if the incident is on at this moment."""
         return self.start_ms <= at_ms and (self.end_ms is None or at_ms < self.end_ms)
 
     def number(self, setting: str) -> float:
@@ -65,7 +66,7 @@ class Incident(NamedTuple):
 
 
 def of_kind(incidents: Iterable[Incident], kind: str) -> tuple[Incident, ...]:
-    """Those incidents that are of one kind."""
+    """The incidents of one kind."""
     return tuple(incident for incident in incidents if incident.kind == kind)
 
 
@@ -73,7 +74,7 @@ def parse_incident(text: str, start_ms: int) -> Incident:
     """The incident that a text such as `payment_broken@10-40` describes, for traffic that begins at `start_ms`.
 
     `KIND[:SETTING=VALUE,...][@WHEN]`, where WHEN is minutes after the start (`30`, or `10-40`) or moments in ISO 8601
-    (`2026-01-05T12:30Z`, or two with a `/` between; UTC by default). Without WHEN it lasts all the time.
+    (`2026-01-05T12:30Z`, or two with a `/` between; UTC by default). Without WHEN it is always on.
     Examples: `garbage`, `traffic_drop:tenant=cawm,share=0.5@20`. Raises IncidentError.
     """
     match = _TEXT.fullmatch(text)
@@ -124,9 +125,9 @@ def _parse_settings(kind: str, text: str) -> Mapping[str, Setting]:
 
 
 def _parse_setting(kind: str, name: str, value: str) -> Setting:
-    if name in _KNOWN:
-        if value not in _KNOWN[name]:
-            message = f"{kind}: there is no {name} {value!r}; there are: {', '.join(sorted(_KNOWN[name]))}"
+    if name in _NAMES:
+        if value not in _NAMES[name]:
+            message = f"{kind}: there is no {name} {value!r}; there are: {', '.join(sorted(_NAMES[name]))}"
             raise IncidentError(message)
         return value
     try:

@@ -1,4 +1,4 @@
-"""What one visit does: the steps a shopper or a bot takes, with their moments. Pure; all chance comes from `draw`."""
+"""The steps of one visit by a shopper or a bot, with their moments. Pure; all chance comes from `draw`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monitor.simulate.incidents import Incident
 from monitor.simulate.shop import Effect
 
 LONGEST_VISIT_MS = 300_000
-"""A visitor is gone by then: steps that would come later are not taken."""
+"""The longest visit: steps that would come later are not taken."""
 
 Draw = Callable[[], float]
 """A uniform draw from [0, 1)."""
@@ -36,7 +36,7 @@ _ITEMS = tuple(
 
 
 class JourneyStep(NamedTuple):
-    """One thing a visitor does: true moment, event, and the JSON members that are the step's own attributes."""
+    """One step: its true moment, its event, and its own attributes as JSON members."""
 
     at_ms: int
     event: str
@@ -44,7 +44,7 @@ class JourneyStep(NamedTuple):
 
 
 class _Walk:
-    """The steps so far and the moment of the next one."""
+    """The steps so far, and the moment of the next one."""
 
     __slots__ = ("_at_ms", "_draw", "_end_ms", "steps")
 
@@ -143,6 +143,6 @@ def _check_out(walk: _Walk, draw: Draw, total_cents: int, order_odds: float, bro
         walk.step("payment_failed", payment)
     elif wants:
         total = f"{total_cents // 100}.{total_cents % 100:02d}"
-        shown = f'"{total}"' if text_total else total  # an old client sends the total as text: a bad value
-        walk.step("order", f'"total":{shown},{payment}')
+        amount = f'"{total}"' if text_total else total  # an old client sends the total as text: a bad value
+        walk.step("order", f'"total":{amount},{payment}')
         walk.step("page_view", '"page":"confirmation"')

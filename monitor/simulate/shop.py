@@ -44,7 +44,7 @@ class Effect(NamedTuple):
     order: float = 1.0
 
 
-@cache
+@cache  # an entry for each experiment
 def _wheel(experiment: ShopExperiment) -> tuple[str, ...]:
     """Each variation as often as its weight says."""
     return tuple(name for name, weight in experiment.weights for _ in range(weight))
@@ -78,7 +78,7 @@ EFFECTS: dict[str, Effect] = {
     "rv_on": Effect(cart=1.02, order=0.98),
 }
 
-# Device and its share of visitors in thousandths. The configuration lists the first three; None: not said.
+# Device and its share of visitors in thousandths. The configuration lists the first three; None: the device is absent.
 DEVICES: tuple[tuple[str | None, int], ...] = (
     ("mobile", 575),
     ("desktop", 340),

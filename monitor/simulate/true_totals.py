@@ -1,8 +1,8 @@
-"""What messages must add up to: which are accepted, and the sums over their visits.
+"""The true totals of messages: which of them are accepted, and the sums over their visits.
 
-Shares no code with the streaming job, which it is there to check. It takes the configuration as the plain mapping that
-`tomllib` gives (a checked one: no faults are looked for here) and the messages in order of arrival, as a broker that
-stamps arrival times hands them out; then a message is late by its own timestamp alone.
+This module shares no code with the streaming job, which it checks. It takes the configuration as the plain mapping that
+`tomllib` gives, already checked, and the messages in order of arrival, as a broker delivers them that stamps arrival
+times. In this order a message is late by its own timestamp alone.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.simulate.reckoning import CountedEvent, contributions
+from monitor.runtime.errors import MonitorError
+from monitor.simulate.true_contributions import CountedEvent, contributions
 
 Config = Mapping[str, Any]
 
 LIVE_EVENTS_MAX = 5_000_000
-"""Accepted events held at once, those of visits that may still grow; beyond it the pass gives up (TruthError)."""
+"""Accepted events in memory, those of visits that may still grow; beyond it TruthError is raised."""
 
 _SWEEP_EVERY = 100_000
 _TIME_END = 2**53
 
 
-class TruthError(Exception):
-    """Messages whose truth cannot be told: out of arrival order, or too many visits open at once."""
+class TruthError(MonitorError):
+    """Messages without a computable truth: out of arrival order, or with too many open visits."""
 
 
 class Truth(NamedTuple):
     """The totals over all minutes and tags.
 
-    `accepted` by tenant, `rejected` by reason, `totals` by metric name (`uswm.visit.fm.red.order.sum`); a metric that
-    comes to 0 is absent.
+    `accepted` by tenant, `rejected` by reason, `totals` by metric name (`uswm.visit.fm.red.order.sum`); a metric of 0
+    is absent.
     """
 
     accepted: dict[str, int]
@@ -44,10 +45,10 @@ class Truth(NamedTuple):
 def truth(messages: Iterable[tuple[int, bytes | None, bytes, int]], config: Config) -> Truth:
     """The true totals of messages (partition, key, value, timestamp in ms) under a configuration.
 
-    Raises TruthError if a partition's timestamps fall, or if more than LIVE_EVENTS_MAX events are held at once.
+    Raises TruthError if a partition's timestamps fall, or if more than LIVE_EVENTS_MAX events are in memory.
     """
     ledger = _Ledger(config)
-    last_ms: dict[int, int] = {}
+    last_ms: dict[int, int] = {}  # an entry for each partition
     for n, (partition, _, value, timestamp_ms) in enumerate(messages, start=1):
         before_ms = last_ms.get(partition, timestamp_ms)
         if timestamp_ms < before_ms:
@@ -60,8 +61,8 @@ def truth(messages: Iterable[tuple[int, bytes | None, bytes, int]], config: Conf
     return ledger.result()
 
 
-class _Kept(NamedTuple):
-    """An accepted event, undecoded: many are held at once."""
+class _AcceptedEvent(NamedTuple):
+    """An accepted event, undecoded, because many are in memory."""
 
     time_ms: int
     event_id: str
@@ -82,16 +83,16 @@ class _Ledger:
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
-        self._sessions: dict[tuple[str, str], list[_Kept]] = {}
+        self._sessions: dict[tuple[str, str], list[_AcceptedEvent]] = {}
         self._live_events = 0
 
     def take(self, value: bytes, timestamp_ms: int) -> None:
         """Accepts or rejects one message."""
         fields = None if len(value) > self._message_bytes else _json_object(value)
-        reason = self._fault(value, fields, timestamp_ms)
+        reason = self._reason(value, fields, timestamp_ms)
         if fields is not None and reason is None:
             events = self._sessions.setdefault((fields["tenant"], fields["sessionId"]), [])
-            event = _Kept(fields["time"], _event_id(fields, value), value)
+            event = _AcceptedEvent(fields["time"], _event_id(fields, value), value)
             reason = self._conflict(event, events)
             if reason is None:
                 self._keep(fields["tenant"], event, events)
@@ -99,7 +100,7 @@ class _Ledger:
             self._rejected[reason] += 1
 
     def close_visits(self, timestamp_ms: int | None) -> None:
-        """Adds up the sessions that nothing after this moment can change (all of them, if there is none)."""
+        """Adds up and forgets the sessions that no message after this moment can change; all of them if it is None."""
         for owner, events in list(self._sessions.items()):
             last_ms = max(event.time_ms for event in events)
             if timestamp_ms is None or last_ms + self._gap_ms < timestamp_ms - self._lateness_ms:
@@ -113,8 +114,8 @@ class _Ledger:
         self.close_visits(None)
         return Truth(dict(self._accepted), dict(self._rejected), {name: n for name, n in self._totals.items() if n})
 
-    def _fault(self, value: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> str | None:
-        """Why a message is rejected whatever came before it, in the order of the checks."""
+    def _reason(self, value: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> str | None:
+        """The reason for rejecting a message by itself, in the order of the checks; None if there is none."""
         if len(value) > self._message_bytes:
             return "oversized"
         if fields is None:
@@ -127,18 +128,18 @@ class _Ledger:
             return "future"
         return "late" if timestamp_ms - fields["time"] > self._lateness_ms else None
 
-    def _conflict(self, event: _Kept, events: list[_Kept]) -> str | None:
-        """Why the visit that an event belongs to does not take it."""
-        known = any(other.event_id == event.event_id for other in events)
-        if not known and len(events) < self._events_per_visit:
-            return None  # the cheap answer to nearly every event
+    def _conflict(self, event: _AcceptedEvent, events: list[_AcceptedEvent]) -> str | None:
+        """The reason for rejecting an event because of its visit; None if there is none."""
+        is_repeated = any(other.event_id == event.event_id for other in events)
+        if not is_repeated and len(events) < self._events_per_visit:
+            return None  # the cheap check, which settles nearly every event
         visit = next(visit for visit in _runs([*events, event], self._gap_ms) if event in visit)
         visit.remove(event)
         if any(other.event_id == event.event_id for other in visit):
             return "duplicate"
         return "visit_full" if len(visit) >= self._events_per_visit else None
 
-    def _keep(self, tenant: str, event: _Kept, events: list[_Kept]) -> None:
+    def _keep(self, tenant: str, event: _AcceptedEvent, events: list[_AcceptedEvent]) -> None:
         events.append(event)
         self._accepted[tenant] += 1
         self._live_events += 1
@@ -174,9 +175,9 @@ def _event_id(fields: Mapping[str, Any], value: bytes) -> str:
     return fields.get("eventId") or "~" + blake2b(value, digest_size=8).hexdigest()
 
 
-def _runs(events: Iterable[_Kept], gap_ms: int) -> Iterator[list[_Kept]]:
-    """The events of a session in visits: neighbours are at most the gap apart. Each visit is in its order."""
-    run: list[_Kept] = []
+def _runs(events: Iterable[_AcceptedEvent], gap_ms: int) -> Iterator[list[_AcceptedEvent]]:
+    """The visits of a session, each in order: neighbouring events are at most the gap apart."""
+    run: list[_AcceptedEvent] = []
     for event in sorted(events):
         if run and event.time_ms - run[-1].time_ms > gap_ms:
             yield run
@@ -186,12 +187,12 @@ def _runs(events: Iterable[_Kept], gap_ms: int) -> Iterator[list[_Kept]]:
         yield run
 
 
-def _visits(events: Iterable[_Kept], gap_ms: int) -> Iterator[list[CountedEvent]]:
+def _visits(events: Iterable[_AcceptedEvent], gap_ms: int) -> Iterator[list[CountedEvent]]:
     for run in _runs(events, gap_ms):
         yield [_decoded(kept) for kept in run]
 
 
-def _decoded(kept: _Kept) -> CountedEvent:
+def _decoded(kept: _AcceptedEvent) -> CountedEvent:
     fields = msgspec.json.decode(kept.value)
     scalars = {name: v for name, v in (fields.get("attributes") or {}).items() if isinstance(v, str | float | int)}
     return CountedEvent(kept.time_ms, fields["event"], fields.get("assignments") or {}, scalars)

@@ -1,8 +1,8 @@
-"""One visit as messages: who the visitor is, what the visitor's events look like on the wire.
+"""One visit as event messages: the visitor, and the visitor's events on the wire.
 
 A visitor is a number; the session id, the device and the variations are functions of it, so a visitor who comes back is
-in the same variations. All chance of one visit comes from its own generator: an incident changes the visits it touches
-and leaves every other byte of the traffic as it was.
+in the same variations. All chance of one visit comes from its own generator, so an incident changes the visits it
+affects and no other byte of the traffic.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Assignments = dict[str, str]
 
 
 class Sent(NamedTuple):
-    """One event on its way: its true moment (not always the one it claims) and its JSON text."""
+    """One event: its true moment, which may differ from its `time`, and its JSON text."""
 
     at_ms: int
     value: bytes
@@ -88,12 +88,12 @@ def visit(
         steps, crawls = shopper(draw, start_ms, effect, logged_in=logged_in, broken=broken), False
     later = _crossed(tenant, assignments, draw()) if draw() < CROSSING_SHARE else assignments
     carried = _carried(assignments, draw()), _carried(later, 1.0)
-    look = _Look(tenant.name, session_id(visitor), second, device, logged_in, agent, crawls, carried)
-    return look.render(steps, rng, [i for i in of_kind(incidents, "clock_skew") if i.settings["device"] == device])
+    context = _VisitContext(tenant.name, session_id(visitor), second, device, logged_in, agent, crawls, carried)
+    return context.render(steps, rng, [i for i in of_kind(incidents, "clock_skew") if i.settings["device"] == device])
 
 
-class _Look(NamedTuple):
-    """What the events of one visit have in common."""
+class _VisitContext(NamedTuple):
+    """The properties that the events of one visit share."""
 
     tenant: str
     session_id: str
@@ -105,7 +105,7 @@ class _Look(NamedTuple):
     carried: tuple[str, str]
 
     def render(self, steps: Sequence[JourneyStep], rng: Random, skews: Sequence[Incident]) -> list[Sent]:
-        """The steps as JSON texts, put together by hand: json.dumps would take half of the time of all the traffic."""
+        """The steps as JSON texts, formatted directly: json.dumps would take half of the time of all the traffic."""
         draw = rng.random
         head = f'{{"tenant":"{self.tenant}","sessionId":"{self.session_id}",'
         agent = f'"userAgent":"{self.agent}",'
@@ -118,10 +118,8 @@ class _Look(NamedTuple):
             identity = "" if draw() < WITHOUT_EVENT_ID else f'"eventId":"{self.second:x}-{n}",'
             bare = draw() < UNASSIGNED_EVENTS
             middle = "" if bare else before if n < crossing_at else carried
-            seen = agent if bare or self.crawls else ""
-            value = (
-                f'{head}"time":{time_ms},"event":"{event}",{identity}{middle}"attributes":{{{seen}{members}{own}}}}}'
-            )
+            attributes = f"{agent if bare or self.crawls else ''}{members}{own}"
+            value = f'{head}"time":{time_ms},"event":"{event}",{identity}{middle}"attributes":{{{attributes}}}}}'
             sent.append(Sent(at_ms, value.encode()))
             if event == "login":
                 members = self._members(logged_in=True)
@@ -138,7 +136,7 @@ def _assignments(tenant: ShopTenant, visitor: int) -> Assignments:
     return {tenant.experiments[n].name: tenant.experiments[n].variation(mix(visitor + n) >> 8) for n in chosen}
 
 
-@cache
+@cache  # an entry for each tenant
 def _mixes(tenant: ShopTenant) -> tuple[tuple[int, ...], ...]:
     return tenant.mixes()
 
@@ -156,7 +154,7 @@ def _without_missing(
     return {experiment: variation for experiment, variation in assignments.items() if variation not in missing}
 
 
-@cache
+@cache  # as many entries as devices times sets of variations: a few hundred
 def _effect(device: str | None, variations: tuple[str, ...]) -> Effect:
     cart, order = DEVICE_EFFECTS.get(device, Effect())
     for variation in variations:
@@ -174,7 +172,7 @@ def _broken(device: str | None, assignments: Assignments, incidents: Sequence[In
 
 
 def _crossed(tenant: ShopTenant, assignments: Assignments, draw: float) -> Assignments:
-    """The same assignments but for another variation in the first experiment, as after a lost cookie."""
+    """The same assignments but with another variation in the first experiment, as after a deleted cookie."""
     if not assignments:
         return assignments
     name, variation = next(iter(assignments.items()))
@@ -184,7 +182,7 @@ def _crossed(tenant: ShopTenant, assignments: Assignments, draw: float) -> Assig
 
 
 def _carried(assignments: Assignments, draw: float) -> str:
-    """The JSON member `assignments`, now and then with a name that no configuration knows."""
+    """The JSON member `assignments`, sometimes with a name that is in no configuration."""
     if draw < UNKNOWN_EXPERIMENT_SHARE:
         assignments = {**assignments, "old_banner": "ob_1"}
     elif draw < UNKNOWN_EXPERIMENT_SHARE + UNKNOWN_VARIATION_SHARE and assignments:

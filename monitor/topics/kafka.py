@@ -1,4 +1,4 @@
-"""Messages onto a Kafka topic and off it again, for simulated traffic and recorded logs."""
+"""Writing messages to a Kafka topic and reading them from it, for simulated traffic and recorded logs."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from monitor.runtime.errors import MonitorError
 from monitor.topics.recorded import Record
 
 ANSWER_S = 10.0
-"""How long a broker may take for an answer before it counts as unreachable."""
+"""Time-out of a broker's answer, after which it counts as unreachable."""
 
 STALL_S = 30.0
-"""How long nothing may move, writing or reading, before the transfer is given up."""
+"""Time without any progress, writing or reading, after which the transfer fails."""
 
 QUEUED_MESSAGES = 100_000
-"""Messages on their way to the broker; at the bound, `send` waits."""
+"""Messages queued for the broker; at the bound, or at librdkafka's default of 1 GiB, `send` waits."""
 
-MERGED_MESSAGES = 200_000
-"""Messages held back to be put in order of time; at the bound the earliest goes, in order or not."""
+MERGED_MESSAGES, MERGED_BYTES = 200_000, 512 * 1024 * 1024
+"""Messages buffered to order them by time, and their bytes; at a bound the earliest is handed on, in order or not."""
 
 _MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 _BATCH = 1_000
@@ -42,18 +43,18 @@ Options = Mapping[str, str]
 """librdkafka properties beyond the brokers: SASL, TLS, ..."""
 
 
-class TopicError(Exception):
-    """A topic that cannot be written or read; the message says which, where and why."""
+class TopicError(MonitorError):
+    """A topic cannot be written or read; the message names the topic and the cause."""
 
 
 def partitions_of(brokers: str, topic: str, options: Options) -> int:
-    """How many partitions a topic has. Raises TopicError if no broker answers or the topic does not exist."""
+    """The number of a topic's partitions. Raises TopicError if no broker answers or the topic does not exist."""
     try:
-        # All topics are asked for: to ask for one by name may create it.
+        # Request all topics, because a request for one by name may create it.
         metadata = AdminClient(_properties(brokers, options)).list_topics(timeout=ANSWER_S)
-    except KafkaException as fault:
-        message = f"no Kafka broker answered at {brokers} within {ANSWER_S:g} s: {_reason(fault)}"
-        raise TopicError(message) from fault
+    except KafkaException as error:
+        message = f"no Kafka broker answered at {brokers} within {ANSWER_S:g} s: {_reason(error)}"
+        raise TopicError(message) from error
     if topic not in metadata.topics:
         message = f"there is no topic {topic!r} at {brokers}"
         raise TopicError(message)
@@ -61,11 +62,11 @@ def partitions_of(brokers: str, topic: str, options: Options) -> int:
 
 
 class Publisher:
-    """Writes messages to a topic, in order within each partition; a context manager that flushes at its end."""
+    """Writes messages to a topic, in order within each partition; a context manager that flushes on exit."""
 
     def __init__(self, brokers: str, topic: str, options: Options) -> None:
         self._topic = topic
-        self._fault: str | None = None
+        self._error: str | None = None
         self._producer = Producer(
             {
                 "linger.ms": 10,
@@ -82,17 +83,17 @@ class Publisher:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and issubclass(kind, TopicError):
-            self._producer.purge()  # what is queued would only wait for its own time-out
+            self._producer.purge()  # queued messages would only wait for their own time-out
             return
-        left = self._producer.flush(STALL_S)
+        undelivered = self._producer.flush(STALL_S)
         if kind is not None:
             return
-        self._raise_fault()
-        if left:
-            message = f"topic {self._topic!r}: {left} messages were not taken within {STALL_S:g} s"
+        self._raise_error()
+        if undelivered:
+            message = f"topic {self._topic!r}: {undelivered} messages were not delivered within {STALL_S:g} s"
             raise TopicError(message)
 
     def send(self, record: Record) -> None:
@@ -104,10 +105,10 @@ class Publisher:
         while not self._queued(record):
             self._producer.poll(_POLL_S)
             if monotonic() > give_up_at:
-                message = f"topic {self._topic!r}: the broker takes no messages for {STALL_S:g} s"
+                message = f"topic {self._topic!r}: the broker has accepted no messages for {STALL_S:g} s"
                 raise TopicError(message)
         self._producer.poll(0)
-        self._raise_fault()
+        self._raise_error()
 
     def _queued(self, record: Record) -> bool:
         try:
@@ -121,29 +122,29 @@ class Publisher:
             )
         except BufferError:
             return False
-        except KafkaException as fault:
-            message = f"topic {self._topic!r}: {_reason(fault)}"
-            raise TopicError(message) from fault
+        except KafkaException as error:
+            message = f"topic {self._topic!r}: {_reason(error)}"
+            raise TopicError(message) from error
         return True
 
-    def _delivered(self, fault: KafkaError | None, message: Message) -> None:
-        if fault is not None and self._fault is None:
-            self._fault = f"topic {self._topic!r}, partition {message.partition()}: {fault.str()}"
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._error is None:
+            self._error = f"topic {self._topic!r}, partition {message.partition()}: {error.str()}"
 
-    def _raise_fault(self) -> None:
-        if self._fault is not None:
-            raise TopicError(self._fault)
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise TopicError(self._error)
 
 
 def read_topic(brokers: str, topic: str, options: Options, seconds: float | None) -> Generator[Record, None, None]:
     """All messages of a topic from its beginning, in order of their timestamps as far as the order of reading permits.
 
-    Up to the present end of the topic, or for so many seconds. Raises TopicError.
+    Reads up to the present end of the topic, or for `seconds` if given. Raises TopicError.
     """
     count = partitions_of(brokers, topic, options)
     consumer = Consumer(
         {
-            "group.id": "monitor-record",  # asked for by the client; nothing is committed under it
+            "group.id": "monitor-record",  # the client requires one; nothing is committed under it
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "fetch.queue.backoff.ms": 50,
@@ -160,9 +161,9 @@ def read_topic(brokers: str, topic: str, options: Options, seconds: float | None
         else:
             yield from _read_until(consumer, merge, {n: end for n, (_, end) in bounds.items()}, topic)
         yield from merge.rest()
-    except KafkaException as fault:
-        message = f"topic {topic!r} cannot be read: {_reason(fault)}"
-        raise TopicError(message) from fault
+    except KafkaException as error:
+        message = f"topic {topic!r} cannot be read: {_reason(error)}"
+        raise TopicError(message) from error
     finally:
         consumer.close()
 
@@ -180,7 +181,7 @@ def _read_for(consumer: Consumer, merge: _Merge, seconds: float) -> Iterator[Rec
 
 
 def _read_until(consumer: Consumer, merge: _Merge, ends: Mapping[int, int], topic: str) -> Iterator[Record]:
-    """Reads each partition up to its end, or to where nothing more comes (a transaction's marker may be last)."""
+    """Reads each partition up to its end offset, or to the end of its messages (a transaction's marker may be last)."""
     unfinished = set(merge.behind)
     moved_at = monotonic()
     while unfinished:
@@ -203,45 +204,53 @@ def _read_until(consumer: Consumer, merge: _Merge, ends: Mapping[int, int], topi
 
 
 class _Merge:
-    """Messages of several partitions on their way into one order of time."""
+    """Merges the messages of several partitions by time."""
 
     def __init__(self, behind: set[int]) -> None:
         self.behind = behind
-        """Partitions that are not read to their end: what they hold may be earlier than anything held here."""
-        self._held: dict[int, deque[Record]] = {}
-        self._count = 0
+        """Partitions not read to their end yet: their next message may be earlier than any buffered one."""
+        self._buffers: dict[int, deque[Record]] = {}
+        self._count = self._bytes = 0
 
     def add(self, record: Record) -> None:
         self.behind.add(record.partition)
-        self._held.setdefault(record.partition, deque()).append(record)
+        self._buffers.setdefault(record.partition, deque()).append(record)
         self._count += 1
+        self._bytes += _size(record)
 
     def ready(self) -> Iterator[Record]:
-        """Those messages that nothing earlier can precede any more."""
-        while self._held and (self.behind <= self._held.keys() or self._count > MERGED_MESSAGES):
+        """The messages that no earlier message can precede any more."""
+        while self._buffers and (
+            self.behind <= self._buffers.keys() or self._count > MERGED_MESSAGES or self._bytes > MERGED_BYTES
+        ):
             yield self._earliest()
 
     def rest(self) -> Iterator[Record]:
-        """All that is left."""
-        while self._held:
+        """The remaining messages."""
+        while self._buffers:
             yield self._earliest()
 
     def _earliest(self) -> Record:
-        partition = min(self._held, key=lambda n: (self._held[n][0].timestamp_ms, n))
-        record = self._held[partition].popleft()
-        if not self._held[partition]:
-            del self._held[partition]
+        partition = min(self._buffers, key=lambda n: (self._buffers[n][0].timestamp_ms, n))
+        record = self._buffers[partition].popleft()
+        if not self._buffers[partition]:
+            del self._buffers[partition]
         self._count -= 1
+        self._bytes -= _size(record)
         return record
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def _partition_at_end(message: Message) -> int | None:
     """The partition whose end this reports; None for a message. Raises KafkaException for any other report."""
-    fault = message.error()
-    if fault is None:
+    error = message.error()
+    if error is None:
         return None
-    if fault.code() != KafkaError._PARTITION_EOF:
-        raise KafkaException(fault)
+    if error.code() != KafkaError._PARTITION_EOF:
+        raise KafkaException(error)
     return message.partition()
 
 
@@ -256,10 +265,10 @@ def _record(message: Message) -> Record:
 
 
 def _properties(brokers: str, options: Options) -> dict[str, str | int | float | bool]:
-    # Without its log lines: what goes wrong is said once, by the exception.
+    # Without librdkafka's log lines: the exception reports each error once.
     return {"bootstrap.servers": brokers, "log_level": 0, **options}
 
 
-def _reason(fault: KafkaException) -> str:
-    error = fault.args[0]
+def _reason(exception: KafkaException) -> str:
+    error = exception.args[0]
     return error.str() if isinstance(error, KafkaError) else str(error)

@@ -3,8 +3,12 @@
     {"partition": 0, "offset": 12, "timestamp": 1795491061234, "key": "s-1", "value": "{...the value's text...}"}
 
 `timestamp` is Kafka's own, in milliseconds (-1: the message has none). `key` and `value` are null where the message has
-none. Bytes that are not UTF-8 text stand, in standard base64, in `keyBase64` or `valueBase64`, and `key` or `value` is
-absent then; so every message survives to the byte. Other fields are ignored.
+none. Bytes that are not UTF-8 are in `keyBase64` or `valueBase64`, in standard base64, and `key` or `value` is then
+absent; so every message keeps every byte. Other fields are ignored.
+
+msgspec reads and writes the lines. To move an event in time, `_time_span` finds the number of the member `time` with
+the standard library's decoder: no library in use gives the position of a value, and encoding the message anew would
+change its other bytes, on which its derived event id and its rejection depend.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ from zlib import error as ZlibError
 
 import msgspec
 
+from monitor.runtime.errors import MonitorError
+
 LINE_BYTES_MAX = 64 * 1024 * 1024
-"""A longer line is a fault of the file: Kafka's largest messages are far smaller."""
+"""A longer line is an error: Kafka's largest messages are far smaller."""
 
 _GZIP_LEVEL = 1
 _TIME_END = 2**53
@@ -30,8 +36,8 @@ _SEPARATORS = pattern(r"[\s,:]*")
 _NATURAL = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class RecordedLogError(Exception):
-    """A file that is no recorded log; the message names the file and the line."""
+class RecordedLogError(MonitorError):
+    """A file is not a recorded log; the message names the file and the line."""
 
 
 class Record(NamedTuple):
@@ -45,7 +51,7 @@ class Record(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What a log holds: how many messages, from when to when (0 and 0 if empty), and the highest partition (-1)."""
+    """The extent of a log: messages, first and last timestamp (0 if it is empty), highest partition (-1 if empty)."""
 
     messages: int
     first_ms: int
@@ -64,10 +70,10 @@ def read(path: Path) -> Iterator[Record]:
             while line := file.readline(LINE_BYTES_MAX + 1):
                 number += 1
                 yield _record(line)
-        except (msgspec.DecodeError, ValueError, EOFError, gzip.BadGzipFile, ZlibError) as fault:
-            at = number + 1 if isinstance(fault, EOFError | OSError | ZlibError) else number
-            message = f"{path}: line {at}: not a message of a recorded log: {fault}"
-            raise RecordedLogError(message) from fault
+        except (msgspec.DecodeError, ValueError, EOFError, gzip.BadGzipFile, ZlibError) as error:
+            at = number + 1 if isinstance(error, EOFError | OSError | ZlibError) else number
+            message = f"{path}: line {at}: not a message of a recorded log: {error}"
+            raise RecordedLogError(message) from error
 
 
 def write(path: Path, records: Iterable[Record]) -> int:
@@ -76,7 +82,7 @@ def write(path: Path, records: Iterable[Record]) -> int:
 
 
 def tee(path: Path, records: Iterable[Record]) -> Generator[Record, None, None]:
-    """Hands messages on and writes each to a file on the way; the file is complete once this ends or is closed."""
+    """Yields messages and writes each to a file; the file is complete once the generator ends or is closed."""
     with _opened(path, "wb") as file:
         for record in records:
             file.write(line_of(record))
@@ -101,20 +107,20 @@ def survey(records: Iterable[Record]) -> Survey:
 
 
 def shift_for_replay(log: Survey, now_ms: int, speed: float) -> int:
-    """By how many milliseconds to move a log so that, replayed from now on at this speed, it ends as it is sent.
+    """The milliseconds by which to move a log so that, replayed from now on at this speed, it ends with the replay.
 
-    At speed 1 each message has the time of its sending; faster (infinitely fast: `math.inf`), the log reaches back. A
-    whole number of minutes, so that every minute keeps its events; the log may so end up to a minute early.
+    At speed 1 each message gets the time of its sending; at a higher speed (`math.inf`: at once) the log begins in the
+    past. It is a whole number of minutes, so that every minute keeps its events; the log may end up to a minute early.
     """
     span_ms = log.last_ms - log.first_ms
     return (now_ms + round(span_ms / speed) - log.last_ms) // 60_000 * 60_000
 
 
 def shifted(record: Record, by_ms: int) -> Record:
-    """A message moved in time: its timestamp, and the `time` of the event that it holds, by the same amount.
+    """A message moved in time: its timestamp and the `time` of its event change by the same amount.
 
-    Every other byte of the value stays. A value that is not a JSON object with a valid event time stays as it is; so do
-    timestamps that are -1.
+    Every other byte of the value stays. A value that is not a JSON object with a valid event time stays unchanged, and
+    so does a timestamp of -1.
     """
     timestamp_ms = record.timestamp_ms + by_ms if record.timestamp_ms >= 0 else record.timestamp_ms
     return record._replace(timestamp_ms=timestamp_ms, value=_shifted_value(record.value, by_ms))
@@ -167,7 +173,7 @@ def _opened(path: Path, mode: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
         if path.suffix != ".gz":
             yield plain
             return
-        # Neither name nor time in the header: the same messages are the same file.
+        # No name or time in the header, so that equal messages give equal files.
         with gzip.GzipFile(filename="", mode=mode, compresslevel=_GZIP_LEVEL, fileobj=plain, mtime=0) as zipped:
             yield zipped
 
@@ -187,7 +193,7 @@ def _shifted_value(value: bytes | None, by_ms: int) -> bytes | None:
 
 
 def _time_span(text: str) -> tuple[int, int] | None:
-    """Where the number of the member `time` stands in the text of a JSON object; None if it is no valid event time.
+    """The start and end of the number of the member `time` in a JSON object's text; None if it is no valid event time.
 
     Of repeated members the last one counts, as it does for a decoder.
     """

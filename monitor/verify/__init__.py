@@ -1,1 +1,1 @@
-"""`monitor verify`: whether the store holds what a batch answer over the same messages says, or what a mirror holds."""
+"""`monitor verify`: compares the store with a batch answer over the same messages, or with a mirror."""

@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor import devstore
-from monitor.devstore import ingest
+from monitor.devstore import datapoints_parser
 from monitor.devstore.api import REQUESTS_MAX
 from monitor.devstore.database import PURGE_ROWS_MIN, Database
-from monitor.devstore.transfer import BODY_BYTES_MAX
+from monitor.devstore.http_bodies import BODY_BYTES_MAX
 
 T = 1_700_000_000_000
 TIMEOUT_S = 30
@@ -167,7 +167,7 @@ METRICS = st.fixed_dictionaries(
         "type": st.sampled_from(["long", "double"]),
         "tags": st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=3),
     },
-    optional={"ttl": st.integers(0, ingest.TTL_S_MAX)},
+    optional={"ttl": st.integers(0, datapoints_parser.TTL_S_MAX)},
 )
 
 
@@ -175,8 +175,8 @@ METRICS = st.fixed_dictionaries(
 @given(st.lists(METRICS, max_size=5))
 def test_the_fast_path_and_the_exact_path_agree(metrics: list[dict[str, Any]]) -> None:
     """An unknown field makes a body take the exact path: it says and stores the same."""
-    fast = ingest.parse(json.dumps(metrics).encode())
-    exact = ingest.parse(json.dumps([{**metric, "unknown": 1} for metric in metrics]).encode())
+    fast = datapoints_parser.parse(json.dumps(metrics).encode())
+    exact = datapoints_parser.parse(json.dumps([{**metric, "unknown": 1} for metric in metrics]).encode())
     assert (list(fast.points), fast.status, list(fast.errors)) == (list(exact.points), exact.status, list(exact.errors))
     assert [type(value) for _, _, value, _ in fast.points] == [type(value) for _, _, value, _ in exact.points]
 
@@ -293,7 +293,7 @@ def test_reads_do_not_wait_for_a_write(tmp_path: Path) -> None:
         database.write([(key, T, 1, 0)])
         written, answered = threading.Event(), threading.Event()
 
-        def points() -> Iterator[ingest.StoredPoint]:
+        def points() -> Iterator[datapoints_parser.StoredPoint]:
             yield key, T + 1, 2, 0
             written.set()
             assert answered.wait(DEADLINE_S)
@@ -310,14 +310,14 @@ def test_reads_do_not_wait_for_a_write(tmp_path: Path) -> None:
             assert snapshot.points(series.id, 0, 2 * T, limit=10) == [(T, 1), (T + 1, 2)]
 
 
-class _Sequence(list[ingest.StoredPoint]):
+class _Sequence(list[datapoints_parser.StoredPoint]):
     """Points that are made while they are written."""
 
-    def __init__(self, make: Callable[[], Iterator[ingest.StoredPoint]]) -> None:
+    def __init__(self, make: Callable[[], Iterator[datapoints_parser.StoredPoint]]) -> None:
         super().__init__([(("", "", b""), 0, 0, 0)])
         self._make = make
 
-    def __iter__(self) -> Iterator[ingest.StoredPoint]:
+    def __iter__(self) -> Iterator[datapoints_parser.StoredPoint]:
         return self._make()
 
 
@@ -461,3 +461,17 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
         assert values(url, "m") == [[T, 1]]
     assert set(threading.enumerate()) <= threads
     assert set(os.listdir("/proc/self/fd")) <= files
+
+
+def test_long_tags_and_names_are_not_cached(tmp_path: Path) -> None:
+    """Caches are bounded in bytes: a series or a text of tags beyond the length is stored, but not remembered."""
+    for tag, is_cached in (("t" * 900, True), ("u" * 3_000, False)):
+        body = json.dumps([{"name": "m", "timestamp": 1, "value": 1, "tags": {"t": tag}, "type": "long"}]).encode()
+        points = datapoints_parser.parse(body).points
+        assert any(tag.encode() in text for text in datapoints_parser._canonical_tags) is is_cached
+        with closing(Database(tmp_path / f"{tag[0]}.sqlite", lambda: 1_000)) as database:
+            database.write(points)
+            assert bool(database._series_ids) is is_cached
+            with database.snapshot() as snapshot:
+                (series,) = snapshot.series("m")
+                assert snapshot.points(series.id, 0, 2, limit=5) == [(1, 1)]

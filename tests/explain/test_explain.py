@@ -18,11 +18,11 @@ from typer.testing import CliRunner, Result
 
 from monitor.commands import explain as explain_cli
 from monitor.config.settings import PredicateTable
-from monitor.explain import messages as explain_messages
-from monitor.explain.messages import gather, seconds
+from monitor.explain import session_messages as explain_messages
+from monitor.explain.console_tables import ENDS, instant
+from monitor.explain.explanation import Amount, Explanation, explain
 from monitor.explain.rules import ordinal, predicate_words
-from monitor.explain.session import Amount, Explanation, explain
-from monitor.explain.tables import ENDS, instant
+from monitor.explain.session_messages import gather, seconds
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
 from monitor.topics.recorded import Record
@@ -357,7 +357,7 @@ def records(log: Sequence[Message]) -> Iterator[Record]:
     return (Record(m.partition, offset, m.timestamp, m.key, m.value) for offset, m in enumerate(log))
 
 
-def by_arrival(found: Explanation) -> list[explain_messages.Seen]:
+def by_arrival(found: Explanation) -> list[explain_messages.MessageReport]:
     return sorted(found.events, key=lambda seen: seen.arrival)
 
 
@@ -366,7 +366,7 @@ def event_ids(found: Explanation, arrivals: Sequence[int]) -> list[str | None]:
     return [ids[arrival] for arrival in arrivals]
 
 
-def event_of(config: Config, seen: explain_messages.Seen, log: Sequence[Message]) -> oracle.Event:
+def event_of(config: Config, seen: explain_messages.MessageReport, log: Sequence[Message]) -> oracle.Event:
     event = oracle.classify(config, log[seen.offset], {}).event
     assert event is not None
     return event

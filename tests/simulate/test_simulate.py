@@ -15,8 +15,8 @@ import pytest
 
 from monitor.config.reader import load
 from monitor.simulate import KINDS, IncidentError, SimulatedMessage, Traffic, Truth, parse_incident, truth
-from monitor.simulate.arrivals import DAILY_SWING, EVENTS_PER_VISIT, HORIZON_S, RATE_MAX, RETURN_AFTER_S
 from monitor.simulate.shop import TENANTS
+from monitor.simulate.traffic import DAILY_SWING, EVENTS_PER_VISIT, HORIZON_S, RATE_MAX, RETURN_AFTER_S
 from tests.support import oracle
 
 CONFIG_FILE = Path(__file__).parents[2] / "examples/shop/monitor.toml"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from monitor.simulate import Traffic, TruthError, truth
-from monitor.simulate.arrivals import RETURN_AFTER_S
+from monitor.simulate.traffic import RETURN_AFTER_S
 
 CONFIG_FILE = Path(__file__).parents[2] / "examples/shop/monitor.toml"
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from monitor import devstore
 from monitor.kairosdb.reader import Reader
 from monitor.simulate import Traffic
-from monitor.simulate.arrivals import EVENTS_PER_VISIT
 from monitor.simulate.shop import TENANTS
+from monitor.simulate.traffic import EVENTS_PER_VISIT
 from tests.support.job import ROOT, Job, Run, configured, messages_counted
 from tests.support.servers import Kafka
 from tests.support.strategies import Config

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from monitor.commands.traffic import app
-from monitor.topics import recorded
+from monitor.topics import kafka, recorded
 from monitor.topics.recorded import Record, RecordedLogError, Survey
 
 BYTES = st.none() | st.binary() | st.text().map(str.encode)
@@ -269,3 +269,13 @@ def test_replay_keeps_the_pace_and_moves_to_now(tmp_path: Path, real_kafka: Any)
     by_ms = next(recorded.read(out)).timestamp_ms - log[0].timestamp_ms
     assert by_ms % 60_000 == 0
     assert list(recorded.read(out)) == [recorded.shifted(record, by_ms) for record in log]
+
+
+def test_merged_messages_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one partition is behind, another's messages wait only up to MERGED_BYTES."""
+    monkeypatch.setattr(kafka, "MERGED_BYTES", 10)
+    merge = kafka._Merge({0, 1})
+    for offset in range(4):
+        merge.add(Record(0, offset, offset, b"k", b"four"))
+    assert [record.offset for record in merge.ready()] == [0, 1]
+    assert [record.offset for record in merge.rest()] == [2, 3]

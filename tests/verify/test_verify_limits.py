@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from monitor import devstore
 from monitor.commands.main import app
-from monitor.devstore import answer
+from monitor.devstore import query_executor
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
 from monitor.topics.recorded import Record
@@ -103,7 +103,7 @@ def told(result: Result) -> dict[str, Any]:
 
 def test_a_long_run_is_read_in_parts(tmp_path: Path, server: str, dc: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that refuses to read so many points at once is asked for less at once, for totals and for counters."""
-    monkeypatch.setattr(answer, "QUERY_POINTS_MAX", 50)
+    monkeypatch.setattr(query_executor, "QUERY_POINTS_MAX", 50)
     monkeypatch.setattr(stored, "COUNTED_MS", MIN)
     log = numbered([message(at * MIN, "home", sessionId=f"s-{at}") for at in range(60)])
     points = fill(server, dc, log)

@@ -1,4 +1,4 @@
-"""What one visit contributes, over all minutes and tags: the definition, written as directly as it can be read.
+"""The contributions of one visit, over all minutes and tags, written as directly as the definition.
 
 The measurement definitions come as the plain tables of the TOML file.
 """
@@ -29,7 +29,10 @@ Hits = Mapping[str, list[CountedEvent]]
 
 
 def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]:
-    """What a visit adds to each metric of its tenant, by metric name (a variation's name is unique in its tenant)."""
+    """The amount that a visit adds to each metric of its tenant, by metric name.
+
+    A variation's name is unique within its tenant.
+    """
     hits = {name: _hits(point, visit) for name, point in definitions.get("points", {}).items()}
     added: Counter[str] = Counter()
     for name, experiment in definitions.get("experiments", {}).items():
@@ -101,7 +104,7 @@ def _matches(predicate: Table, event: CountedEvent) -> bool:
 
 
 def _holds(condition: Any, value: str | float | bool | None) -> bool:
-    """Whether an attribute's value (None: absent) is as a condition wants it."""
+    """True if an attribute's value (None: absent) meets a condition."""
     if not isinstance(condition, dict):
         return _is_one_of(value, condition)
     return (
@@ -112,8 +115,8 @@ def _holds(condition: Any, value: str | float | bool | None) -> bool:
     )
 
 
-def _is_one_of(value: str | float | bool | None, wanted: Any) -> bool:
-    options = wanted if isinstance(wanted, list) else [wanted]
+def _is_one_of(value: str | float | bool | None, one_or_more: Any) -> bool:
+    options = one_or_more if isinstance(one_or_more, list) else [one_or_more]
     return any(value == option and isinstance(value, bool) == isinstance(option, bool) for option in options)
 
 

@@ -12,7 +12,7 @@ _SCOPES = ("assigned", "fm", "crossed")
 
 
 def truth_tables(truth: Truth) -> tuple[Table, Table]:
-    """What became of the messages, and a line for each tenant, variation and measure with its totals by scope."""
+    """A table of the messages by outcome, and one of the totals by tenant, variation, measure and scope."""
     return _messages(truth), _totals(truth)
 
 

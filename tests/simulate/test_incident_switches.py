@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.simulate import IncidentError, SimulatedMessage, Switchboard, Traffic, switch, switching
-from monitor.simulate.switching import AHEAD_MS
+from monitor.simulate import IncidentError, SimulatedMessage, Switchboard, Traffic, incident_switches, switch
+from monitor.simulate.incident_switches import AHEAD_MS
 
 START_MS = 1_767_614_400_000
 RATE = 20.0
@@ -59,7 +59,7 @@ def test_what_cannot_be_switched_is_refused(tmp_path: Path, incident: str, on: b
 
 def test_the_file_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read whole, so it may not grow for ever."""
-    monkeypatch.setattr(switching, "SWITCHES_MAX", 2)
+    monkeypatch.setattr(incident_switches, "SWITCHES_MAX", 2)
     path = tmp_path / "incidents.ndjson"
     switch(path, "garbage", True, 0)
     switch(path, "garbage", False, 5_000)

@@ -1,4 +1,4 @@
-"""An explanation as tables to print. What comes from events is shown with its strange characters escaped."""
+"""An explanation as tables for the console. Texts from events are printed with control characters escaped."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
-from monitor.explain.messages import Seen
+from monitor.explain.explanation import Amount, ExplainedCorrection, ExplainedVisit, Explanation, Outcome
 from monitor.explain.rules import Clause, Moment
-from monitor.explain.session import Amount, ExplainedCorrection, Explanation, Outcome, VisitSeen
+from monitor.explain.session_messages import MessageReport
 from monitor.runtime.console import moment, printable
 
 ENDS = 50
-"""Of longer tables, so many of the first and of the last rows are shown."""
+"""Rows printed from each end of a longer table."""
 
 _MORE = "--json has all"
 
 
 def explained(explanation: Explanation) -> Iterator[RenderableType]:
     """The explanation for people."""
-    named = {seen.arrival: seen.event or "" for seen in explanation.events}
+    named = {report.arrival: report.event or "" for report in explanation.events}
     yield Text(_heading(explanation), style="bold")
     yield _events(explanation.events)
     for visit in explanation.visits:
@@ -35,7 +35,7 @@ def explained(explanation: Explanation) -> Iterator[RenderableType]:
 
 
 def _heading(explanation: Explanation) -> str:
-    accepted = sum(seen.reason is None for seen in explanation.events)
+    accepted = sum(report.reason is None for report in explanation.events)
     beyond = f"; {explanation.beyond:,} more are too many to explain" if explanation.beyond else ""
     return (
         f"Session {printable(explanation.session_id)} of {explanation.tenant}, dc {explanation.dc}: "
@@ -48,22 +48,22 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def _events(events: Sequence[Seen]) -> Table:
+def _events(events: Sequence[MessageReport]) -> Table:
     columns = Column("arrival", justify="right"), Column("event time"), Column("event"), Column("says")
     table = Table(*columns, "visit", "verdict", title="Events, by event time", title_justify="left")
-    return _filled(table, [_event_row(seen) for seen in events], "messages")
+    return _filled(table, [_event_row(report) for report in events], "messages")
 
 
-def _event_row(seen: Seen) -> list[str]:
-    said = {**seen.assignments, **seen.attributes}
-    notes = "".join(f"; noted: {note}" for note in seen.notes)
+def _event_row(report: MessageReport) -> list[str]:
+    fields = {**report.assignments, **report.attributes}
+    notes = "".join(f"; noted: {note}" for note in report.notes)
     return [
-        str(seen.arrival),
-        "" if seen.time_ms is None else instant(seen.time_ms),
-        "" if seen.event is None else seen.event,
-        ", ".join(f"{name}={_value(value)}" for name, value in said.items()),
-        "" if seen.visit is None else str(seen.visit),
-        f"{seen.reason or 'accepted'}: {seen.why}{notes}",
+        str(report.arrival),
+        "" if report.time_ms is None else instant(report.time_ms),
+        "" if report.event is None else report.event,
+        ", ".join(f"{name}={_value(value)}" for name, value in fields.items()),
+        "" if report.visit is None else str(report.visit),
+        f"{report.reason or 'accepted'}: {report.why}{notes}",
     ]
 
 
@@ -71,7 +71,7 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _visit_heading(visit: VisitSeen) -> Text:
+def _visit_heading(visit: ExplainedVisit) -> Text:
     span = f"{instant(visit.first_ms)} to {instant(visit.last_ms)}"
     return Text(f"\nVisit {visit.number}: {_count(len(visit.arrivals), 'event')}, {span}", style="bold")
 
@@ -103,7 +103,7 @@ def _event(event: Moment, named: Mapping[int, str]) -> str:
     return f"arrival {event.arrival}, {printable(named[event.arrival])} at {instant(event.time_ms)}"
 
 
-def _contributions(visit: VisitSeen, tenant: str) -> Table:
+def _contributions(visit: ExplainedVisit, tenant: str) -> Table:
     table = Table(title=f"What visit {visit.number} counts for, in the end", title_justify="left")
     _add_amount_columns(table, "total")
     rows = [_amount_row(amount, tenant, f"{amount.value:,}") for amount in visit.contributions]
@@ -129,13 +129,15 @@ def _add_amount_columns(table: Table, value: str) -> None:
 
 
 def _amount_row(amount: Amount, tenant: str, value: str) -> list[str]:
-    """A contribution without what is the same in all: `T.visit.` and dc."""
-    of = " ".join(text if tag == "experiment" else f"{tag}={text}" for tag, text in amount.tags.items() if tag != "dc")
-    return [amount.metric.removeprefix(f"{tenant}.visit."), moment(amount.minute_ms)[:16], of, value]
+    """A contribution without the parts that all have in common: `T.visit.` and dc."""
+    tags = " ".join(
+        text if tag == "experiment" else f"{tag}={text}" for tag, text in amount.tags.items() if tag != "dc"
+    )
+    return [amount.metric.removeprefix(f"{tenant}.visit."), moment(amount.minute_ms)[:16], " ".join(tags), value]
 
 
 def _filled(table: Table, rows: Sequence[Iterable[str]], what: str) -> Table:
-    """The table with its rows, or with the first and the last of them and a line that says how many are left out."""
+    """The table with its rows, or with the first and the last of them and a line with the number of those left out."""
     left_out = len(rows) - 2 * ENDS
     first, last = (rows[:ENDS], rows[-ENDS:]) if left_out > 0 else (rows, [])
     for row in first:
@@ -155,6 +157,6 @@ def _cell(text: str) -> Text:
 
 
 def instant(ms: int) -> str:
-    """A time to the millisecond: events of one second have an order."""
+    """A time to the millisecond, because events within one second have an order."""
     second = moment(ms)
     return f"{second[:-1]}.{ms % 1_000:03d}" if second.endswith("Z") else second

@@ -1,8 +1,8 @@
-"""Seeded traffic as a broker would see it: messages in the order of their arrival, second by second.
+"""Seeded traffic as a broker receives it: messages in order of arrival, second by second.
 
-What arrives in second k is a function of the seed, the settings and k alone. Each visit has its own generator, and all
-its messages arrive within HORIZON_S; so second k is put together from the visits of the seconds before it, and any
-second can be had without those that lie further back.
+The messages of second k are a function of the seed, the settings and k alone. Each visit has its own generator, and all
+its messages arrive within HORIZON_S; so second k is made from the visits that began up to HORIZON_S before it, and any
+second can be made without the earlier ones.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from random import Random
 from typing import NamedTuple
 from zlib import crc32
 
-from monitor.simulate.garbage import malformed
 from monitor.simulate.incidents import Incident, of_kind
 from monitor.simulate.journeys import LONGEST_VISIT_MS, Draw
+from monitor.simulate.malformed_messages import malformed
 from monitor.simulate.shop import TENANTS, ShopTenant
 from monitor.simulate.visits import Sent, mix, session_id, visit, visitor_of
 
 DEFAULT_RATE = 1_000.0
 RATE_MAX = 20_000.0
-"""Events a second. What is on its way is held in memory: about 70 seconds of traffic, 600 MB at this rate."""
+"""Events a second. Messages yet to arrive are in memory: about 70 seconds of traffic, 600 MB at this rate."""
 
 EVENTS_PER_VISIT = 10.0
 """Measured mean, bots and repeats included."""
@@ -40,7 +40,7 @@ HORIZON_S = (LONGEST_VISIT_MS + TOO_LATE_MS[1] + REPEAT_MS) // 1000 + 1
 """No message arrives later than this many seconds after its visit began."""
 
 WARM_UP_S = 120
-"""Nearly all visits are over after so long; those that began before the start give the rate from the start on."""
+"""Nearly all visits end within this time; visits that began before the start give the full rate from the start on."""
 
 DAILY_SWING = 0.6
 """The busiest moment of a tenant's day has 1.6 times its mean traffic, the quietest 0.4 times."""
@@ -71,7 +71,7 @@ class Traffic:
 
     Second k runs from start_ms + 1000 k, k from 0; visits that began up to WARM_UP_S before the start are under way
     then. `partitions` is that of the topic; a message's is crc32(key) modulo it. `on_at` gives further incidents for
-    what begins at a moment; it has to give the same for a moment whenever it is asked. Going forward costs O(1) a
+    visits that begin at a moment, and must always give the same for a moment. Going forward costs O(1) a
     message, a jump the visits of HORIZON_S seconds. Raises ValueError for a rate or number of partitions out of range.
 
     >>> traffic = Traffic(seed=1, start_ms=1_767_614_400_000, rate=50)
@@ -99,6 +99,7 @@ class Traffic:
         self._on_at = on_at
         self._rng = Random()
         self._next = -WARM_UP_S
+        # By second of arrival; RATE_MAX bounds the rate, and HORIZON_S how far ahead a message can be.
         self._pending: defaultdict[int, list[SimulatedMessage]] = defaultdict(list)
 
     def second(self, k: int) -> list[SimulatedMessage]:
@@ -110,7 +111,7 @@ class Traffic:
         for begun in range(self._next, k + 1):
             self._begin(begun, k)
         self._next = k + 1
-        # Stable, and visits were begun in order: messages of one millisecond keep one order whatever was cached.
+        # The sort is stable and visits begin in order, so messages of one millisecond keep one order.
         return sorted(self._pending.pop(k, ()), key=_arrival)
 
     def from_second(self, k: int) -> Iterator[list[SimulatedMessage]]:
@@ -125,10 +126,10 @@ class Traffic:
         rhythm = 1.0 + DAILY_SWING * sin(2 * pi * (hours - tenant.peak_hour + 6.0) / 24.0)
         return self.rate / EVENTS_PER_VISIT * tenant.share * rhythm
 
-    def _begin(self, second: int, wanted: int) -> None:
-        """Generates all that begins in a second and keeps what arrives in second `wanted` or later."""
+    def _begin(self, second: int, first_due: int) -> None:
+        """Generates the visits that begin in a second and keeps messages that arrive in second `first_due` or later."""
         start_ms = self.start_ms + 1000 * second
-        floor_ms = self.start_ms + 1000 * wanted
+        floor_ms = self.start_ms + 1000 * first_due
         incidents = (*self.incidents, *self._on_at(start_ms))
         drops, storms = of_kind(incidents, "traffic_drop"), of_kind(incidents, "duplicate_storm")
         for number, tenant in enumerate(TENANTS):
@@ -140,7 +141,7 @@ class Traffic:
                 if not self._dropped(tenant, visitor, start_ms, drops):
                     sent = visit(tenant, visitor, second, start_ms, self._rng, incidents)
                     self._deliver(sent, session_id(visitor).encode(), floor_ms, storms)
-        if second >= wanted:
+        if second >= first_due:
             self._begin_malformed(second, start_ms, of_kind(incidents, "garbage"))
 
     def _dropped(self, tenant: ShopTenant, visitor: int, start_ms: int, drops: Sequence[Incident]) -> bool:
@@ -152,7 +153,7 @@ class Traffic:
         )
 
     def _deliver(self, sent: Sequence[Sent], key: bytes, floor_ms: int, storms: Sequence[Incident]) -> None:
-        """Lets each event of the visit made last arrive: most at once, some late, a few twice."""
+        """Schedules the arrival of each event of the visit generated last: most at once, some late, a few twice."""
         draw = self._rng.random
         pending, origin_ms = self._pending, self.start_ms
         key_partition = crc32(key) % self.partitions

@@ -1,17 +1,15 @@
-"""Malformed messages, as broken clients and wrong deployments send them: to be rejected, and to stop nothing."""
+"""Malformed messages, as broken clients and wrong deployments send them; the job must reject them and go on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-Draw = Callable[[], float]
+from monitor.simulate.journeys import Draw
 
 _ASSIGNED = '"assignments":{"button_color":"red","fast_checkout":"fc_on"}'
 _SEEN = '"attributes":{"device":"desktop","loggedIn":false,"page":"home","userAgent":"Mozilla/5.0 (X11; Linux x86_64)"}'
 
 
 def malformed(draw: Draw, at_ms: int, session_id: str) -> bytes:
-    """The value of one malformed message that arrives at `at_ms` (the reject it earns: one of four, see `_KINDS`)."""
+    """The value of one malformed message that arrives at `at_ms` (rejected for one of four reasons, see `_KINDS`)."""
     return _KINDS[int(len(_KINDS) * draw())](draw, at_ms, session_id)
 
 

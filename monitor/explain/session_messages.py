@@ -1,6 +1,6 @@
-"""The messages of one session: picked out of a topic, and what became of each. Pure.
+"""The messages of one session: gathered from all messages, and judged one by one. Pure.
 
-Reasons, notes and deltas are the core's own: the messages go through a `SessionGroup` one by one, as in the job.
+Reasons, warnings and deltas are the core's own: the messages go through a `SessionGroup` one by one, as in the job.
 """
 
 import math
@@ -22,17 +22,17 @@ from monitor.explain.rules import Moment
 from monitor.topics.recorded import Record
 
 KEPT_BYTES_MAX = 256 * 1024 * 1024
-"""How much of a session is explained, in bytes of its messages; what comes after that is only counted."""
+"""Bytes of a session's messages that are explained, each with its overhead; later messages are only counted."""
 MESSAGE_OVERHEAD_BYTES = 1_024
 IDS_MAX = 200_000
-"""How many other session ids are looked at for similar ones."""
+"""Other session ids that are kept, to suggest similar ones; further ids are ignored."""
 
 _ALL = "all"
 _INTEGER_END = 2**63
 
 
 class Arrival(NamedTuple):
-    """A message of the session; `high_ms`: the least of all partitions' highest timestamps when it was read."""
+    """A message of the session; `high_ms`: the lowest of all partitions' highest timestamps when it was read."""
 
     partition: str
     record: Record
@@ -40,10 +40,10 @@ class Arrival(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """A session's messages in the order of reading, and how many messages were looked at.
+    """A session's messages in the order of reading, and the number of messages scanned.
 
-    `beyond`: how many more of the session there were than fit in KEPT_BYTES_MAX; `others`: ids of other sessions of the
-    tenant, where this one was not found.
+    `beyond`: messages of the session that did not fit in KEPT_BYTES_MAX. `others`: ids of other sessions of the tenant,
+    if this one has no message.
     """
 
     arrivals: list[Arrival]
@@ -52,12 +52,12 @@ class Gathered(NamedTuple):
     others: set[str]
 
 
-class Seen(Struct, frozen=True):
-    """A message of the session. What an event says is None or empty where the value holds no valid event.
+class MessageReport(Struct, frozen=True):
+    """A message of the session and what happened to it; without a valid event, the event's fields are None or empty.
 
     `arrival`: 1 for the first message of the session; `reason`: why it is rejected, None if it was accepted; `why`: the
-    same with the numbers; `notes`: what is noted of it; `delay_ms`: message timestamp less event time; `attributes`:
-    those that the configuration mentions; `visit`: the one that it belongs to in the end, if accepted.
+    same with the numbers; `notes`: its warnings; `delay_ms`: message timestamp less event time; `attributes`:
+    those that the configuration mentions; `visit`: the one that it finally belongs to, if accepted.
     """
 
     arrival: int
@@ -77,9 +77,9 @@ class Seen(Struct, frozen=True):
 
 
 class Judged(NamedTuple):
-    """A message with what the core made of it; `moment` and `event` are there if it was accepted."""
+    """A message with the core's verdict; `moment` and `event` are set if it was accepted."""
 
-    seen: Seen
+    report: MessageReport
     event: Event | None
     moment: Moment | None
     deltas: Deltas
@@ -91,9 +91,9 @@ def gather(measures: CompiledConfig, tenant: str, session_id: str, records: Iter
     A message without a valid event belongs to the session if its key is the session's id.
     """
     kept: list[tuple[Arrival, int]] = []
-    highs: dict[str, int] = {}
+    highs: dict[str, int] = {}  # an entry for each partition
     others: set[str] = set()
-    scanned = beyond = room = 0
+    scanned = beyond = kept_bytes = 0
     for partition, record in records:
         scanned += 1
         decoded = measures.decoder.decode(record.value)
@@ -101,15 +101,15 @@ def gather(measures: CompiledConfig, tenant: str, session_id: str, records: Iter
             if isinstance(decoded, Event) and decoded.tenant == tenant and not kept and len(others) < IDS_MAX:
                 others.add(decoded.sessionId)
         else:
-            room += len(record.value or b"") + MESSAGE_OVERHEAD_BYTES
-            if beyond or (room > KEPT_BYTES_MAX and kept):
+            kept_bytes += len(record.value or b"") + MESSAGE_OVERHEAD_BYTES
+            if beyond or (kept_bytes > KEPT_BYTES_MAX and kept):
                 beyond += 1
             else:
                 kept.append((Arrival(partition, record, min(highs.values(), default=NEVER)), len(highs)))
                 others.clear()
         highs[partition] = max(highs.get(partition, NEVER), record.timestamp_ms)
-    # Until all partitions had been heard of there was no watermark, and only now it is known how many there are.
-    arrivals = [arrival if heard == len(highs) else arrival._replace(high_ms=NEVER) for arrival, heard in kept]
+    # There is no watermark before each partition has sent a message, and only here their number is certain.
+    arrivals = [arrival if read == len(highs) else arrival._replace(high_ms=NEVER) for arrival, read in kept]
     return Gathered(arrivals, scanned, beyond, others)
 
 
@@ -124,8 +124,8 @@ def _concerns(
     return named if valid else keyed
 
 
-def judged(measures: CompiledConfig, tenant: str, session_id: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
-    """Each message with what the core makes of it, fed one by one."""
+def judged(measures: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
+    """Each message with the core's verdict; the messages are fed to it one by one."""
     group = SessionGroup(measures, Watermark(measures.limits.lateness_ms))
     table = SeriesTable(measures.tenants[tenant], groups=1)
     accepted: dict[str, list[Moment]] = {}
@@ -137,29 +137,29 @@ def judged(measures: CompiledConfig, tenant: str, session_id: str, arrivals: Seq
         reason = next(iter(tally.rejected), None)
         notes = {str(note): count for note, count in tally.warnings.items()}
         slug = None if reason is None else str(reason)
-        seen = Seen(number, partition, record.offset, record.timestamp_ms, slug, "", notes)
+        report = MessageReport(number, partition, record.offset, record.timestamp_ms, slug, "", notes)
         event = measures.decoder.decode(record.value)
         if isinstance(event, Rejected):
             yield Judged(
-                replace(seen, why=_why_not_decoded(event.reason, record.value, measures.limits)), None, None, {}
+                replace(report, why=_why_not_decoded(event.reason, record.value, measures.limits)), None, None, {}
             )
             continue
         own_id = event.eventId or derived_id(record.value or b"")
         why = _why(reason, event, own_id, record.timestamp_ms, group, accepted.get(own_id, []), measures.limits)
-        seen = _with_event(replace(seen, why=why), event, own_id, measures.decoder)
+        report = _with_event(replace(report, why=why), event, own_id, measures.decoder)
         if reason is not None:
-            yield Judged(seen, None, None, {})
+            yield Judged(report, None, None, {})
             continue
         moment = Moment(event.time, own_id, number)
         accepted.setdefault(own_id, []).append(moment)
-        yield Judged(seen, event, moment, deltas_of([tally], table).get(0, {}))
+        yield Judged(report, event, moment, deltas_of([tally], table).get(0, {}))
 
 
-def _with_event(seen: Seen, event: Event, own_id: str, decoder: Decoder) -> Seen:
+def _with_event(report: MessageReport, event: Event, own_id: str, decoder: Decoder) -> MessageReport:
     return replace(
-        seen,
+        report,
         time_ms=event.time,
-        delay_ms=seen.timestamp_ms - event.time,
+        delay_ms=report.timestamp_ms - event.time,
         event=event.event,
         event_id=own_id,
         assignments=decoder.assignments(bytes(event.assignments)) or {},
@@ -169,8 +169,8 @@ def _with_event(seen: Seen, event: Event, own_id: str, decoder: Decoder) -> Seen
 
 def _attributes(event: Event, decoder: Decoder) -> dict[str, Any]:
     """The attributes that are present and mentioned, as JSON and UTF-8 can write them."""
-    found = {name: scalar(decoder.attribute(event, name)) for name in decoder.fields}
-    return {name: _writable(value) for name, value in found.items() if value is not None}
+    values = {name: scalar(decoder.attribute(event, name)) for name in decoder.fields}
+    return {name: _writable(value) for name, value in values.items() if value is not None}
 
 
 def _writable(value: Any) -> Any:
@@ -213,8 +213,8 @@ def _why(
             return f"{arrived}, {seconds(group.watermark.value_ms - event.time)} behind the watermark"
         case RejectReason.DUPLICATE:
             touched = _touched(group, event, limits)
-            held = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in touched))
-            return f"its visit already holds eventId {own_id}, of arrival {next(held).arrival}"
+            earlier = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in touched))
+            return f"its visit already holds eventId {own_id}, of arrival {next(earlier).arrival}"
         case RejectReason.VISIT_FULL:
             count = sum(len(visit.ids) for visit in _touched(group, event, limits)) // visits.ID_BYTES
             return f"its visit already holds {count:,} events, allowed {limits.events_per_visit:,}"
@@ -223,9 +223,9 @@ def _why(
 
 
 def _touched(group: SessionGroup, event: Event, limits: Limits) -> list[visits.Visit]:
-    """The visits that an event belongs to, which are there if it was refused by them."""
+    """The visits that an event falls into; they exist if the event was refused because of them."""
     session = group.sessions[event.tenant][event.sessionId]
-    assert not isinstance(session, bytes), "only packing, for snapshots, makes bytes of sessions"
+    assert not isinstance(session, bytes), "only the packing of snapshots turns sessions into bytes"
     return visits.touching(session, event.time, limits.session_gap_ms)
 
 

@@ -1,7 +1,7 @@
-"""Incidents that are switched on and off while the traffic is made, by a file that keeps what was switched when.
+"""The file of switches by which `monitor incident` turns incidents on and off in running traffic.
 
-A visit that begins while an incident is on is touched by it, to its end; others are not. So the traffic of a second
-stays a function of its seed and this file, however often it is made again.
+An incident affects the visits that begin while it is on, until they end, and no others. So the traffic of a second is a
+function of its seed and this file, however often it is generated.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import msgspec
 from monitor.simulate.incidents import KINDS, Incident, IncidentError, parse_incident
 
 AHEAD_MS = 1_000
-"""So much later than it is asked for it takes effect: what begins then has surely not been made yet."""
+"""Delay until a switch takes effect, so that visits which begin then have not been generated yet."""
 SWITCHES_MAX = 10_000
-"""More are refused: the file is read whole."""
+"""Switches in the file, which is read whole; further ones are refused."""
 
 
 class IncidentSwitch(msgspec.Struct, frozen=True):
-    """From a moment on, an incident is on or off."""
+    """An incident is on, or off, from a moment on."""
 
     at_ms: int
     incident: str
@@ -29,14 +29,14 @@ class IncidentSwitch(msgspec.Struct, frozen=True):
 
 
 class Switched(NamedTuple):
-    """What a command has done: when it takes effect, and the incidents that are on from then on."""
+    """The result of a switch: when it takes effect, and the incidents that are on from then on."""
 
     at_ms: int
     on: tuple[str, ...]
 
 
 def switch(path: Path, incident: str, on: bool, now_ms: int) -> Switched:
-    """Switches an incident on, or off: then its kind is enough, and all of the kind go off. Raises IncidentError."""
+    """Turns an incident on or off; a kind alone turns off all incidents of that kind. Raises IncidentError."""
     if "@" in incident:
         message = f"an incident that is switched begins at once; got {incident!r}"
         raise IncidentError(message)
@@ -60,7 +60,7 @@ def switch(path: Path, incident: str, on: bool, now_ms: int) -> Switched:
 
 
 class Switchboard:
-    """The incidents that are on, by the moment; looks at the file again when that has changed."""
+    """The incidents that are on at a moment, read again whenever the file has grown."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,18 +68,18 @@ class Switchboard:
         self._switches: list[IncidentSwitch] = []
 
     def look(self) -> None:
-        """Takes notice of what was switched since."""
+        """Reads the file again if its size has changed."""
         size = self._path.stat().st_size if self._path.exists() else 0
         if size != self._size:
             self._size, self._switches = size, read(self._path)
 
     def on_at(self, at_ms: int) -> tuple[Incident, ...]:
-        """What is on for visits that begin at this moment."""
+        """The incidents that affect visits which begin at this moment."""
         return tuple(parse_incident(text, at_ms) for text in _on(self._switches, at_ms))
 
 
 def read(path: Path) -> list[IncidentSwitch]:
-    """What was switched, in order; a line that is being written is left out."""
+    """The switches in the file, in order, without a last line that is still being written."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [_SWITCH.decode(line) for line in lines]
 

@@ -1,4 +1,4 @@
-"""Answers to queries: reading, grouping and computing over one snapshot of the store, as plain values for JSON."""
+"""Execution of queries over one snapshot of the store: read, group, aggregate; results are plain values."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,16 +7,17 @@ from typing import Any
 
 from monitor.devstore.aggregators import Aggregator, ComputeError, Points
 from monitor.devstore.database import Snapshot, StoredSeries, matches
-from monitor.devstore.query import MetricQuery, QueryError
+from monitor.devstore.query_fields import QueryError
+from monitor.devstore.query_parser import MetricQuery
 
 __all__ = ["QUERY_POINTS_MAX", "answer_query", "answer_tags_query"]
 
 QUERY_POINTS_MAX = 2_000_000
-"""Points that one request may read; one that reads more is answered 500, as by a KairosDB whose memory runs short."""
+"""Points that one request may read; beyond it the answer is 500, as of a KairosDB that runs out of memory."""
 
 _GROUP_TYPES = {"long": "number", "double": "number", "string": "text"}
 _JAVA_DECIMAL_BELOW = 1e7
-"""Java writes doubles from here on as 1.0E7; below, KairosDB strips ``.0``."""
+"""Java writes doubles of this size and above as 1.0E7; below it KairosDB strips ``.0``."""
 
 Row = tuple[StoredSeries, Points]
 
@@ -38,16 +39,16 @@ def answer_query(snapshot: Snapshot, queries: Sequence[MetricQuery]) -> dict[str
 
 
 def answer_tags_query(snapshot: Snapshot, queries: Sequence[MetricQuery]) -> dict[str, Any]:
-    """The answer to ``/datapoints/query/tags``: the tags of the matching series, whatever the time."""
+    """The answer to ``/datapoints/query/tags``: the tags of the matching series, at any time."""
     answers = []
     for query in queries:
-        series = [one for one in snapshot.series(query.name) if matches(one, query.tags)]
-        answers.append({"results": [{"name": query.name, "tags": _tags(series), "values": []}]})
+        matching = [series for series in snapshot.series(query.name) if matches(series, query.tags)]
+        answers.append({"results": [{"name": query.name, "tags": _tags(matching), "values": []}]})
     return {"queries": answers}
 
 
 def _rows(snapshot: Snapshot, query: MetricQuery, budget: int) -> Iterator[Row]:
-    """The series that match and their points, those without any left out."""
+    """The matching series that have points, with their points; QueryError(500) if these exceed the budget."""
     for series in snapshot.series(query.name):
         if not matches(series, query.tags):
             continue
@@ -77,7 +78,7 @@ def _results(query: MetricQuery, rows: Sequence[Row]) -> Iterator[dict[str, Any]
         points = _merged([points for _, points in members], descending=query.descending)
         if query.limit:
             points = points[: query.limit]
-        result["values"] = _shown(_aggregated(points, query.aggregators, group_type))
+        result["values"] = _json_points(_aggregated(points, query.aggregators, group_type))
         yield result
 
 
@@ -97,15 +98,15 @@ def _aggregated(points: Points, aggregators: Sequence[Aggregator], group_type: s
 
 def _tags(series: Sequence[StoredSeries]) -> dict[str, list[str]]:
     values: dict[str, set[str]] = {}
-    for one in series:
-        for name, value in one.tags.items():
+    for stored in series:
+        for name, value in stored.tags.items():
             values.setdefault(name, set()).add(value)
     return {name: sorted(values[name]) for name in sorted(values)}
 
 
-def _shown(points: Points) -> list[tuple[int, Any]]:
+def _json_points(points: Points) -> list[tuple[int, Any]]:
     """Points for JSON, doubles as KairosDB writes them: integral ones without a fraction below 10,000,000."""
-    shown: list[tuple[int, Any]] = []
+    json_points: list[tuple[int, Any]] = []
     for at_ms, value in points:
         if type(value) is float:
             if value.is_integer():
@@ -114,5 +115,5 @@ def _shown(points: Points) -> list[tuple[int, Any]]:
             elif not math.isfinite(value):
                 message = f"NaN or Infinity:{value}"
                 raise ComputeError(message)
-        shown.append((at_ms, value))
-    return shown
+        json_points.append((at_ms, value))
+    return json_points

@@ -1,7 +1,7 @@
-"""Messages as rows: decoding, and the rules of an event's fields (specification, section 1).
+"""Decoding of messages into rows, and the rules of an event's fields (specification, section 1).
 
-An ordinary message is read by a decoder made for the fields that the configuration looks at. What that refuses is
-judged field by field from the whole JSON object, which is the definition.
+A typed decoder, made for the fields that the configuration uses, reads ordinary messages. A message that it refuses is
+checked field by field as a whole JSON object; this second way is the definition.
 """
 
 import json
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
-from monitor.batch.layout import Layout
+from monitor.batch.columns import Layout
 from monitor.config.settings import Settings
 from monitor.topics.recorded import Record
 
@@ -33,7 +33,7 @@ EventRow: TypeAlias = Any
 def rows(
     records: Iterable[Record], settings: Settings, layout: Layout, rejected: Counter[tuple[str, str]]
 ) -> Iterator[EventRow]:
-    """The rows of those messages that hold an event of a known tenant; the others are counted in `rejected`."""
+    """The rows of the messages that hold an event of a configured tenant; the others are counted in `rejected`."""
     bytes_max, tenants = settings.limits.message_bytes, layout.tenants
     read, row_of = _reader(layout), _row_maker(layout)
     for seq, record in enumerate(records):
@@ -66,14 +66,14 @@ class Fields(Struct, gc=False):
 
 
 class RejectedRow(NamedTuple):
-    """Why a message holds no event, and the tenant that it names, if any."""
+    """The reason why a message holds no event, and the tenant that it names, if any."""
 
     tenant: str
     reason: str
 
 
 def _reader(layout: Layout) -> Callable[[bytes], Fields | RejectedRow]:
-    """What reads a message value for this layout."""
+    """A function that reads a message value for this layout."""
     attributes = msgspec.defstruct(
         "Attributes",
         [(f"a{i}", Any, None) for i in layout.attributes.values()],
@@ -86,27 +86,27 @@ def _reader(layout: Layout) -> Callable[[bytes], Fields | RejectedRow]:
     def read(value: bytes) -> Fields | RejectedRow:
         try:
             if not value.isascii():
-                value.decode()  # what the decoder skips it does not hold to UTF-8
+                value.decode()  # the decoder does not check the UTF-8 of the fields that it skips
             fields: Fields = fast(value)  # type: ignore[assignment]  # the generated struct is one
             return fields
         except (ValueError, RecursionError):
             pass
-        found = decoded(value)
-        if found is None:
+        event = decoded(value)
+        if event is None:
             return RejectedRow(UNKNOWN, "not_json")
-        if not _is_event(found):
-            tenant = found.get("tenant")
+        if not _is_event(event):
+            tenant = event.get("tenant")
             return RejectedRow(tenant if isinstance(tenant, str) else UNKNOWN, "bad_field")
-        present = found.get("attributes") or {}
-        known = attributes(**{f"a{i}": present.get(name) for name, i in layout.attributes.items()})
-        texts = (found["tenant"], found["sessionId"], found["time"], found["event"])
-        return Fields(*texts, found.get("eventId"), found.get("assignments"), known)
+        present = event.get("attributes") or {}
+        used = attributes(**{f"a{i}": present.get(name) for name, i in layout.attributes.items()})
+        required = (event["tenant"], event["sessionId"], event["time"], event["event"])
+        return Fields(*required, event.get("eventId"), event.get("assignments"), used)
 
     return read
 
 
 def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRow]:
-    """What makes rows: of seq, tenant, id, message timestamp and fields."""
+    """A function from seq, tenant, id, message timestamp and fields to a row."""
     row = msgspec.defstruct("Row", [(name, Any, None) for name in layout.columns()], omit_defaults=True, gc=False)
     numbers = list(layout.numbers.values())
     experiments = list(layout.experiments)
@@ -119,7 +119,7 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRo
         variations = [assigned.get(name) for name in experiments] if assigned else unassigned
         if fields.attributes is not None:
             values = astuple(fields.attributes)
-            # the frequent kinds without a call: this is where most of the time goes
+            # The frequent types are converted without a call, because most of the time is spent here.
             texts = [
                 None if v is None else f"s{v}" if type(v) is str and v.isascii() else tagged_text(v) for v in values
             ]
@@ -132,38 +132,38 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRo
 
 
 def decoded(value: bytes) -> dict[str, Any] | None:
-    """The JSON object in a message value, None for `not_json`: RFC 8259 in UTF-8, of equal names the last counts."""
+    """The JSON object in a message value, None for `not_json`: RFC 8259 in UTF-8; of repeated names the last counts."""
     try:
-        found = json.loads(value.decode(), parse_int=_integer, parse_constant=_refuse)
+        decoded_value = json.loads(value.decode(), parse_int=_integer, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return decoded_value if isinstance(decoded_value, dict) else None
 
 
-def tagged_text(found: Any) -> str | None:
-    """An attribute as text from which its kind can be told; equal for equal values, so for 1 and 1.0. None: absent.
+def tagged_text(value: Any) -> str | None:
+    """An attribute as text whose first letter is its type; equal for equal values, as 1 and 1.0. None if it is absent.
 
-    A string with half a surrogate pair, which equals nothing in a configuration, is marked x, and stands with a
-    character that no tag value may have in its place.
+    A string with half a surrogate pair equals nothing in a configuration: it gets the letter x, and a character that
+    no tag value may have replaces the half.
     """
-    if found is True:
+    if value is True:
         return "btrue"
-    if found is False:
+    if value is False:
         return "bfalse"
-    if isinstance(found, str):
-        return f"s{found}" if is_text(found) else "x" + found.encode("utf-8", "replace").decode()
-    if isinstance(found, int):
-        return f"n{found}"
-    if isinstance(found, float):
-        return f"n{int(found)}" if math.isfinite(found) and found.is_integer() else f"n{found!r}"
+    if isinstance(value, str):
+        return f"s{value}" if is_text(value) else "x" + value.encode("utf-8", "replace").decode()
+    if isinstance(value, int):
+        return f"n{value}"
+    if isinstance(value, float):
+        return f"n{int(value)}" if math.isfinite(value) and value.is_integer() else f"n{value!r}"
     return None
 
 
 def double_and_rest(number: Any) -> tuple[float | str | None, int | None]:
     """A number as the nearest double and, for an integer, the rest: together they compare as the number itself.
 
-    The rest of an integer that no double is near to tells that it is below infinity (above, if negative). What is no
-    number has neither.
+    An integer beyond all doubles is an infinity with a rest that places it below infinity (above, if negative). A value
+    that is no number has neither.
     """
     if type(number) is float:
         return (number if math.isfinite(number) else _infinity(number > 0)), None
@@ -177,13 +177,13 @@ def double_and_rest(number: Any) -> tuple[float | str | None, int | None]:
     return nearest, max(-_REST_MAX, min(rest, _REST_MAX))
 
 
-def is_text(found: object) -> bool:
-    """Whether a value is a string of whole characters."""
-    return isinstance(found, str) and (found.isascii() or not any("\ud800" <= c <= "\udfff" for c in found))
+def is_text(value: object) -> bool:
+    """True for a string of whole characters."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
 
 
 _REST_MAX = 2**62
-"""The rests of a configuration's numbers, which have 64 bits, are far smaller."""
+"""Far larger than the rest of any number of a configuration, which has 64 bits."""
 
 
 def _infinity(positive: bool) -> str:
@@ -191,7 +191,7 @@ def _infinity(positive: bool) -> str:
 
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
-    """Whether each field that is required is there, and each that is there has its type and range."""
+    """True if each required field is present, and each field that is present has its type and range."""
     session, time, own_id = fields.get("sessionId"), fields.get("time"), fields.get("eventId")
     assignments, attributes = fields.get("assignments"), fields.get("attributes")
     return (
@@ -208,7 +208,7 @@ def _is_event(fields: Mapping[str, Any]) -> bool:
 
 
 def _all_text(pairs: Mapping[Any, Any]) -> bool:
-    return all(is_text(name) and is_text(found) for name, found in pairs.items())
+    return all(is_text(name) and is_text(text) for name, text in pairs.items())
 
 
 def _integer(digits: str) -> int | float:

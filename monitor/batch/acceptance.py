@@ -1,12 +1,12 @@
-"""Which events are accepted, and into which visits they fall (specification, sections 1 and 3), in SQL.
+"""Acceptance of events, and their visits, in SQL (specification, sections 1 and 3).
 
-`duplicate` and `visit_full` depend on what the visit held when an event arrived. A visit never reaches beyond a *run*:
-neighbours of one session that are at most the gap apart, rejected ones included. So in a run that repeats no eventId
-and is no longer than the limit, every event is accepted, and the rest can be judged run by run:
+`duplicate` and `visit_full` depend on the events that the visit has when an event arrives. A visit lies within one
+*run*: events of a session, rejected ones included, whose neighbours are at most the gap apart. In a run that repeats no
+eventId and has no more events than the limit, every event is accepted. The other runs are judged one by one:
 
-* Where the limit is out of reach, all but the first of equal (time, eventId) are duplicates: those that come later meet
-  the first one, or what made that one a duplicate, in the visit.
-* What then still repeats an id (at another time), or is too long, is judged in the order of arrival.
+* In a run that cannot reach the limit, all but the first of equal (time, eventId) are duplicates: a later one meets in
+  the visit either the first one or the event that made the first one a duplicate.
+* A run that then still repeats an id (at another time), or exceeds the limit, is judged in the order of arrival.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
 
 
 def reason_of_time(bounds: Bounds) -> str:
-    """SQL for why a row is rejected by its time alone; null if it is not."""
+    """SQL for the reason if a row is rejected by its time alone, else null."""
     return (
         f"CASE WHEN time > stamp + {bounds.future_ms} THEN 'future' "
         f"WHEN stamp - time > {bounds.lateness_ms} THEN 'late' END"
@@ -36,7 +36,7 @@ def reason_of_time(bounds: Bounds) -> str:
 
 
 def judge(work: Workspace, bounds: Bounds) -> None:
-    """Makes of `arrived` the tables `refused` (seq, reason) and `placed` (seq, visit, pos).
+    """Makes the tables `refused` (seq, reason) and `placed` (seq, visit, pos) from `arrived`.
 
     `visit` is the seq of the visit's first event, `pos` the place in the session's order of (time, eventId).
     """
@@ -60,7 +60,7 @@ def judge(work: Workspace, bounds: Bounds) -> None:
     in_order = "SELECT run, seq, time, id FROM open SEMI JOIN ordered_runs USING (run) ORDER BY run, seq"
     judged = _in_order_of_arrival(work.each(in_order), bounds)
     work.fill("refused", REFUSED, ({"seq": seq, "reason": reason} for seq, reason in judged))
-    # What is refused can have held a run together.
+    # Without its refused events, a run can fall into several visits.
     work.run("CREATE TABLE parted_runs AS SELECT DISTINCT run FROM runs SEMI JOIN refused USING (seq)")
     work.run("CREATE TABLE placed AS SELECT seq, run AS visit, pos FROM runs ANTI JOIN parted_runs USING (run)")
     parted = "SELECT * FROM open SEMI JOIN parted_runs USING (run)"
@@ -83,7 +83,10 @@ def _runs(rows: str, parts: str, gap_ms: int) -> str:
 
 
 class _Visit:
-    """A visit as it grows: from when to when it reaches, and the ids of its events."""
+    """A visit as it grows: its first and last event time, and the ids of its events.
+
+    The ids of one run are in memory at a time; `limits.events_per_visit` bounds those of a visit.
+    """
 
     __slots__ = ("first_ms", "ids", "last_ms")
 
@@ -93,7 +96,7 @@ class _Visit:
 
 
 def _in_order_of_arrival(rows: Iterable[tuple[int, int, int, str]], bounds: Bounds) -> Iterator[tuple[int, str]]:
-    """The (seq, reason) of what is refused, of (run, seq, time, id) in order of run and arrival."""
+    """The (seq, reason) of the refused events among (run, seq, time, id) in order of run and arrival."""
     for _, run in groupby(rows, key=lambda row: row[0]):
         visits: list[_Visit] = []
         for _, seq, time_ms, event_id in run:

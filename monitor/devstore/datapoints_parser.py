@@ -1,7 +1,7 @@
 """The body of ``POST /api/v1/datapoints``, checked and turned into points to store.
 
 Checks, their order and their messages are those of KairosDB's ``DataPointsParser``; the package's docstring lists where
-this store refuses what KairosDB would store damaged.
+this store refuses values that KairosDB would store damaged.
 """
 
 import json
@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from monitor.devstore import jsontext
-from monitor.devstore.jsontext import JsonObject
-from monitor.devstore.values import (
+from monitor.devstore import lossless_json
+from monitor.devstore.datapoint_values import (
     INT64_MAX,
     INT64_MIN,
     ErrorScope,
@@ -25,6 +24,7 @@ from monitor.devstore.values import (
     timestamp_ms,
     typed,
 )
+from monitor.devstore.lossless_json import JsonObject
 
 __all__ = ["TTL_S_MAX", "Parsed", "SeriesKey", "StoredPoint", "parse"]
 
@@ -36,12 +36,14 @@ StoredPoint = tuple[SeriesKey, int, Value, int]
 TTL_S_MAX = 630_720_000
 """Twenty years, Cassandra's limit: a larger ttl makes it drop the point together with its neighbours."""
 TAGS_CACHE_MAX = 65_536
-"""Distinct texts of tags remembered as valid; at the bound the cache starts afresh."""
+"""Distinct texts of valid tags that are remembered; at the bound the cache is cleared."""
+TAGS_CACHED_BYTES_MAX = 1_024
+"""Length of a text of tags that is remembered; a longer one is parsed each time. So the cache stays below 150 MB."""
 END_OF_INPUT = "Invalid json. No content due to end of input."
 
 
 class Parsed(NamedTuple):
-    """What a body holds: the points to store, whatever the status, and what to answer."""
+    """The points of a body, which are stored whatever the status, and the answer to it."""
 
     points: Sequence[StoredPoint]
     status: int
@@ -81,16 +83,16 @@ _canonical_tags: dict[bytes, bytes] = {}
 
 
 def _parse_well_formed(body: bytes) -> list[StoredPoint] | None:
-    """The points of an array of plain, typed, valid objects; None for anything else, which is for the exact path."""
+    """The points of an array of plain, typed, valid objects; None for any other body, which takes the exact path."""
     try:
         metrics = _typed_points.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     points: list[StoredPoint] = []
-    known_tags = _canonical_tags
+    cached_tags = _canonical_tags
     for metric in metrics:
         raw_tags = bytes(metric.tags)
-        tags = known_tags.get(raw_tags)
+        tags = cached_tags.get(raw_tags)
         if tags is None:
             tags = _learn_tags(raw_tags)
             if tags is None:
@@ -105,16 +107,18 @@ def _parse_well_formed(body: bytes) -> list[StoredPoint] | None:
 
 
 def _learn_tags(raw_tags: bytes) -> bytes | None:
-    """The canonical text of valid tags, remembered for the next point that has them; None if they are not valid."""
+    """The canonical text of valid tags, remembered for equal texts; None if they are not valid."""
     try:
-        tags = _tags(jsontext.decode(raw_tags.decode()))
+        tags = _tags(lossless_json.decode(raw_tags.decode()))
     except (StopError, ValueError, RecursionError):
         return None
-    if _tag_faults("", tags):
+    if _tag_errors("", tags):
         return None
     if len(_canonical_tags) >= TAGS_CACHE_MAX:
         _canonical_tags.clear()
-    canonical = _canonical_tags[raw_tags] = _canonical(tags)
+    canonical = _canonical(tags)
+    if len(raw_tags) <= TAGS_CACHED_BYTES_MAX:
+        _canonical_tags[raw_tags] = canonical
     return canonical
 
 
@@ -128,13 +132,13 @@ def _parse_any(text: str) -> Parsed:
     if first not in ("[", "{"):
         return Parsed((), 400, ("Invalid start of json." if first else END_OF_INPUT,))
     try:
-        for index, element in enumerate(jsontext.elements(text)):
-            for point_or_fault in _metric(index, element):
-                if isinstance(point_or_fault, str):
-                    errors.append(point_or_fault)
+        for index, element in enumerate(lossless_json.elements(text)):
+            for point_or_error in _metric(index, element):
+                if isinstance(point_or_error, str):
+                    errors.append(point_or_error)
                 else:
-                    points.append(point_or_fault)
-    except jsontext.EndOfInputError:
+                    points.append(point_or_error)
+    except lossless_json.EndOfInputError:
         errors += [END_OF_INPUT, END_OF_INPUT]  # KairosDB says it twice
     except json.JSONDecodeError as error:
         return Parsed(points, 400, (f"{error.msg} at line {error.lineno} column {error.colno}",))
@@ -146,9 +150,9 @@ def _parse_any(text: str) -> Parsed:
 
 
 def _metric(index: int, metric: Any) -> Iterator[StoredPoint | str]:
-    """The points of one metric object and the messages of its faults; no points if the metric itself has one."""
+    """The points of one metric object and the messages of its errors; no points if the metric itself has an error."""
     if not isinstance(metric, JsonObject):
-        raise StopError(500 if metric is None else 400, f"Expected BEGIN_OBJECT but was {jsontext.kind(metric)}")
+        raise StopError(500 if metric is None else 400, f"Expected BEGIN_OBJECT but was {lossless_json.kind(metric)}")
     name = _text(metric.get("name"))
     timestamp = _integer(metric, "timestamp", INT64_MIN, INT64_MAX)
     time = _integer(metric, "time", INT64_MIN, INT64_MAX)
@@ -159,11 +163,11 @@ def _metric(index: int, metric: Any) -> Iterator[StoredPoint | str]:
     ttl_s = _integer(metric, "ttl", -(2**31), 2**31 - 1) or 0
 
     context = f"metric[{index}](name={name})" if name else f"metric[{index}]"
-    faults = [*_name_faults(context, name), *_value_faults(context, metric, timestamp), *_tag_faults(context, tags)]
+    errors = [*_name_errors(context, name), *_value_errors(context, metric, timestamp), *_tag_errors(context, tags)]
     if not 0 <= ttl_s <= TTL_S_MAX:
-        faults.append(f"{context}.ttl must be between 0 and {TTL_S_MAX}; got {ttl_s}.")
-    if faults or name is None:
-        yield from faults
+        errors.append(f"{context}.ttl must be between 0 and {TTL_S_MAX}; got {ttl_s}.")
+    if errors or name is None:
+        yield from errors
         return
     canonical = _canonical(tags)
 
@@ -178,9 +182,9 @@ def _metric(index: int, metric: Any) -> Iterator[StoredPoint | str]:
         yield outcome([timestamp, metric["value"]], "")
     position = 0
     for datapoint in datapoints:
-        point_or_fault = outcome(datapoint, f".datapoints[{position}]")
-        position += not isinstance(point_or_fault, str)  # KairosDB's index does not advance past a bad point
-        yield point_or_fault
+        point_or_error = outcome(datapoint, f".datapoints[{position}]")
+        position += not isinstance(point_or_error, str)  # KairosDB's index does not advance past a bad point
+        yield point_or_error
 
 
 def _datapoint(datapoint: list[Any], declared: str | None) -> tuple[str, int, Value]:
@@ -213,7 +217,7 @@ def _integer(metric: JsonObject, field: str, low: int, high: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str):
-        raise StopError(400, f"Expected a long but was {jsontext.kind(value)} for {field}")
+        raise StopError(400, f"Expected a long but was {lossless_json.kind(value)} for {field}")
     number = integral(value)
     if number is None or not low <= number <= high:
         raise StopError(400, f"Expected {field} to be an integer from {low} to {high} but was {value!s:.100}")
@@ -224,7 +228,7 @@ def _tags(tags: Any) -> dict[str, str | None]:
     if tags is None:
         return {}
     if not isinstance(tags, JsonObject):
-        raise StopError(400, f"Expected BEGIN_OBJECT but was {jsontext.kind(tags)} for tags")
+        raise StopError(400, f"Expected BEGIN_OBJECT but was {lossless_json.kind(tags)} for tags")
     if tags.duplicate is not None:
         raise StopError(400, f"duplicate key: {tags.duplicate}")
     return {as_text(name): _text(value) for name, value in tags.items()}
@@ -234,7 +238,7 @@ def _datapoints(datapoints: Any) -> list[list[Any]]:
     if datapoints is None:
         return []
     if not isinstance(datapoints, list):
-        raise StopError(400, f"Expected BEGIN_ARRAY but was {jsontext.kind(datapoints)} for datapoints")
+        raise StopError(400, f"Expected BEGIN_ARRAY but was {lossless_json.kind(datapoints)} for datapoints")
     if not all(isinstance(datapoint, list | None) for datapoint in datapoints):
         raise StopError(400, "Expected BEGIN_ARRAY for each of datapoints")
     if None in datapoints:
@@ -246,15 +250,15 @@ def _canonical(tags: dict[str, str | None]) -> bytes:
     return msgspec.json.encode(dict(sorted(tags.items())))
 
 
-# --- faults of a metric object --------------------------------------------------------------------
+# --- errors of a metric object --------------------------------------------------------------------
 
 
-def _name_faults(context: str, name: str | None) -> Iterator[str]:
+def _name_errors(context: str, name: str | None) -> Iterator[str]:
     if not name:
         yield f"{context}.name may not be {'null' if name is None else 'empty'}."
 
 
-def _value_faults(context: str, metric: JsonObject, timestamp: int | None) -> Iterator[str]:
+def _value_errors(context: str, metric: JsonObject, timestamp: int | None) -> Iterator[str]:
     if timestamp is None:
         if metric.get("value") is not None:
             yield f"{context}.timestamp may not be null."
@@ -264,14 +268,14 @@ def _value_faults(context: str, metric: JsonObject, timestamp: int | None) -> It
         yield f"{context}.value {missing}"
 
 
-def _tag_faults(context: str, tags: dict[str, str | None]) -> list[str]:
+def _tag_errors(context: str, tags: dict[str, str | None]) -> list[str]:
     if not tags:
         return [f"{context}.tags count must be greater than or equal to 1."]
-    faults = []
+    errors = []
     for position, (name, value) in enumerate(tags.items()):
         if not name:
-            faults.append(f"{context}.tag[{position}].name may not be empty.")
+            errors.append(f"{context}.tag[{position}].name may not be empty.")
         if not value:
-            fault = "null" if value is None else "empty"
-            faults.append(f"{context}.tag[{name or position}].value may not be {fault}.")
-    return faults
+            state = "null" if value is None else "empty"
+            errors.append(f"{context}.tag[{name or position}].value may not be {state}.")
+    return errors

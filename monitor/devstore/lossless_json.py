@@ -1,7 +1,8 @@
-"""JSON decoding that keeps what KairosDB looks at and ordinary decoders lose: the text of a number and repeated keys.
+"""JSON decoding that keeps the text of numbers and repeated keys, which KairosDB looks at and other decoders drop.
 
 KairosDB types an untyped number by whether its text holds a ``.`` and keeps the text of a number used as a tag value,
-so ``1``, ``1.0`` and ``1.50`` must stay apart.
+so ``1``, ``1.0`` and ``1.50`` must stay distinct. The standard library's decoder does the scanning; the hooks here keep
+the texts, and `elements` yields what came before a syntax error, which no library in use does.
 """
 
 import json
@@ -44,15 +45,15 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def decode(text: str) -> Any:
-    """The value of a whole JSON text; an empty text is null, as Gson has it. Raises json.JSONDecodeError."""
+    """The value of a whole JSON text; an empty text is null, as for Gson. Raises json.JSONDecodeError."""
     return _DECODER.decode(text) if text.strip() else None
 
 
 def elements(text: str) -> Iterator[Any]:
-    """The elements of a JSON array one by one, or the one object that the text is; whatever follows is ignored.
+    """The elements of a JSON array one by one, or a lone object; text after it is ignored.
 
-    Elements before a fault have been handed out when it is raised: EndOfInputError where the text ends between
-    elements, json.JSONDecodeError anywhere else.
+    Elements before an error are yielded first. Raises EndOfInputError where the text ends between elements,
+    json.JSONDecodeError at any other error.
     """
     position = _skip_space(text, 0)
     if text[position : position + 1] != "[":

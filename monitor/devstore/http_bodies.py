@@ -1,4 +1,4 @@
-"""Bodies in and out: size bounds, gzip both ways, KairosDB's headers and its form of errors."""
+"""HTTP bodies: size bounds, gzip of requests and responses, KairosDB's headers and its form of errors."""
 
 import zlib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-"""Size of a request's body, as sent and once more when unpacked; a larger one is answered 413."""
+"""Size of a request's body, as sent and, separately, when unpacked; a larger one is answered 413."""
 COMPRESS_BYTES_MIN = 500
 GZIP_LEVEL = 1
 
@@ -29,7 +29,7 @@ _HEADERS = {"Access-Control-Allow-Origin": "*", "Pragma": "no-cache", "Cache-Con
 
 
 class TransferError(Exception):
-    """A body that cannot be taken: the status and the message to answer."""
+    """A body that is refused: the status and the message to answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -51,8 +51,8 @@ async def read_body(request: Request) -> bytes:
 def unpacked(body: bytes, content_type: str, content_encoding: str) -> bytes:
     """The JSON text of a body whose content type or content encoding may be gzip. Raises TransferError.
 
-    What is not gzip at all is 400 under the content type and 500 under the encoding, as in KairosDB. A body that is cut
-    off or damaged is refused whole; KairosDB stores what it can read of it.
+    A body that is not gzip is answered 400 if the content type names gzip and 500 if the encoding does, as in KairosDB.
+    A truncated or damaged body is refused whole; KairosDB stores the part that it can read.
     """
     by_type = content_type.split(";")[0].strip().lower() == "application/gzip"
     if not by_type and content_encoding.strip().lower() != "gzip":
@@ -77,7 +77,7 @@ def unpacked(body: bytes, content_type: str, content_encoding: str) -> bytes:
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Whether the client asked for gzip."""
+    """True if the client accepts gzip."""
     return "gzip" in request.headers.get("accept-encoding", "").lower()
 
 

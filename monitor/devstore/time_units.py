@@ -1,4 +1,4 @@
-"""KairosDB's units of time: relative times, and the ranges into which samplings cut the time line."""
+"""KairosDB's units of time: relative times, and the ranges of a sampling."""
 
 import calendar
 from collections.abc import Callable
@@ -19,22 +19,25 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def earlier(at_ms: int, value: int, unit: str) -> int:
-    """The time that many units before at_ms, by the UTC calendar. Raises OverflowError beyond the years 1 to 9999."""
+    """The time `value` units before at_ms, by the UTC calendar. Raises OverflowError outside the years 1 to 9999."""
     if unit in _FIXED_MS:
         return at_ms - value * _FIXED_MS[unit]
     return _later(at_ms, -value, unit, UTC)
 
 
 def duration_ms(at_ms: int, value: int, unit: str, zone: tzinfo) -> int:
-    """How long that many units are from at_ms on: a day may have 23 hours, a month 28 days."""
+    """The length of `value` units from at_ms on: a day may have 23 hours, a month 28 days."""
     if unit in _FIXED_MS:
         return value * _FIXED_MS[unit]
     return _later(at_ms, value, unit, zone) - at_ms
 
 
 def ranges_origin(start_ms: int, unit: str, zone: tzinfo) -> int:
-    """Where ranges are counted from with align_sampling: the second's begin for milliseconds, the start day's midnight
-    in the zone for seconds to days, the begin of its week (Monday), month or year for the others."""
+    """The origin of ranges with align_sampling.
+
+    It is the start of the second for milliseconds, midnight in the zone for seconds to days, and the start of the week
+    (Monday), month or year for the longer units.
+    """
     if unit == "MILLISECONDS":
         return start_ms - start_ms % 1_000
     if zone is UTC and unit not in _CALENDAR_MONTHS:  # without datetime, whose years end
@@ -51,8 +54,10 @@ def ranges_origin(start_ms: int, unit: str, zone: tzinfo) -> int:
 
 
 def ranges(origin_ms: int, value: int, unit: str, zone: tzinfo) -> RangeOf:
-    """The ranges of that many units counted from origin_ms, whose first also takes what lies up to one range before it,
-    as KairosDB's division, which truncates towards zero, does."""
+    """The ranges of `value` units counted from origin_ms.
+
+    The first range also takes points up to one range before it, because KairosDB's division truncates towards zero.
+    """
     if unit in _FIXED_MS or (zone is UTC and unit in _CALENDAR_DAYS):
         length_ms = value * (_FIXED_MS.get(unit) or _CALENDAR_DAYS[unit] * _DAY_MS)
 

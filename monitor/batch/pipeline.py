@@ -1,13 +1,13 @@
-"""The batch answer for a log: read, judge, compute, ask."""
+"""The steps of the batch answer for a log: read, judge, compute, query."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from monitor.batch.judging import Bounds, judge, reason_of_time
-from monitor.batch.layout import layout_of
+from monitor.batch.acceptance import Bounds, judge, reason_of_time
+from monitor.batch.columns import layout_of
+from monitor.batch.decoding import rows
 from monitor.batch.queries import MINUTE_MS, TenantQueries
-from monitor.batch.rows import rows
 from monitor.batch.workspace import Workspace
 from monitor.config.settings import Settings
 from monitor.topics.recorded import Record
@@ -19,7 +19,7 @@ END_MS = 2**53
 
 
 class Cell(NamedTuple):
-    """What makes a total one: metric name, experiment, start of the minute in ms, and the tenant's tags as text.
+    """The key of a total: metric name, experiment, start of the minute in ms, and the tenant's tags as text.
 
     The text of tags is `device=mobile|login=true`, in order of their names, without dc and experiment.
     """
@@ -42,7 +42,7 @@ class Batch:
     """The answer of one log under one configuration, in the tables of a workspace.
 
     `totals` (name, experiment, minute, tags, value) has every total of the computed minutes that is not 0, `unsure`
-    (tenant, minute, tags) the cells that visits under way at the log's beginning reach into.
+    (tenant, minute, tags) the cells that may depend on events from before the log's beginning.
     """
 
     def __init__(self, work: Workspace, settings: Settings) -> None:
@@ -60,20 +60,20 @@ class Batch:
         )
 
     def read(self, records: Iterable[Record]) -> None:
-        """Takes in a log's messages, in order of arrival within each session; once."""
+        """Reads a log's messages, in order of arrival within each session; once."""
         columns = self._layout.columns()
         self._work.create("arrived", columns | {"reason": "VARCHAR"})
-        found = rows(records, self._settings, self._layout, self._rejected)
-        self._work.fill("arrived", columns, found, f"*, {reason_of_time(self._bounds)}")
+        event_rows = rows(records, self._settings, self._layout, self._rejected)
+        self._work.fill("arrived", columns, event_rows, f"*, {reason_of_time(self._bounds)}")
 
     def judge(self) -> None:
-        """Tells accepted events from rejected ones, and visits from each other; once, after `read`."""
+        """Separates accepted from rejected events, and puts events into visits; once, after `read`."""
         judge(self._work, self._bounds)
 
     def compute(self, first_ms: int = 0, end_ms: int = END_MS, missing_until_ms: int | None = None) -> None:
         """Computes the totals of the minutes from `first_ms` to before `end_ms`; once, after `judge`.
 
-        `missing_until_ms`: the log lacks events up to this time; visits that they may have belonged to are unsure.
+        `missing_until_ms`: the log lacks events up to this time; the visits that these may belong to are unsure.
         """
         cells = {"name": "VARCHAR", "experiment": "VARCHAR", "minute": "BIGINT", "tags": "VARCHAR", "value": "HUGEINT"}
         self._work.create(TOTALS, cells)
@@ -101,26 +101,27 @@ class Batch:
 
     def rejected(self) -> Counter[tuple[str, str]]:
         """Rejected messages by tenant and reason."""
-        found = Counter(self._rejected)
+        rejected = Counter(self._rejected)
         names = list(self._layout.tenants)
         sql = "SELECT tenant, r.reason, count(*) FROM arrived JOIN refused r USING (seq) GROUP BY ALL"
         for tenant, reason, count in self._work.rows(sql):
-            found[names[tenant], reason] += count
-        return found
+            rejected[names[tenant], reason] += count
+        return rejected
 
     def visits_behind(self, cell: Cell, most: int) -> list[VisitBehind]:
-        """Up to `most` visits that contribute to a total, those that contribute most first."""
+        """The `most` visits that contribute most to a total, the largest contribution first."""
         queries = next((t for t in self._tenants if cell.name.startswith(f"{t.name}.visit.")), None)
         if queries is None or cell.experiment not in queries.experiments:
             return []
         scope, _, variation_and_rest = cell.name.removeprefix(f"{queries.name}.visit.").partition(".")
         variation, _, rest = variation_and_rest.partition(".")
-        found = [i for i, stem in enumerate(queries.stems()) if (stem.scope, stem.rest) == (scope, f".{rest}")]
-        if not found:
+        names = [(metric.scope, metric.rest) for metric in queries.metrics()]
+        if (scope, f".{rest}") not in names:
             return []
+        number = names.index((scope, f".{rest}"))
         sql = f"""
             SELECT session, time, amount FROM (
-                SELECT visit, sum(c{found[0]})::HUGEINT AS amount FROM {queries.contributions(cell.experiment)}
+                SELECT visit, sum(c{number})::HUGEINT AS amount FROM {queries.contributions(cell.experiment)}
                 WHERE minute = $1 AND tags = $2 AND variation = $3 GROUP BY visit HAVING amount <> 0
             ) JOIN arrived ON seq = visit ORDER BY abs(amount) DESC, session, time LIMIT {most}"""
         return [VisitBehind(*row) for row in self._work.rows(sql, (cell.minute_ms, cell.tags, variation))]

@@ -1,7 +1,7 @@
-"""Explains a session: what was seen of it, what became of each message, and what its visits contribute and why. Pure.
+"""The explanation of a session: its messages, its visits, what these contribute, and which events decided that. Pure.
 
-Reasons, contributions and corrections are those of the core (messages.py). What is found here is only which
-event a decision goes back to.
+Reasons, contributions and corrections come from the core (session_messages.py). This module only finds the event
+behind each decision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from monitor.core.definitions import Experiment
 from monitor.core.deltas import Deltas, add_deltas
 from monitor.core.events import Decoder
 from monitor.core.predicates import scalar
-from monitor.explain.messages import Gathered, Judged, Seen, judged
 from monitor.explain.rules import Clause, Happened, Moment, told
+from monitor.explain.session_messages import Gathered, Judged, MessageReport, judged
 
 
 class Amount(Struct, frozen=True):
@@ -29,7 +29,7 @@ class Amount(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What a visit is in one experiment.
+    """The state of a visit in one experiment.
 
     `assigned`: the event that assigned it; `crossed`: the first event that carries another variation, `crossed_to`;
     `qualified_ms`: from when it is qualified; None where there is no such event or time.
@@ -44,7 +44,7 @@ class Outcome(Struct, frozen=True):
     qualified_ms: int | None
 
 
-class VisitSeen(Struct, frozen=True):
+class ExplainedVisit(Struct, frozen=True):
     """A visit: its events in order, by arrival, and its contributions in their final state."""
 
     number: int
@@ -56,7 +56,7 @@ class VisitSeen(Struct, frozen=True):
 
 
 class ExplainedCorrection(Struct, frozen=True):
-    """What an event that arrived after later events of its visit has changed."""
+    """The changes by an event that arrived after later events of its visit."""
 
     arrival: int
     visit: int
@@ -64,25 +64,25 @@ class ExplainedCorrection(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True):
-    """All that was seen of a session: messages by event time, visits by time, corrections by arrival."""
+    """All messages and visits of a session: messages by event time, visits by time, corrections by arrival."""
 
     tenant: str
     session_id: str
     dc: str
     scanned: int
     beyond: int
-    events: list[Seen]
-    visits: list[VisitSeen]
+    events: list[MessageReport]
+    visits: list[ExplainedVisit]
     corrections: list[ExplainedCorrection]
 
 
 def explain(measures: CompiledConfig, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
-    """What a session's messages came to; the tenant must be one of the configuration."""
-    messages = list(judged(measures, tenant, session_id, gathered.arrivals))
+    """The explanation of a session's messages; the tenant must be one of the configuration."""
+    messages = list(judged(measures, tenant, gathered.arrivals))
     runs = _runs([message for message in messages if message.moment is not None], measures.limits.session_gap_ms)
-    number_of = {message.seen.arrival: number for number, run in enumerate(runs, 1) for message in run}
-    late = sorted(message.seen.arrival for run in runs for message in _out_of_order(run))
-    changes = {message.seen.arrival: message.deltas for message in messages}
+    number_of = {message.report.arrival: number for number, run in enumerate(runs, 1) for message in run}
+    late = sorted(message.report.arrival for run in runs for message in _out_of_order(run))
+    changes = {message.report.arrival: message.deltas for message in messages}
     return Explanation(
         tenant,
         session_id,
@@ -90,7 +90,7 @@ def explain(measures: CompiledConfig, dc: str, tenant: str, session_id: str, gat
         gathered.scanned,
         gathered.beyond,
         [
-            replace(message.seen, visit=number_of.get(message.seen.arrival))
+            replace(message.report, visit=number_of.get(message.report.arrival))
             for message in sorted(messages, key=_event_time)
         ],
         [_visit(measures, dc, tenant, number, run) for number, run in enumerate(runs, 1)],
@@ -99,9 +99,9 @@ def explain(measures: CompiledConfig, dc: str, tenant: str, session_id: str, gat
 
 
 def _event_time(message: Judged) -> tuple[int, str, int]:
-    """Messages without an event stand where they arrived."""
-    seen = message.seen
-    return seen.timestamp_ms if seen.time_ms is None else seen.time_ms, seen.event_id or "", seen.arrival
+    """Messages without an event sort by their timestamp."""
+    report = message.report
+    return report.timestamp_ms if report.time_ms is None else report.time_ms, report.event_id or "", report.arrival
 
 
 def _order(message: Judged) -> Moment:
@@ -110,7 +110,7 @@ def _order(message: Judged) -> Moment:
 
 
 def _runs(accepted: Sequence[Judged], gap_ms: int) -> list[list[Judged]]:
-    """The visits in the end: runs of accepted events whose neighbours are at most the gap apart."""
+    """The visits in their final state: runs of accepted events whose neighbours are at most the gap apart."""
     runs: list[list[Judged]] = []
     for message in sorted(accepted, key=_order):
         if runs and _order(message).time_ms - _order(runs[-1][-1]).time_ms <= gap_ms:
@@ -123,7 +123,7 @@ def _runs(accepted: Sequence[Judged], gap_ms: int) -> list[list[Judged]]:
 def _out_of_order(run: Sequence[Judged]) -> Iterator[Judged]:
     """The events that arrived after later events of their visit."""
     latest: Moment | None = None
-    for message in sorted(run, key=lambda message: message.seen.arrival):
+    for message in sorted(run, key=lambda message: message.report.arrival):
         moment = _order(message)
         if latest is not None and moment < latest:
             yield message
@@ -131,8 +131,8 @@ def _out_of_order(run: Sequence[Judged]) -> Iterator[Judged]:
             latest = moment
 
 
-def _visit(measures: CompiledConfig, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> VisitSeen:
-    """A visit in the end. No event of it has changed anything but its contributions."""
+def _visit(measures: CompiledConfig, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> ExplainedVisit:
+    """A visit in its final state. Its events have changed no contributions but its own, so their sum is the visit's."""
     total: Deltas = {}
     for message in run:
         add_deltas(total, message.deltas)
@@ -144,8 +144,8 @@ def _visit(measures: CompiledConfig, dc: str, tenant: str, number: int, run: Seq
         for experiment in definitions.experiments
     ]
     first_ms, last_ms = _order(run[0]).time_ms, _order(run[-1]).time_ms
-    arrivals = [message.seen.arrival for message in run]
-    return VisitSeen(number, first_ms, last_ms, arrivals, outcomes, _amounts(total, dc))
+    arrivals = [message.report.arrival for message in run]
+    return ExplainedVisit(number, first_ms, last_ms, arrivals, outcomes, _amounts(total, dc))
 
 
 def _happened(message: Judged, decoder: Decoder) -> Happened:
@@ -155,9 +155,9 @@ def _happened(message: Judged, decoder: Decoder) -> Happened:
 
 
 def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause) -> Outcome:
-    known = {variation for variation, _ in experiment.variations}
-    carried = [(message.seen.assignments.get(experiment.name), _order(message)) for message in run]
-    carriers = [(variation, moment) for variation, moment in carried if variation in known]
+    variations = {variation for variation, _ in experiment.variations}
+    carried = [(message.report.assignments.get(experiment.name), _order(message)) for message in run]
+    carriers = [(variation, moment) for variation, moment in carried if variation in variations]
     if not carriers:
         return Outcome(experiment.name, None, None, None, None, rule, None)
     variation, assigned = carriers[0]
@@ -168,14 +168,14 @@ def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause) -> Out
 
 
 def _amounts(deltas: Deltas, dc: str) -> list[Amount]:
-    """What is not 0, by metric, minute and tags."""
-    found = []
+    """The contributions that are not 0, sorted by metric, minute and tags."""
+    amounts = []
     for minute, changes in deltas.items():
         for series, value in changes.items():
             metric, *tags = series.split("|")
             pairs = (tag.split("=", 1) for tag in tags)
             if value:
-                found.append(
+                amounts.append(
                     Amount(metric, minute * MINUTE_MS, {"dc": dc, **{tag: text for tag, text in pairs}}, value)
                 )
-    return sorted(found, key=lambda amount: (amount.metric, amount.minute_ms, list(amount.tags.items())))
+    return sorted(amounts, key=lambda amount: (amount.metric, amount.minute_ms, list(amount.tags.items())))

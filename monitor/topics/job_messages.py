@@ -1,4 +1,4 @@
-"""All messages that a job reads, once more: from its topics to their present end, or from a recorded log."""
+"""All messages of a job's topics up to their present end, or of a recorded log in their place."""
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from monitor.topics.kafka import read_topic
 from monitor.topics.recorded import Record
 
 Read: TypeAlias = tuple[str, Record]
-"""The name of a partition, and a message of it."""
+"""The name of a partition, and one of its messages."""
 
 
 class Topics(Protocol):
@@ -26,7 +26,7 @@ class Topics(Protocol):
 
 
 def messages(kafka: Topics, log: Path | None, stack: ExitStack) -> Iterator[Read]:
-    """The messages, each partition in its order; what is open is closed with the stack.
+    """The messages, in order within each partition; the stack closes the consumers.
 
     Raises RecordedLogError or OSError for a log, TopicError for a topic.
     """
@@ -38,7 +38,7 @@ def _of_log(path: Path) -> Iterator[Read]:
 
 
 def _of_topics(kafka: Topics, stack: ExitStack) -> Iterator[Read]:
-    """All messages of the topics by time, as far as the order of reading permits; partitions are TOPIC/NUMBER."""
+    """All messages of the topics by time, as far as the order of reading permits; a partition is named TOPIC/NUMBER."""
     options = {name: _property(value) for name, value in kafka.options.items()}
 
     def of(topic: str) -> Iterator[Read]:

@@ -7,27 +7,28 @@ from pathlib import Path
 from msgspec import Struct
 
 from monitor.batch import Batch, Cell, VisitBehind, Workspace
-from monitor.batch.answer import TOTALS, UNSURE, minute_of
+from monitor.batch.pipeline import TOTALS, UNSURE, minute_of
 from monitor.batch.queries import MINUTE_MS
 from monitor.config.settings import Settings, milliseconds
+from monitor.runtime.errors import MonitorError
+from monitor.topics.job_messages import Read, messages
 from monitor.topics.recorded import Record
-from monitor.topics.reread import Read, messages
 from monitor.verify.stored import END_MS, Minutes, Store
 
 DIFFERENCES_MAX = 10_000
-"""How many differences are told one by one; all are counted."""
+"""Differences that are listed one by one; all are counted."""
 EXPLAINED_MAX, VISITS_MAX = 20, 3
-"""For how many differences visits are looked for, and how many for each."""
+"""Differences whose visits are looked up, and visits for each of them."""
 MIRRORED_MS = 24 * 60 * MINUTE_MS
-"""How far back mirrors are compared, unless told otherwise."""
+"""The time span over which mirrors are compared by default."""
 
 
-class VerifyError(Exception):
-    """What cannot be compared; the message says why and what to do."""
+class VerifyError(MonitorError):
+    """The comparison is not possible; the message says why and what to do."""
 
 
 class PointDifference(Struct, frozen=True):
-    """A total that is not what it should be; the values as text, None where there is none."""
+    """A total that differs: the stored and the expected value as text, None where there is none."""
 
     metric: str
     minute_ms: int
@@ -38,7 +39,7 @@ class PointDifference(Struct, frozen=True):
 
 
 class CountComparison(Struct, frozen=True):
-    """Messages: accepted (`reason` is None) or rejected, as the log says and as the job has counted them."""
+    """Messages, accepted (`reason` is None) or rejected, as counted in the log and by the job."""
 
     tenant: str
     reason: str | None
@@ -47,11 +48,12 @@ class CountComparison(Struct, frozen=True):
 
 
 class Comparison(Struct, frozen=True):
-    """What the comparison of a store with a log came to.
+    """The result of comparing a store with a log.
 
-    `compared`: totals in the store or in the answer; `unsure`: such as depend on messages that the log has lost, and
-    are left out; `differing`: how many differ, `differences` the first of them. `counts`: of the whole log, for
-    information only: a job that crashed has written its counters twice, one that is behind has yet to.
+    `compared`: number of totals in the store or in the answer. `unsure`: totals that were left out because they depend
+    on messages that the log no longer has. `differing`: number of totals that differ, `differences` the first of them.
+    `counts`: of the whole log, for information only, because a job that crashed may have counted messages twice and a
+    job that is behind has not counted all.
     """
 
     dc: str
@@ -75,7 +77,7 @@ class MinuteOfMirrors(Struct, frozen=True):
 
 
 class Mirrors(Struct, frozen=True):
-    """What the comparison of two data centers came to; `minutes`: those that differ, at most DIFFERENCES_MAX."""
+    """The result of comparing two data centers; `minutes`: those that differ, at most DIFFERENCES_MAX."""
 
     dc: str
     against: str
@@ -86,15 +88,16 @@ class Mirrors(Struct, frozen=True):
     totals: int
     totals_against: int
     more_complete: str | None
-    """The data center that holds more totals; None if both hold as many."""
+    """The data center that holds more totals; None if both hold equally many."""
     minutes: list[MinuteOfMirrors]
 
 
 class _Scan:
-    """What is learnt from the messages while they go by."""
+    """The extent of each partition, collected while the messages are read."""
 
     def __init__(self) -> None:
         self.messages = 0
+        # Both have an entry for each partition of the topics.
         self.firsts: dict[str, tuple[int, int]] = {}
         self.highs: dict[str, int] = {}
 
@@ -112,7 +115,7 @@ class _Scan:
         return min(self.highs.values()) - lateness_ms
 
     def missing_until_ms(self, future_ms: int) -> int | None:
-        """The latest event time that a message before the log's beginning can have; None if it lacks none."""
+        """The latest event time of a message from before the log's beginning; None if the log begins at offset 0."""
         newest = [stamp_ms + future_ms for offset, stamp_ms in self.firsts.values() if offset > 0]
         return max(newest, default=None)
 
@@ -126,15 +129,15 @@ def verify(
     first_ms: int | None,
     end_ms: int | None,
 ) -> Comparison:
-    """Compares what the store holds for `dc` with what the topics, or a recorded log, come to.
+    """Compares the totals that the store holds for `dc` with those of the topics, or of a recorded log.
 
-    From the minute `first_ms` to before `end_ms`. Unless these are given: from the beginning, or from where a log that
-    has lost its beginning is whole; to the last minute that the job has sealed, and a recorded log, which may end
-    before. To the end, if the job has counted exactly the messages of the whole log, so that the store has all of it,
-    or if a store that is compared with a recorded log knows no job.
+    It compares the minutes from `first_ms` to before `end_ms`. By default they start at the log's beginning, or, if the
+    log no longer has its first messages, at the first minute that does not depend on these. They end at the job's
+    watermark, or at a recorded log's own if that is earlier. They have no end if the job has counted exactly the
+    messages of the whole log, or if a recorded log is compared with a store that has no watermark of a job.
     """
     batch, scan = Batch(work, settings), _Scan()
-    # Asked before topics are read, to an end that is later: so what the job has sealed is read.
+    # Read the watermark before the topics: every message below it is then before the end at which reading stops.
     watermark_ms = _watermark_ms(store, dc) if log is None and end_ms is None else store.sealed_ms(dc)
     with ExitStack() as stack:
         batch.read(scan.records(messages(settings.kafka, log, stack)))
@@ -142,7 +145,7 @@ def verify(
         msg = "there are no messages to compare with"
         raise VerifyError(msg)
     missing_ms = scan.missing_until_ms(milliseconds(settings.time.future_tolerance_s))
-    whole = first_ms is None and end_ms is None and missing_ms is None
+    is_whole = first_ms is None and end_ms is None and missing_ms is None
     if first_ms is None:
         first_ms = 0 if missing_ms is None else minute_of(missing_ms) + MINUTE_MS
     batch.judge()
@@ -159,12 +162,12 @@ def verify(
     compared, differing = _join(work, "stored", TOTALS)
     differences = list(_differences(work, batch))
     return Comparison(
-        dc, scan.messages, first_ms, end_ms, compared, unsure, differing, differences, counts if whole else []
+        dc, scan.messages, first_ms, end_ms, compared, unsure, differing, differences, counts if is_whole else []
     )
 
 
 def mirrors(work: Workspace, store: Store, dc: str, against: str, first_ms: int | None, end_ms: int | None) -> Mirrors:
-    """Compares what the store holds for two data centers, by minute; by default the last sealed day."""
+    """Compares the totals of two data centers, by minute; by default over the last day before both watermarks."""
     if dc == against:
         msg = f"a mirror is another data center than {dc}"
         raise VerifyError(msg)
@@ -179,17 +182,17 @@ def mirrors(work: Workspace, store: Store, dc: str, against: str, first_ms: int 
     compared, differing = _join(work, "stored", "mirrored")
     totals, totals_against = (work.rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("stored", "mirrored"))
     by_minute = work.rows(
-        f"""SELECT minute, count(stored), count(wanted), count(*) FILTER (WHERE stored IS DISTINCT FROM wanted) AS d
+        f"""SELECT minute, count(stored), count(expected), count(*) FILTER (WHERE stored IS DISTINCT FROM expected) AS d
         FROM joined GROUP BY minute HAVING d > 0 ORDER BY minute LIMIT {DIFFERENCES_MAX}"""
     )
     differ = [MinuteOfMirrors(*row) for row in by_minute]
-    fuller = None if totals == totals_against else dc if totals > totals_against else against
-    return Mirrors(dc, against, first_ms, end_ms, compared, differing, totals, totals_against, fuller, differ)
+    more_complete = None if totals == totals_against else dc if totals > totals_against else against
+    return Mirrors(dc, against, first_ms, end_ms, compared, differing, totals, totals_against, more_complete, differ)
 
 
 def _check(first_ms: int, end_ms: int) -> None:
     if first_ms >= end_ms:
-        msg = "there is no minute to compare: of the times asked for none is sealed, or --from is not before --to"
+        msg = "there is no minute to compare: no minute of this range is final yet, or --from is not before --to"
         raise VerifyError(msg)
 
 
@@ -202,7 +205,7 @@ def _watermark_ms(store: Store, dc: str) -> int:
 
 
 def _leave_out_unsure(work: Workspace) -> int:
-    """Takes cells out that depend on messages before the log's beginning; how many there were."""
+    """Deletes the cells that depend on messages from before the log's beginning, and returns their number."""
     same = "t.minute = u.minute AND t.tags = u.tags AND starts_with(t.name, u.tenant || '.visit.')"
     is_unsure = f"EXISTS (FROM {UNSURE} u WHERE {same})"
     cells = " UNION ".join(
@@ -214,34 +217,34 @@ def _leave_out_unsure(work: Workspace) -> int:
     return int(count)
 
 
-def _join(work: Workspace, stored: str, wanted: str) -> tuple[int, int]:
-    """Makes the table `joined`; the numbers of its cells, and of those that differ.
+def _join(work: Workspace, stored: str, expected: str) -> tuple[int, int]:
+    """Makes the table `joined`, and returns the numbers of its cells and of those that differ.
 
-    Points that no tag of the configuration tells apart are in one cell, and shown together: such a cell differs.
+    Points whose tags are equal in the configuration share a cell, which then lists their values and differs.
     """
     work.run(
-        f"""CREATE TABLE joined AS SELECT name, experiment, minute, tags, s.value AS stored, w.value AS wanted
+        f"""CREATE TABLE joined AS SELECT name, experiment, minute, tags, s.value AS stored, e.value AS expected
         FROM (SELECT name, experiment, minute, tags, string_agg(value, ' and ' ORDER BY value) AS value
             FROM {stored} GROUP BY ALL) s
         FULL JOIN (SELECT name, experiment, minute, tags, string_agg(value::VARCHAR, ' and ' ORDER BY value) AS value
-            FROM {wanted} GROUP BY ALL) w
+            FROM {expected} GROUP BY ALL) e
         USING (name, experiment, minute, tags)"""
     )
     ((compared, differing),) = work.rows(
-        "SELECT count(*), count(*) FILTER (WHERE stored IS DISTINCT FROM wanted) FROM joined"
+        "SELECT count(*), count(*) FILTER (WHERE stored IS DISTINCT FROM expected) FROM joined"
     )
     return compared, differing
 
 
 def _differences(work: Workspace, batch: Batch) -> Iterator[PointDifference]:
-    found = work.rows(
-        f"""SELECT name, experiment, minute, tags, stored, wanted FROM joined WHERE stored IS DISTINCT FROM wanted
+    rows = work.rows(
+        f"""SELECT name, experiment, minute, tags, stored, expected FROM joined WHERE stored IS DISTINCT FROM expected
         ORDER BY minute, name, experiment, tags LIMIT {DIFFERENCES_MAX}"""
     )
-    for number, (name, experiment, minute_ms, tags, stored, wanted) in enumerate(found):
+    for number, (name, experiment, minute_ms, tags, stored, expected) in enumerate(rows):
         cell = Cell(name, experiment, minute_ms, tags)
         visits = batch.visits_behind(cell, VISITS_MAX) if number < EXPLAINED_MAX else []
-        yield PointDifference(name, minute_ms, {"experiment": experiment, **_tags(tags)}, stored, wanted, visits)
+        yield PointDifference(name, minute_ms, {"experiment": experiment, **_tags(tags)}, stored, expected, visits)
 
 
 def _tags(text: str) -> Mapping[str, str]:
@@ -249,8 +252,8 @@ def _tags(text: str) -> Mapping[str, str]:
 
 
 def _counts(batch: Batch, store: Store, dc: str) -> list[CountComparison]:
-    wanted: dict[tuple[str, str | None], int] = {(tenant, None): n for tenant, n in batch.accepted().items()}
-    wanted |= {(tenant, reason): n for (tenant, reason), n in batch.rejected().items()}
+    expected: dict[tuple[str, str | None], int] = {(tenant, None): n for tenant, n in batch.accepted().items()}
+    expected |= {(tenant, reason): n for (tenant, reason), n in batch.rejected().items()}
     stored: dict[tuple[str, str | None], int] = {
         (tenant, None): n for (tenant,), n in store.counted(dc, "events", ("tenant",)).items()
     }
@@ -258,6 +261,6 @@ def _counts(batch: Batch, store: Store, dc: str) -> list[CountComparison]:
         (tenant, reason): n for (tenant, reason), n in store.counted(dc, "rejected", ("tenant", "reason")).items()
     }
     return [
-        CountComparison(tenant, reason, wanted.get((tenant, reason), 0), stored.get((tenant, reason), 0))
-        for tenant, reason in sorted(wanted.keys() | stored.keys(), key=lambda key: (key[0], key[1] or ""))
+        CountComparison(tenant, reason, expected.get((tenant, reason), 0), stored.get((tenant, reason), 0))
+        for tenant, reason in sorted(expected.keys() | stored.keys(), key=lambda key: (key[0], key[1] or ""))
     ]

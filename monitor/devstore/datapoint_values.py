@@ -1,4 +1,4 @@
-"""One value of one data point: its type and what is stored for it, by KairosDB's rules, or why it is refused."""
+"""The value of a data point: its type and the stored value by KairosDB's rules, or the reason for refusing it."""
 
 import decimal
 import math
@@ -7,8 +7,8 @@ from decimal import Decimal
 from enum import StrEnum, auto
 from typing import Any
 
-from monitor.devstore import jsontext
-from monitor.devstore.jsontext import JsonObject, Number
+from monitor.devstore import lossless_json
+from monitor.devstore.lossless_json import JsonObject, Number
 
 __all__ = [
     "INT64_MAX",
@@ -36,7 +36,7 @@ _INT64_DIGITS = 19
 
 
 class StopError(Exception):
-    """Ends the whole request with this answer; what came before is stored."""
+    """Ends the whole request with this answer; the points before are stored."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class StopError(Exception):
 
 
 class ErrorScope(StrEnum):
-    """What a refusal is about, which decides how much of its place KairosDB names."""
+    """The subject of a refusal, which decides how much of its place KairosDB names."""
 
     REQUEST = auto()
     METRIC = auto()
@@ -54,7 +54,7 @@ class ErrorScope(StrEnum):
 
 
 class RefusedError(Exception):
-    """This point cannot be stored as it was meant; the rest of the request goes on."""
+    """This point cannot be stored as the client meant it; the rest of the request is still read."""
 
     def __init__(self, scope: ErrorScope, reason: str) -> None:
         super().__init__(reason)
@@ -74,7 +74,7 @@ def typed(declared: str | None, value: Any) -> tuple[str, Value]:
     """
     if isinstance(value, list | JsonObject):
         raise RefusedError(ErrorScope.METRIC, "value is an invalid type")
-    type_name = _found_type(value) if declared is None else declared
+    type_name = _inferred_type(value) if declared is None else declared
     if type_name not in TYPES:
         raise RefusedError(ErrorScope.REQUEST, f"Unregistered data point type '{type_name}'")
     if type_name == "string":
@@ -97,7 +97,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str):
-        raise StopError(400, f"Expected a string but was {jsontext.kind(value)}")
+        raise StopError(400, f"Expected a string but was {lossless_json.kind(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -106,7 +106,7 @@ def as_text(value: Any) -> str:
 
 
 def emptiness(value: Any) -> str | None:
-    """What is empty about a value, in KairosDB's words, or None."""
+    """KairosDB's message if a value is null or empty, else None."""
     if value == []:
         return "may not be an empty array."
     return "may not be empty." if value is None or value == "" else None
@@ -122,7 +122,7 @@ def integral(text: str) -> int | None:
     return int(number)
 
 
-def _found_type(value: Any) -> str:
+def _inferred_type(value: Any) -> str:
     if isinstance(value, Number) or (isinstance(value, str) and _NUMERIC_TEXT.fullmatch(value)):
         _refuse_not_finite(value)
         return "double" if "." in value else "long"
@@ -145,7 +145,7 @@ def _long(value: Any) -> int:
 
 
 def _long_of_text(value: Any) -> int:
-    text = as_text(value) if isinstance(value, str | bool) else jsontext.kind(value)
+    text = as_text(value) if isinstance(value, str | bool) else lossless_json.kind(value)
     if len(text) <= _INT64_DIGITS + 1 and _INTEGER.fullmatch(text):
         number = int(text)
         if INT64_MIN <= number <= INT64_MAX:

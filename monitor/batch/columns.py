@@ -1,4 +1,4 @@
-"""Which columns a configuration needs: those that its tags, predicates and values look at."""
+"""The columns of an event's row: fixed ones, and those for the attributes that a configuration uses."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,22 +16,23 @@ from monitor.config.settings import (
 )
 
 ATTRIBUTE_KINDS = "sbn"
-"""The first letters of attributes as text: strings, booleans, numbers."""
+"""The first letter of an attribute as text: string, boolean, number."""
 
 
 class Layout(NamedTuple):
-    """Where a row has what; each maps a name to its number, in the order of the configuration.
+    """The numbers in column names: each field maps a name to its number, in the order of the configuration.
 
     A row has `seq` (order of arrival), `tenant` (number), `session`, `time`, `id`, `event`, `stamp` (message time),
     `v0`... (variation by experiment name), `a0`... (attribute as text: s + string, b + true or false, n + number) and,
-    for attributes that are measured or compared, `n0`... (nearest double) and `r0`... (what that lacks to an integer).
+    for attributes that are measured or compared with a bound, `n0`... (nearest double) and
+    `r0`... (the integer minus that double).
     """
 
     tenants: dict[str, int]
     experiments: dict[str, int]
     attributes: dict[str, int]
     numbers: dict[str, int]
-    """Attributes that are needed as numbers."""
+    """Attributes that are used as numbers."""
 
     def columns(self) -> dict[str, str]:
         """Column name to SQL type."""
@@ -76,7 +77,7 @@ def predicates(tenant: TenantTable) -> Iterator[PredicateTable]:
 
 
 def rule_predicates(rule: AnyRule) -> Iterator[PredicateTable]:
-    """The predicates that a rule is made of, without those of the points that it names."""
+    """The predicates in a rule, without those of the measurement points that it names."""
     match rule:
         case PointRule():
             return
