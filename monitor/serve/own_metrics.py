@@ -1,7 +1,7 @@
-"""Once a minute: switches between data centers and the divergence of the mirrors, written to the store as points.
+"""The query service's own metrics: once a minute, the switches between data centers and how far they differ.
 
-Both follow from what the store holds, and a point's time from what it tells: two processes write the same points, and
-one that starts again writes over its own.
+Both follow from what the store holds, and so does the time of each point: two processes write the same points, and one
+that starts again overwrites its own.
 """
 
 import threading
@@ -11,8 +11,11 @@ from itertools import pairwise
 import structlog
 
 from monitor.core.metrics import MINUTE_MS, DataPoint, health_series
-from monitor.kairosdb.client import Misconfigured, Refused, Transient, Transport
-from monitor.kairosdb.points import Renderer, batches, body
+from monitor.kairosdb.client import Client
+from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
+from monitor.kairosdb.errors import KairosDbError
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import WriterStats
 from monitor.serve.evidence import Visits, evidence, visits_by
 from monitor.serve.failover import Evidence, minutes
 from monitor.serve.health import DIVERGENCE, FAILOVER, switches
@@ -24,21 +27,33 @@ from monitor.serve.spans import DAY_MS, HOUR_MS, Span
 DAY_S = DAY_MS // 1_000
 EVERY_S = 60.0
 COMPARED_MS = HOUR_MS
-"""How many of the newest minutes that all data centers have sealed are compared."""
-POINTS_PER_REQUEST, BYTES_PER_REQUEST = 2_000, 524_288
+"""How many of the newest minutes that are final in all data centers are compared."""
+RETRY_MAX_S, BACKOFF_MAX_S = 30.0, 8.0
+"""How long a request is retried. At the bound a warning is logged, and the next look writes the same points again."""
 
 log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Watches in a thread, for as long as the context lasts."""
+    """Looks once a minute, in a thread, for as long as the context lasts."""
 
     def __init__(self, service: Service, url: str) -> None:
         self._service = service
-        table = service.settings.serve
-        self._transport = Transport(url, table.query_timeout_s, table.query_timeout_s)
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="serve-watch")
+        timeout_s = service.settings.serve.query_timeout_s
+        self._client = Client(url, timeout_s, timeout_s)
+        settings = DeliverySettings(
+            connect_timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+            backoff_max_s=BACKOFF_MAX_S,
+            retry_max_s=RETRY_MAX_S,
+        )
+        ttl_s = service.settings.kairosdb.ttl_days * DAY_S
+        stats = WriterStats()
+        self._deliveries = {
+            dc: Delivery(self._client, Renderer(dc, ttl_s), None, stats, settings, self._ending) for dc in service.dcs
+        }
+        self._thread = threading.Thread(target=self._run, name="serve-own-metrics")
         self._compared_ms = 0
 
     def __enter__(self) -> "Watch":
@@ -47,12 +62,15 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        self._transport.cut()
+        self._client.cut()
         self._thread.join()
-        self._transport.close()
+        self._client.close()
 
     def once(self) -> int:
-        """Looks once, and writes what is new; how many points. Raises ProblemError, Transient, Misconfigured."""
+        """Looks once and writes what is new; returns the number of points.
+
+        Raises ProblemError, KairosDbError, and Closed at the end of the context.
+        """
         service = self._service
         known = evidence(service, service.now_ms() - 2 * COMPARED_MS)
         points = [*_switched(known, service.rules.stale_after_ms)]
@@ -61,7 +79,8 @@ class Watch:
         if len(service.dcs) > 1 and span.start_ms < span.end_ms:
             for tenant in service.settings.tenants:
                 points += _of_tenant(service, known, tenant, span)
-        self._write(points)
+        for dc, delivery in self._deliveries.items():
+            delivery.deliver(point for of_dc, point in points if of_dc == dc)
         self._compared_ms = max(self._compared_ms, sealed_ms)
         return len(points)
 
@@ -70,25 +89,17 @@ class Watch:
             try:
                 self.once()
             except ProblemError as error:
-                log.warning("watch_waits", reason=error.problem.detail)
-            except (Transient, Misconfigured) as error:
-                log.warning("watch_cannot_write", reason=str(error))
+                log.warning("own_metrics_not_computed", reason=error.problem.detail)
+            except KairosDbError as error:
+                log.warning("own_metrics_not_written", reason=str(error))
+            except Closed:
+                return
             if self._ending.wait(EVERY_S):
                 return
 
-    def _write(self, points: Sequence[tuple[str, DataPoint]]) -> None:
-        ttl_s = self._service.settings.kairosdb.ttl_days * DAY_S
-        rendered = []
-        for dc in self._service.dcs:
-            rendered += Renderer(dc, ttl_s).render(point for of_dc, point in points if of_dc == dc)[0]
-        for batch in batches(rendered, POINTS_PER_REQUEST, BYTES_PER_REQUEST):
-            answer = self._transport.post(body(batch))
-            if isinstance(answer, Refused):
-                log.error("watch_points_refused", status=answer.status, text=answer.text)
-
 
 def _switched(known: Evidence, settle_ms: int) -> Iterator[tuple[str, DataPoint]]:
-    """A point for each switch of the present, at its moment; not the newest, that late reports might still move."""
+    """A point for each switch of the present, at its moment; not for the newest, which late reports may still move."""
     for switch in switches(known):
         at_ms = round(switch.at.timestamp() * 1_000)
         if at_ms <= known.now_ms - settle_ms:
@@ -122,7 +133,7 @@ def _apart(dcs: Sequence[str], visits: Visits, span: Span, tags: dict[str, str])
 
 
 def _sealed_by_all_ms(known: Evidence) -> int:
-    """Up to when all data centers have sealed; 0 if one never told."""
+    """The time before which the minutes of all data centers are final; 0 if one has never reported."""
     lasts = [known.last(dc) for dc in known.order]
     watermarks_ms = [last.watermark_ms for last in lasts if last is not None]
     if len(watermarks_ms) < len(lasts):

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
-import requests
 
 from monitor.config import reader
 from monitor.config.settings import Settings
-from tests.support import golden, oracle
+from monitor.kairosdb.client import Client
+from tests.support import golden, oracle, reading
 from tests.support.grafana_case import CASE, DC, MIRROR, dashboards_of, documented_health, golden_config
 from tests.support.grafana_plugin import UNIT_MS, Columns, Json, Shown, current, panels, request, series, transformed
 from tests.support.oracle import Message
@@ -19,7 +19,6 @@ from tests.support.servers import KairosDB
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 WAIT_S, POLL_S, REQUEST_S = 30.0, 0.05, 30.0
-POINTS_PER_REQUEST = 2_000
 INTERVALS_S = (60, 300, 3_600)
 
 
@@ -44,10 +43,8 @@ class Store(NamedTuple):
     def ask(self, shown: Shown, interval_s: int) -> Json:
         """KairosDB's answer to a panel's request."""
         body = request(shown, self.start_ms, self.end_ms, interval_s)
-        answer = requests.post(f"{self.url}/api/v1/datapoints/query", json=body, timeout=REQUEST_S)
-        assert answer.status_code == 200, f"{shown.panel['title']}: {answer.text}"
-        found: Json = answer.json()
-        return found
+        with Client(self.url, REQUEST_S, REQUEST_S) as client:
+            return {"queries": client.query(body)}
 
     def columns(self, dashboard: Json, title: str, **chosen: str | list[str]) -> Columns:
         """What the panel with this title draws; `$point` in a title is its value."""
@@ -112,24 +109,15 @@ def health_cells(start_ms: int, end_ms: int) -> list[Cell]:
 
 def fill(url: str, cells: list[Cell]) -> None:
     """Writes the points, and waits until they are there."""
-    for first in range(0, len(cells), POINTS_PER_REQUEST):
-        some = cells[first : first + POINTS_PER_REQUEST]
-        body = [
-            {"name": name, "timestamp": at_ms, "value": value, "type": "long", "tags": dict(tags)}
-            for name, at_ms, tags, value in some
-        ]
-        requests.post(f"{url}/api/v1/datapoints", json=body, timeout=REQUEST_S).raise_for_status()
+    reading.write(url, ((name, at_ms, dict(tags), value) for name, at_ms, tags, value in cells))
     names = sorted({cell.name for cell in cells})
     asked = [{"name": name, "tags": {"dc": [DC, MIRROR]}} for name in names]
+    query = {"start_absolute": 0, "end_absolute": 2**52, "metrics": asked}
     until_s = time.monotonic() + WAIT_S
-    while True:
-        query = {"start_absolute": 0, "end_absolute": 2**52, "metrics": asked}
-        answer = requests.post(f"{url}/api/v1/datapoints/query", json=query, timeout=REQUEST_S)
-        answer.raise_for_status()
-        if sum(found["sample_size"] for found in answer.json()["queries"]) == len(cells):
-            return
-        assert time.monotonic() < until_s, "KairosDB does not hold what was written"
-        time.sleep(POLL_S)
+    with Client(url, REQUEST_S, REQUEST_S) as client:
+        while sum(answer["sample_size"] for answer in client.query(query)) != len(cells):
+            assert time.monotonic() < until_s, "KairosDB does not hold what was written"
+            time.sleep(POLL_S)
 
 
 @pytest.fixture(scope="module")
