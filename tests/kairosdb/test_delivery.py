@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,11 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from monitor.core.metrics import DataPoint
-from monitor.kairosdb.client import parse_retry_after_s
+from monitor.kairosdb.client import Client, parse_retry_after_s
+from monitor.kairosdb.delivery import Delivery
+from monitor.kairosdb.errors import Unreachable
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import WriterStats
 from monitor.kairosdb.writer import WriterStopped
 from tests.support.faulty_server import CUT, HANG, LOST, RESET, Answer, FaultyServer, Says, refuse, slow
 from tests.support.writer_rig import PATIENT, QUICK, T_MS, Rig, cells_of, in_thread, points_of, rigged, until
@@ -272,3 +277,34 @@ def test_after_any_faults_the_store_holds_the_last_values(
         assert {cell: value for cell, value in server.cells().items() if cell[0] not in ("s0", "s4")} == good
         given_up = {(letter["series"], letter["timestamp"]) for letter in rig.given_up()}
         assert given_up <= bad
+
+
+@pytest.mark.parametrize("answer", [refuse(503, "busy"), refuse(500, "trouble"), RESET], ids=["503", "500", "reset"])
+def test_a_bounded_delivery_ends_without_a_dead_letter(server: FaultyServer, answer: Answer) -> None:
+    """At `retry_max_s` what came is raised; nothing is given up, and the same points can be delivered later."""
+    server.script(*[answer] * 1_000)
+    bounds = replace(QUICK, retry_max_s=0.05)
+    stats = WriterStats()
+    points = points_of(3)
+    with Client(server.url, 1, 5) as client, capture_logs() as logs:
+        delivery = Delivery(client, Renderer("dal", 60), None, stats, bounds, Event())
+        with pytest.raises(Unreachable):
+            delivery.deliver(points)
+        assert "points_given_up" not in {log["event"] for log in logs}
+        server.clear()
+        delivery.deliver(points)
+    assert server.cells() == cells_of(points)
+    assert stats.take()["dead_letters"] == 0
+
+
+@pytest.mark.parametrize(("says", "attempts"), [("named", 1), ("unnamed", 3)])
+def test_a_dead_letter_counts_the_refused_requests_of_its_search(
+    server: FaultyServer, rig: Rig, says: Says, attempts: int
+) -> None:
+    """A point that is named costs one; the first of four costs the batch, its half, and itself."""
+    server.poison(lambda point: point.series == points[0].series, says)
+    points = points_of(4)
+    for _ in range(2):
+        rig.writer.put(points)
+        rig.writer.flush()
+    assert [letter["attempts"] for letter in rig.given_up()] == [attempts] * 2
