@@ -280,7 +280,7 @@ def _quoted(refused: Refused) -> str:
 
 
 def _last_result(state: RetryCallState) -> Refused | None:
-    """What the last try gave or raised: the end of the tries is no error of its own."""
+    """The answer of the last try, or its exception: the end of the tries is no error of its own."""
     assert state.outcome is not None, "tenacity stops only after a call"
     refused: Refused | None = state.outcome.result()
     return refused

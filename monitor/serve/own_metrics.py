@@ -72,13 +72,13 @@ class Watch:
         Raises ProblemError, KairosDbError, and Closed at the end of the context.
         """
         service = self._service
-        known = evidence(service, service.now_ms() - 2 * COMPARED_MS)
-        points = [*_switched(known, service.rules.stale_after_ms)]
-        sealed_ms = _sealed_by_all_ms(known)
+        current = evidence(service, service.now_ms() - 2 * COMPARED_MS)
+        points = [*_switched(current, service.rules.stale_after_ms)]
+        sealed_ms = _sealed_by_all_ms(current)
         span = Span(max(self._compared_ms, sealed_ms - COMPARED_MS), sealed_ms)
         if len(service.dcs) > 1 and span.start_ms < span.end_ms:
             for tenant in service.settings.tenants:
-                points += _of_tenant(service, known, tenant, span)
+                points += _of_tenant(service, current, tenant, span)
         for dc, delivery in self._deliveries.items():
             delivery.deliver(point for of_dc, point in points if of_dc == dc)
         self._compared_ms = max(self._compared_ms, sealed_ms)
@@ -98,24 +98,24 @@ class Watch:
                 return
 
 
-def _switched(known: Evidence, settle_ms: int) -> Iterator[tuple[str, DataPoint]]:
+def _switched(evidence: Evidence, settle_ms: int) -> Iterator[tuple[str, DataPoint]]:
     """A point for each switch of the present, at its moment; not for the newest, which late reports may still move."""
-    for switch in switches(known):
+    for switch in switches(evidence):
         at_ms = round(switch.at.timestamp() * 1_000)
-        if at_ms <= known.now_ms - settle_ms:
+        if at_ms <= evidence.now_ms - settle_ms:
             tags = {"from": switch.from_dc, "reason": str(switch.reason)}
             yield switch.to_dc, DataPoint(health_series(_short(FAILOVER), **tags), at_ms, 1)
 
 
-def _of_tenant(service: Service, known: Evidence, tenant: str, span: Span) -> Iterator[tuple[str, DataPoint]]:
+def _of_tenant(service: Service, evidence: Evidence, tenant: str, span: Span) -> Iterator[tuple[str, DataPoint]]:
     """For each experiment its divergence in each minute, and its switches."""
     names = list(service.settings.tenants[tenant].experiments)
     before = span._replace(start_ms=span.start_ms - MINUTE_MS)
-    early = span._replace(start_ms=(before.start_ms - known.rules.return_after_ms) // MINUTE_MS * MINUTE_MS)
-    for name, visits in visits_by(service, known, tenant, names, early, MINUTE_MS).items():
+    early = span._replace(start_ms=(before.start_ms - evidence.rules.return_after_ms) // MINUTE_MS * MINUTE_MS)
+    for name, visits in visits_by(service, evidence, tenant, names, early, MINUTE_MS).items():
         tags = {"tenant": tenant, "experiment": name}
         yield from _apart(service.dcs, visits, span, tags)
-        for left, entered in pairwise(minutes(known, *before, visits)):
+        for left, entered in pairwise(minutes(evidence, *before, visits)):
             if left.dc != entered.dc and ServingReason.LESS_COMPLETE in (left.reason, entered.reason):
                 of_switch = {"from": left.dc, "reason": str(entered.reason), **tags}
                 yield entered.dc, DataPoint(health_series(_short(FAILOVER), **of_switch), entered.start_ms, 1)
@@ -132,9 +132,9 @@ def _apart(dcs: Sequence[str], visits: Visits, span: Span, tags: dict[str, str])
                 yield dc, DataPoint(series, minute_ms, round(abs(here - there) * 1_000_000 / most))
 
 
-def _sealed_by_all_ms(known: Evidence) -> int:
+def _sealed_by_all_ms(evidence: Evidence) -> int:
     """The time before which the minutes of all data centers are final; 0 if one has never reported."""
-    lasts = [known.last(dc) for dc in known.order]
+    lasts = [evidence.last(dc) for dc in evidence.order]
     watermarks_ms = [last.watermark_ms for last in lasts if last is not None]
     if len(watermarks_ms) < len(lasts):
         return 0

@@ -47,7 +47,7 @@ def store_problem(error: KairosDbError) -> ProblemError:
 
 
 def of_status(status: int, detail: str) -> ProblemError:
-    """Whatever else the web framework refuses."""
+    """The problem for anything else that the web framework refuses."""
     return _error(status, "http", "The request cannot be answered", detail, "See /docs for what can be asked.")
 
 

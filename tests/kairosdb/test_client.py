@@ -138,7 +138,7 @@ def test_check_of_a_closed_port_says_what_to_do() -> None:
 
 
 def test_check_refuses_what_is_not_a_kairosdb(server: FaultyServer) -> None:
-    """An error, half an answer, another path and another program are told apart from KairosDB."""
+    """An error, half an answer, another path and another program are not taken for KairosDB."""
     for answer in (refuse(503, "starting"), refuse(200, "I am something else"), CUT):
         server.script(answer)
         with pytest.raises(KairosDbError):

@@ -1,4 +1,4 @@
-"""What KairosDB never takes is kept: whole lines, on the disk, within bounds; an unwritable file is loud."""
+"""Points that KairosDB rejects permanently are kept: whole lines, on the disk, bounded; an unwritable file is loud."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_a_dead_letter_says_all(server: FaultyServer, rig: Rig) -> None:
 
 
 def test_an_invalid_point_never_reaches_the_server(server: FaultyServer, rig: Rig) -> None:
-    """What the rules forbid becomes a dead letter without a request; the others are sent."""
+    """A point that breaks a rule becomes a dead letter without a request; the others are sent."""
     rig.writer.put([("m|a=", T_MS, 1), ("m", T_MS // 1000, 1), ("m", T_MS, 2**63), ("m", T_MS + 1, 1)])
     rig.writer.flush()
     assert server.cells() == {("m", T_MS + 1): 1}

@@ -1,4 +1,4 @@
-"""Every point gets into KairosDB whatever fails; those that it never takes are found, and no other is given up."""
+"""Every point gets into KairosDB whatever fails; only the points that it rejects permanently are given up."""
 
 import math
 import random
@@ -255,7 +255,7 @@ def test_after_any_faults_the_store_holds_the_last_values(
     says: Says,
     seed: int,
 ) -> None:
-    """Whatever fails, and whatever is refused meanwhile: every series that is not bad ends with its last values."""
+    """After any faults and refusals, every series that is not bad ends with its last values."""
     server = shared_server
     server.clear()
     server.poison(lambda point: point.series in ("s0", "s4"), says)

@@ -54,7 +54,7 @@ PARTS = st.text("abzAZ09._/-", min_size=1, max_size=8)
     value=st.integers(INT64_MIN, INT64_MAX),
 )
 def test_any_valid_point_survives_the_json(name: str, tags: dict[str, str], timestamp_ms: int, value: int) -> None:
-    """Whatever passes the checks is read back from the JSON as it was."""
+    """A point that passes the checks is read back from the JSON as it was."""
     series = "|".join([name, *(f"{key}={text}" for key, text in tags.items())])
     [one], invalid = Renderer("dal", 1).render([DataPoint(series, timestamp_ms, value)])
     assert invalid == []

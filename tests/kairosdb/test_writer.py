@@ -1,4 +1,4 @@
-"""A writer sends in order, within its bounds, and ends when told; it says loudly when it cannot deliver any more."""
+"""A writer sends in order, within its bounds, and ends when asked to; it raises when it cannot deliver any more."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

@@ -28,7 +28,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Answer(NamedTuple):
-    """What to do with one request. `stores`: whether its points are kept; `delay_s`: seconds before the answer.
+    """The answer to one request. `stores`: whether its points are kept; `delay_s`: seconds before the answer.
 
     `ending`: "whole", "cut" (half an answer), "reset" (none, the connection is reset), "hang" (none until `release`).
     """
@@ -96,7 +96,7 @@ class FaultyServer:
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.stored: dict[Key, Stored] = {}
-        """What makes points the same for KairosDB -> the last one written."""
+        """The last point written of those that are the same for KairosDB, by what makes them the same."""
         self.refusals: list[int] = []
         """The statuses of the answers that poison gave."""
         self._script: deque[Answer] = deque()

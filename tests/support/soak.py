@@ -59,7 +59,7 @@ class Plan(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What was seen at one moment, `at_s` after the start; `settled`: the job had run for a while."""
+    """The figures of one moment, `at_s` after the start; `settled`: the job had run for a while."""
 
     at_s: float
     settled: bool
@@ -91,14 +91,14 @@ class Judged(NamedTuple):
 
     @property
     def kept(self) -> bool:
-        """Whether the bound was kept."""
+        """True if the bound was kept."""
         return self.most <= self.bound.most and not (
             self.growth is not None and self.bound.growth is not None and self.growth > self.bound.growth
         )
 
 
 class Report(NamedTuple):
-    """What a run came to."""
+    """The results of a run."""
 
     plan: Plan
     samples: list[Sample]
@@ -114,7 +114,7 @@ class Report(NamedTuple):
         return [_judged(name, settled, bound) for name, bound in bounds.items()]
 
     def kept(self) -> bool:
-        """Whether all bounds were kept and every message was counted once."""
+        """True if all bounds were kept and every message was counted once."""
         return self.sent == self.counted and not self.dead_letters and all(judged.kept for judged in self.judged())
 
 
