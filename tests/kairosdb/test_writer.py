@@ -59,8 +59,8 @@ def test_requests_keep_the_bound_of_bytes(server: FaultyServer, tmp_path: Path) 
     assert server.cells() == cells_of(points)
 
 
-def test_of_a_cell_that_waits_the_last_value_is_sent_once(server: FaultyServer, rig: Rig) -> None:
-    """Updates of one (series, timestamp) are merged; other timestamps of the series are other cells."""
+def test_of_a_point_that_waits_the_last_value_is_sent_once(server: FaultyServer, rig: Rig) -> None:
+    """Updates of one (series, timestamp) are merged; other timestamps of the series are other points."""
     rig.writer.put([DataPoint("m", T_MS, 1), DataPoint("m", T_MS + 1, 5), DataPoint("m", T_MS, 2)])
     rig.writer.put([DataPoint("m", T_MS, 3)])
     assert rig.writer.pending == 2
@@ -68,8 +68,8 @@ def test_of_a_cell_that_waits_the_last_value_is_sent_once(server: FaultyServer, 
     assert [request.points for request in server.requests] == [[Stored("m", T_MS, 3), Stored("m", T_MS + 1, 5)]]
 
 
-def test_a_cell_that_is_in_flight_is_sent_again_after_it(server: FaultyServer, rig: Rig) -> None:
-    """An update that comes while its cell is under way follows it, and wins."""
+def test_a_point_that_is_in_flight_is_sent_again_after_it(server: FaultyServer, rig: Rig) -> None:
+    """An update that comes while its point is in flight follows it, and wins."""
     server.script(slow(0.1))
     rig.writer.put([DataPoint("m", T_MS, 1)])
     end = in_thread(rig.writer.flush)
@@ -121,7 +121,7 @@ def test_put_blocks_at_the_bound_and_goes_on_when_there_is_room(server: FaultySe
         end = in_thread(lambda: rig.writer.put(points))
         server.wait_for_requests(1)
         until(lambda: rig.writer.pending == 30)  # 20 wait, 10 are in flight, 20 are still with the caller
-        rig.writer.put([points[15]])  # a cell that waits needs no room
+        rig.writer.put([points[15]])  # a point that waits needs no room
         server.release()
         assert end() is None
         rig.writer.flush()

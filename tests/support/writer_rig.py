@@ -54,7 +54,7 @@ def rigged(server: FaultyServer, path: Path, settings: WriterSettings) -> Iterat
 
 
 def points_of(count: int, value: int = 1) -> list[DataPoint]:
-    """Points of different cells, many of them of one metric."""
+    """Points that differ in series or timestamp, many of them of one metric."""
     return [DataPoint(f"m.{index // 500}|tag=v{index}", T_MS, value) for index in range(count)]
 
 
