@@ -25,7 +25,8 @@ from monitor.config.settings import KairosDbTable
 from monitor.core.codes import MINUTE_MS
 from monitor.core.metrics import DataPoint
 from monitor.flow.sink import WRITERS, KairosSink
-from monitor.kairosdb.points import KairosUnreachable, check
+from monitor.kairosdb.client import check
+from monitor.kairosdb.errors import KairosDbError
 from tests.support.servers import free_ports
 
 POINTS_PER_ITEM = 1_000
@@ -126,7 +127,7 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     while True:
         try:
             check(url, timeout_s=1.0)
-        except KairosUnreachable:
+        except KairosDbError:
             if process.poll() is not None or time.monotonic() > until_s:
                 raise
             time.sleep(0.1)

@@ -22,7 +22,8 @@ from rich.console import Console
 
 from monitor.commands import top
 from monitor.config.reader import load
-from monitor.kairosdb.points import KairosUnreachable, check
+from monitor.kairosdb.client import check
+from monitor.kairosdb.errors import KairosDbError
 from monitor.runtime.lifecycle import STOP_GRACE_S
 
 READY_S = 20.0
@@ -150,7 +151,7 @@ def _await(name: str, ask: Callable[[], None], parts: dict[str, subprocess.Popen
         _raise_if_any_ended(parts, folder)
         try:
             ask()
-        except (KairosUnreachable, requests.RequestException) as error:
+        except (KairosDbError, requests.RequestException) as error:
             if time.monotonic() > until_s:
                 msg = f"the {name} did not get ready in {READY_S:.0f} s: {error}"
                 raise RunError(msg) from None

@@ -4,6 +4,7 @@ Exit status 0 if all is equal, 1 if something differs, 2 if it could not be comp
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from monitor.batch import workspace
 from monitor.batch.pipeline import minute_of
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
+from monitor.kairosdb.errors import KairosDbError
 from monitor.runtime.console import OUT, faults_told, moment, printable
 from monitor.topics.kafka import TopicError
 from monitor.topics.recorded import RecordedLogError
@@ -31,14 +33,14 @@ from monitor.verify.comparison import (
     mirrors,
     verify,
 )
-from monitor.verify.stored import END_MS, Store, StoreError
+from monitor.verify.stored import END_MS, Store
 
 DIFFERS = 1
 MINUTES_SHOWN_MAX = 20
 
 app = typer.Typer(no_args_is_help=True)
 
-_FAULTS = (ConfigError, VerifyError, TopicError, RecordedLogError, OSError, duckdb.Error, StoreError)
+_FAULTS = (ConfigError, VerifyError, TopicError, RecordedLogError, OSError, duckdb.Error, KairosDbError)
 
 
 @app.command("verify")
@@ -59,10 +61,9 @@ def verify_command(
     """Prove the numbers: compute the batch answer from the messages once more, and compare it with the store."""
     with faults_told(*_FAULTS):
         settings = load(config)
-        store = Store(url or settings.kairosdb.url, settings)
         whose = dc or settings.dc
         first_ms, end_ms = _minute(start, "--from"), _minute(end, "--to")
-        with workspace() as work:
+        with workspace() as work, closing(Store(url or settings.kairosdb.url, settings)) as store:
             if against is None:
                 verdict: Comparison | Mirrors = verify(work, settings, store, whose, log, first_ms, end_ms)
             else:

@@ -1,8 +1,8 @@
-"""The KairosDB sink: lanes as partitions of a Bytewax sink.
+"""The KairosDB sink: writers as partitions of a Bytewax sink.
 
 At-least-once, and every write is an upsert of an absolute total, so a replay after a crash changes nothing.
 `snapshot` returns only when each point of the epoch is accepted or in the dead-letter file: an epoch whose output is
-not safe is never committed. Back pressure: a lane that is full blocks `write_batch`, and with it the flow.
+not safe is never committed. Back pressure: a writer that is full blocks `write_batch`, and with it the flow.
 """
 
 from pathlib import Path
@@ -12,9 +12,12 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from monitor.config.settings import KairosDbTable
 from monitor.core.metrics import DataPoint
 from monitor.flow.telemetry import TELEMETRY
-from monitor.kairosdb import points
-from monitor.kairosdb.points import KairosUnreachable, Renderer
-from monitor.kairosdb.writer import DeadLetters, DeadLettersUnwritable, Writer, WriterStats, WriterStopped
+from monitor.kairosdb import client
+from monitor.kairosdb.dead_letters import DeadLetters, DeadLettersUnwritable
+from monitor.kairosdb.errors import KairosDbError
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import WriterStats
+from monitor.kairosdb.writer import Writer, WriterStopped
 from monitor.runtime import lifecycle
 from monitor.runtime.lifecycle import JobError, reported
 
@@ -24,35 +27,35 @@ DAY_S = 86_400
 
 
 class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
-    """One lane."""
+    """One writer."""
 
-    def __init__(self, lane: Writer, stats: WriterStats) -> None:
-        self._lane = lane
+    def __init__(self, writer: Writer, stats: WriterStats) -> None:
+        self._writer = writer
         self._stats = stats
-        lifecycle.when_overdue(lane.close)
+        lifecycle.when_overdue(writer.close)
 
     def write_batch(self, items: list[list[DataPoint]]) -> None:
-        """Hands the points to the lane; blocks while it is full."""
+        """Hands the points to the writer; blocks while it is full."""
         with reported:
             try:
                 for points in items:
-                    self._lane.put(points)
+                    self._writer.put(points)
             except WriterStopped as error:
                 raise _stopped(error) from error
             self._report()
 
     def snapshot(self) -> None:
-        """Returns when all points are safe."""
+        """Returns when each point is accepted or in the dead-letter file."""
         with reported:
             try:
-                self._lane.flush()
+                self._writer.flush()
             except WriterStopped as error:
                 raise _stopped(error) from error
             self._report()
 
     def close(self) -> None:
-        """Ends the lane."""
-        self._lane.close()
+        """Ends the writer."""
+        self._writer.close()
 
     def _report(self) -> None:
         for name, amount in self._stats.take().items():
@@ -61,7 +64,7 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
 
 
 class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
-    """Writes points to KairosDB; a metric key group always goes to the same lane."""
+    """Writes points to KairosDB; a metric key group always goes to the same writer."""
 
     def __init__(self, settings: KairosDbTable, dc: str) -> None:
         self._settings = settings
@@ -70,12 +73,13 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         self._dead_letters: DeadLetters | None = None
 
     def list_parts(self) -> list[str]:
-        """The lanes; raises JobError if KairosDB does not answer or the dead-letter file cannot be written."""
+        """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
         try:
-            points.check(self._settings.url)
+            client.check(self._settings.url)
             self._dead_letters = self._dead_letters or DeadLetters(_own(Path(self._settings.dead_letters)))
-        except (KairosUnreachable, DeadLettersUnwritable) as error:
+        except (KairosDbError, DeadLettersUnwritable) as error:
             raise JobError(str(error)) from error
+        # "lane" is an old word for a writer. Recovery stores hold these keys, so they must not change.
         return [f"lane-{number}" for number in range(WRITERS)]
 
     def part_fn(self, item_key: str) -> int:
@@ -83,7 +87,7 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         return int(item_key.partition("/")[0])
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> WriterPartition:
-        """A lane; what it had not delivered is replayed, so it has no state."""
+        """A writer; what it had not delivered is replayed, so it has no state."""
         assert self._dead_letters is not None, "list_parts comes first"
         return WriterPartition(Writer(self._settings.url, self._renderer, self._dead_letters, self._stats), self._stats)
 

@@ -17,7 +17,7 @@ from monitor.grafana.experiment import experiment_dashboard, shown
 from monitor.grafana.health import health_dashboard
 from monitor.grafana.overview import overview_dashboard
 from monitor.grafana.targets import DATA_SOURCE, PLUGIN, Json
-from monitor.kairosdb.points import without_password
+from monitor.kairosdb.client import without_password
 
 DASHBOARDS = "dashboards"
 MANIFEST = "monitor-grafana.json"

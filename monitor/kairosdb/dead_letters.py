@@ -1,4 +1,4 @@
-"""The dead letters: points that KairosDB will never take, kept in a file with the reason, for a person to look at."""
+"""The dead letters: points that KairosDB rejects permanently, kept in a file with the reason, for a person to read."""
 
 import json
 import logging
@@ -13,10 +13,11 @@ from typing import NamedTuple, NoReturn
 import structlog
 
 from monitor.core.metrics import DataPoint
+from monitor.runtime.errors import MonitorError
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 OLD_FILES_KEPT = 4
-"""So at most 80 MiB. A rotation beyond it loses the oldest letters; every rotation is logged."""
+"""So at most 80 MiB. A rotation at the bound deletes the oldest letters; every rotation is logged."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,12 +35,12 @@ class DeadLetter(NamedTuple):
     attempts: int = 0
 
 
-class DeadLettersUnwritable(Exception):
+class DeadLettersUnwritable(MonitorError):
     """The file cannot be opened for appending; the message says which and why."""
 
 
 class DeadLetters:
-    """Appends dead letters as JSON lines; shared by the lanes of one process, thread-safe.
+    """Appends dead letters as JSON lines; shared by the writers of one process, thread-safe.
 
     One line: `{"series", "name", "tags", "timestamp", "value", "reason", "server_text", "attempts", "at"}`; a value
     that is no integer is written as Python shows it. Rotates at `bytes_max`: FILE.1 is the youngest of `old_files`.

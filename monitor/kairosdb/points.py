@@ -1,7 +1,7 @@
-"""KairosDB's protocol: points to JSON, what must never be sent, and the check at start.
+"""Data points as KairosDB's JSON: the rules for what may be sent, the rendering, and the bodies of requests.
 
-KairosDB refuses little: it wraps integers beyond 64 bits, takes seconds for milliseconds and a ttl of -5, and answers
-204. So a point is checked here, once per series and with a few comparisons per point, before it is sent.
+KairosDB refuses little: it answers 204 to integers beyond 64 bits, which it wraps, to seconds in place of milliseconds,
+and to a ttl of -5. So the series of a point is checked once, and its numbers with a few comparisons each time.
 """
 
 import gzip
@@ -9,9 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
-
-import requests
 
 from monitor.core.metrics import DataPoint, Series
 
@@ -24,13 +21,17 @@ TTL_S_MAX = 630_720_000
 """20 years, the most that Cassandra takes."""
 
 SERIES_CHARACTERS_MAX = 8_192
-"""Cassandra's keys end at 64 KiB; a series of this length is a fault long before."""
+"""Cassandra's keys end at 64 KiB; a series of this length is an error long before."""
 
 SERIES_CACHED_MAX = 65_536
-"""Series whose JSON is kept ready, about 20 MB; the least recently used one makes room."""
+"""Series whose JSON is kept ready, some 30 MB at 100 characters each; the least recently used one makes room."""
 
-CHECK_TIMEOUT_S = 5.0
-SERVER_TEXT_CHARACTERS_MAX = 1_000
+SERIES_CACHED_CHARACTERS_MAX = 32 * 1024 * 1024
+"""Of series and their JSON, rendered since the cache was last emptied; beyond it, the cache is emptied.
+
+Without it, 65,536 series of 8,192 characters would take 65,536 * 2 * 8 KiB = 1 GiB. Ordinary series never get there
+before the other bound; with them it empties the cache once in some 100,000 that are rendered.
+"""
 
 _GZIP_LEVEL = 1  # four times as fast as the default of 9, for a body one tenth larger
 _PART = re.compile(r"[A-Za-z0-9._/-]+")
@@ -56,7 +57,7 @@ class Renderer:
     `dc` becomes the first tag of every point, `ttl_s` (seconds from the write) is when KairosDB forgets it.
     Raises ValueError if either cannot be sent.
 
-    >>> Renderer("dal", 60).render([Point("monitor.lag|topic=t", 1795491060000, 7)])[0][0].text
+    >>> Renderer("dal", 60).render([DataPoint("monitor.lag|topic=t", 1795491060000, 7)])[0][0].text
     '{"name":"monitor.lag","type":"long","ttl":60,"tags":{"dc":"dal","topic":"t"},"timestamp":1795491060000,"value":7}'
     """
 
@@ -70,6 +71,12 @@ class Renderer:
         self._dc = dc
         self._ttl_s = ttl_s
         self._head = lru_cache(SERIES_CACHED_MAX)(self._render_head)
+        self._rendered_characters = 0
+
+    @property
+    def cached(self) -> tuple[int, int]:
+        """The series in the cache, and a bound of the characters that it holds."""
+        return self._head.cache_info().currsize, self._rendered_characters
 
     def render(self, points: Iterable[DataPoint]) -> tuple[list[Rendered], list[Invalid]]:
         """The points that may be sent, each with its JSON object, and the points that may not, each with the reason."""
@@ -77,9 +84,9 @@ class Renderer:
         invalid: list[Invalid] = []
         for point in points:
             series, timestamp_ms, value = point
-            head, fault = self._head(series)
+            head, reason = self._head(series)
             if (
-                fault is None
+                reason is None
                 and type(timestamp_ms) is int
                 and TIMESTAMP_MS_MIN <= timestamp_ms <= TIMESTAMP_MS_MAX
                 and type(value) is int
@@ -87,21 +94,31 @@ class Renderer:
             ):
                 valid.append(Rendered(point, f'{head}{timestamp_ms},"value":{value}}}'))
             else:
-                invalid.append(Invalid(point, fault or _number_fault(timestamp_ms, value)))
+                invalid.append(Invalid(point, reason or _broken_number_rule(timestamp_ms, value)))
         return valid, invalid
 
     def _render_head(self, series: Series) -> tuple[str, str | None]:
-        """The JSON up to the timestamp, or the fault. All parts are plain ASCII: nothing needs escaping."""
-        fault = _series_fault(series)
-        if fault is not None:
-            return "", fault
+        """The JSON up to the timestamp, or the rule that the series breaks."""
+        reason = _broken_series_rule(series)
+        head = "" if reason is not None else self._head_of(series)
+        # Only counted here, where a series is new to the cache: a series that is cached costs nothing. Threads that
+        # render at the same moment may leave a count out, never more than one series each.
+        characters = len(series) + len(head) + len(reason or "")
+        self._rendered_characters += characters
+        if self._rendered_characters > SERIES_CACHED_CHARACTERS_MAX:
+            self._head.cache_clear()
+            self._rendered_characters = characters
+        return head, reason
+
+    def _head_of(self, series: Series) -> str:
+        """All parts of a valid series are plain ASCII: nothing needs escaping."""
         name, *tags = series.split("|")
         pairs = [f'"dc":"{self._dc}"', *('"{}":"{}"'.format(*tag.split("=")) for tag in tags)]
-        return f'{{"name":"{name}","type":"long","ttl":{self._ttl_s},"tags":{{{",".join(pairs)}}},"timestamp":', None
+        return f'{{"name":"{name}","type":"long","ttl":{self._ttl_s},"tags":{{{",".join(pairs)}}},"timestamp":'
 
 
 def batches(rendered: Sequence[Rendered], points_max: int, bytes_max: int) -> Iterator[list[Rendered]]:
-    """Cuts into requests of at most so many points and bytes of JSON; a point that is larger alone goes alone."""
+    """The points in requests of at most so many points and bytes of JSON; a point above the bytes goes alone."""
     batch: list[Rendered] = []
     size = 1
     for one in rendered:
@@ -121,56 +138,7 @@ def body(rendered: Iterable[Rendered]) -> bytes:
     return gzip.compress(text.encode("ascii"), _GZIP_LEVEL, mtime=0)
 
 
-class KairosUnreachable(Exception):
-    """KairosDB does not answer as it should; the message says what was tried, what came, and what to do."""
-
-
-def check(url: str, timeout_s: float = CHECK_TIMEOUT_S) -> str:
-    """The version of the KairosDB at this base URL, for example `KairosDB 1.3.0-1.20210808220820`.
-
-    Raises KairosUnreachable if there is none. `timeout_s` bounds the connecting and the waiting, each.
-    """
-    address = endpoint(url, "version")
-    try:
-        answer = requests.get(address, timeout=timeout_s, allow_redirects=False)
-    except requests.RequestException as error:
-        raise KairosUnreachable(_unreachable(address, root_cause(error))) from error
-    text = answer.text[:SERVER_TEXT_CHARACTERS_MAX]
-    try:
-        version = answer.json()["version"]
-    except (ValueError, LookupError, TypeError):
-        version = None
-    if answer.status_code != requests.codes.ok or not isinstance(version, str):
-        raise KairosUnreachable(_unreachable(address, f"{answer.status_code} {text!r}"))
-    return version
-
-
-def endpoint(url: str, name: str) -> str:
-    """The address of a part of KairosDB's API, from the base URL."""
-    return f"{url.rstrip('/')}/api/v1/{name}"
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown: without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def root_cause(error: BaseException) -> str:
-    """What went wrong at the bottom: `ConnectionRefusedError: [Errno 111] Connection refused`."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return f"{type(error).__name__}: {error}"
-
-
-def _unreachable(address: str, came: str) -> str:
-    return (
-        f"KairosDB must answer GET {without_password(address)} with 200 and its version; got {came}. "
-        "Check kairosdb.url (MONITOR_KAIROSDB__URL) and that KairosDB is up and to be reached from this machine."
-    )
-
-
-def _series_fault(series: Series) -> str | None:
+def _broken_series_rule(series: Series) -> str | None:
     if len(series) > SERIES_CHARACTERS_MAX:
         return f"a series must have at most {SERIES_CHARACTERS_MAX} characters; got {len(series)}"
     name, *tags = series.split("|")
@@ -187,7 +155,7 @@ def _series_fault(series: Series) -> str | None:
     return None
 
 
-def _number_fault(timestamp_ms: object, value: object) -> str:
+def _broken_number_rule(timestamp_ms: object, value: object) -> str:
     if type(timestamp_ms) is not int or not TIMESTAMP_MS_MIN <= timestamp_ms <= TIMESTAMP_MS_MAX:
         return (
             f"a timestamp must be integer milliseconds from {TIMESTAMP_MS_MIN} to {TIMESTAMP_MS_MAX} "

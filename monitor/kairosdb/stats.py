@@ -1,4 +1,4 @@
-"""What the writing to KairosDB counts about itself."""
+"""Counters of what was written to KairosDB, and of how that went."""
 
 from threading import Lock
 
@@ -6,7 +6,7 @@ _NS_PER_MS = 1_000_000
 
 
 class WriterStats:
-    """Counters of all lanes of a process; thread-safe. They become `monitor.points_written`, `.write_ms` and so on."""
+    """Counters of all writers of a process; thread-safe. The job writes them as `monitor.points_written` and so on."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -24,9 +24,9 @@ class WriterStats:
             self._dead_letters += dead_letters
 
     def take(self) -> dict[str, int]:
-        """What was counted since the last call: points_written, write_ms, retries, dead_letters.
+        """The counts since the last call: points_written, write_ms, retries, dead_letters.
 
-        The rest of a millisecond is left for the next call, so nothing is lost to rounding.
+        The fraction of a millisecond stays for the next call, so that rounding drops nothing.
         """
         with self._lock:
             write_ms, self._write_ns = divmod(self._write_ns, _NS_PER_MS)

@@ -1,6 +1,7 @@
-"""A lane: one ordered connection to KairosDB, with a thread of its own that sends what is handed over.
+"""A writer: one ordered connection to KairosDB, with a bounded queue and a thread of its own.
 
-The job has a few lanes, and a series always goes to the same one: two updates of a cell are never in flight together.
+The job has a few writers, and a series always goes to the same one: two updates of one point (series and timestamp)
+are never in flight together.
 """
 
 import time
@@ -9,32 +10,35 @@ from itertools import islice
 from threading import Condition, Event, Thread
 
 from monitor.core.metrics import DataPoint, Series
-from monitor.kairosdb.dead_letters import DeadLetter, DeadLetters, DeadLettersUnwritable
-from monitor.kairosdb.delivery import Closed, Delivery, WriterSettings
+from monitor.kairosdb.client import Client
+from monitor.kairosdb.dead_letters import DeadLetters
+from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
 from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
-
-__all__ = [
-    "DeadLetter",
-    "DeadLetters",
-    "DeadLettersUnwritable",
-    "Writer",
-    "WriterSettings",
-    "WriterStats",
-    "WriterStopped",
-]
+from monitor.runtime.errors import MonitorError
 
 _JOIN_POLL_S = 0.05
 
 
-class WriterStopped(Exception):
-    """The lane does not deliver any more: it was closed, or failed in a way that no retry can help; says which."""
+class WriterSettings(DeliverySettings, frozen=True):
+    """The bounds of a writer. Production uses the defaults; tests make them small."""
+
+    linger_s: float = 0.1
+    """The longest that a point waits for others."""
+    pending_max: int = 50_000
+    """Points that wait, about 250 bytes each; at the bound `put` blocks."""
+    close_wait_s: float = 2.0
+    """The longest that `close` waits for the thread."""
+
+
+class WriterStopped(MonitorError):
+    """The writer delivers no more: it was closed, or failed in a way that no retry helps; the message says which."""
 
 
 class Writer:
     """Delivers points to the KairosDB at base URL `url`, in order, each until it is accepted or a dead letter.
 
-    `renderer`, `dead_letters` and `stats` may be shared with other lanes. All methods may be called from any thread.
+    `renderer`, `dead_letters` and `stats` may be shared with other writers. All methods may be called from any thread.
     The thread starts at once, is a daemon, and ends with `close`.
     """
 
@@ -55,39 +59,40 @@ class Writer:
         self._entered = 0
         self._left = 0
         self._flush_until = 0
+        self._client = Client(url, self._settings.connect_timeout_s, self._settings.read_timeout_s)
         self._delivery = Delivery(
-            url, renderer, dead_letters, stats, self._settings, self._closing, lambda: self.pending
+            self._client, renderer, dead_letters, stats, self._settings, self._closing, lambda: self.pending
         )
-        self._thread = Thread(target=self._work, name=f"kairosdb-lane-{id(self):x}", daemon=True)
+        self._thread = Thread(target=self._work, name=f"kairosdb-writer-{id(self):x}", daemon=True)
         self._thread.start()
 
     @property
     def pending(self) -> int:
-        """Points handed over that are neither accepted nor dead letters yet, those in flight included."""
+        """The points handed over that are neither accepted nor dead letters yet, those in flight included."""
         return self._entered - self._left
 
     def put(self, points: Iterable[tuple[Series, int, int]]) -> None:
-        """Hands over points (series, timestamp_ms, value); of one cell that waits the last value wins.
+        """Hands over points (series, timestamp_ms, value); a value that waits for the same is replaced.
 
-        Blocks while `pending_max` points wait, so that a slow KairosDB slows the job. Raises LaneStopped.
+        Blocks while `pending_max` points wait, so that a slow KairosDB slows the job. Raises WriterStopped.
         """
         with self._changed:
             self._raise_if_stopped()
             for series, timestamp_ms, value in points:
-                cell = series, timestamp_ms
-                if cell not in self._pending:
+                key = series, timestamp_ms
+                if key not in self._pending:
                     self._wait_for_room()
-                if cell not in self._pending:  # asked again: another thread may have put it during the wait
+                if key not in self._pending:  # asked again: another thread may have put it during the wait
                     if not self._pending:
                         self._pending_since_s = time.monotonic()
                     self._entered += 1
-                self._pending[cell] = value
+                self._pending[key] = value
             self._changed.notify_all()
 
     def flush(self) -> None:
         """Returns when every point handed over before is accepted, or safe in the dead-letter file.
 
-        Raises LaneStopped if that cannot be any more.
+        Raises WriterStopped if that cannot be any more.
         """
         with self._changed:
             goal = self._entered
@@ -98,7 +103,7 @@ class Writer:
                 self._changed.wait()
 
     def close(self) -> None:
-        """Stops the thread, without a wait for KairosDB: a request under way is cut off, what is pending is dropped.
+        """Stops the thread without waiting for KairosDB: a request in progress is cut, what is pending is dropped.
 
         A connection that is just being made cannot be cut: then the thread outlives this, at most by the time-out.
         """
@@ -107,7 +112,7 @@ class Writer:
             self._changed.notify_all()
         until_s = time.monotonic() + self._settings.close_wait_s
         while self._thread.is_alive() and time.monotonic() < until_s:
-            self._delivery.cut()
+            self._client.cut()
             self._thread.join(_JOIN_POLL_S)
 
     def _wait_for_room(self) -> None:
@@ -120,7 +125,7 @@ class Writer:
         if self._failure is not None:
             raise WriterStopped(str(self._failure)) from self._failure
         if self._closing.is_set():
-            msg = f"the lane is closed; {self.pending} points were dropped"
+            msg = f"the writer is closed; {self.pending} points were dropped"
             raise WriterStopped(msg)
 
     def _work(self) -> None:
@@ -135,12 +140,12 @@ class Writer:
         except BaseException as failure:
             self._failure = failure  # whatever it is, those who wait must learn of it
         finally:
-            self._delivery.close()
+            self._client.close()
             with self._changed:
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[DataPoint]:
-        """The oldest pending points, when it is time to send them; none when the lane closes."""
+        """The oldest pending points, when it is time to send them; empty when the writer closes."""
         with self._changed:
             while not self._closing.is_set():
                 if self._pending:
@@ -158,7 +163,7 @@ class Writer:
         return self._pending_since_s + self._settings.linger_s - time.monotonic()
 
     def _take(self) -> list[DataPoint]:
-        cells = list(islice(self._pending, self._settings.points_max))
-        points = [DataPoint(*cell, self._pending.pop(cell)) for cell in cells]
+        keys = list(islice(self._pending, self._settings.points_max))
+        points = [DataPoint(*key, self._pending.pop(key)) for key in keys]
         self._changed.notify_all()
         return points

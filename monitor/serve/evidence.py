@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from monitor.core.codes import MINUTE_MS, MetricKey
 from monitor.core.metrics import metric_name
+from monitor.kairosdb.reader import Ask, Row
 from monitor.serve.failover import Evidence, Report, Stretch, lookback_ms, minutes, sealed_until_ms
 from monitor.serve.models import Basis, DcState, Served, ServingReason
 from monitor.serve.problems import refuse_size, refuse_unknown
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, Span, moment
-from monitor.serve.store import Ask, Row
 from monitor.serve.sums import Job, Key, Wanted, sums
 
 WATERMARK = "monitor.watermark_s"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from monitor.core.codes import MINUTE_MS
+from monitor.kairosdb.reader import Ask, Row
 from monitor.serve.evidence import evidence
 from monitor.serve.failover import Evidence
 from monitor.serve.models import (
@@ -23,7 +24,6 @@ from monitor.serve.models import (
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, iso, moment
-from monitor.serve.store import Ask, Row
 
 COUNTED_MS, RATE_MS = HOUR_MS, 5 * MINUTE_MS
 DIVERGENCE_MS = 2 * HOUR_MS

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from monitor.config.errors import names
+from monitor.kairosdb.errors import KairosDbError, Unreachable
 from monitor.serve.models import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -36,20 +37,17 @@ def refuse_size(detail: str, fix: str) -> NoReturn:
     raise _error(400, "too_much", "The answer would be too large", detail, fix)
 
 
-def store_is_away(came: str) -> NoReturn:
-    """KairosDB does not answer."""
-    fix = "Check that KairosDB is up, and kairosdb.url; ask again in some seconds."
-    raise _error(503, "store_unavailable", "The store does not answer", came, fix)
-
-
-def store_fails(came: str) -> NoReturn:
-    """KairosDB answers, but not what it should."""
+def store_problem(error: KairosDbError) -> ProblemError:
+    """503 where asking again may help, 502 where KairosDB answered, but not as it must."""
+    if isinstance(error, Unreachable):
+        fix = "Check that KairosDB is up, and kairosdb.url; ask again in some seconds."
+        return _error(503, "store_unavailable", "The store does not answer", str(error), fix)
     fix = "With 500, ask for a shorter range or fewer tags; else check kairosdb.url and the proxy before KairosDB."
-    raise _error(502, "store_failed", "The store cannot answer this", came, fix)
+    return _error(502, "store_failed", "The store cannot answer this", str(error), fix)
 
 
 def of_status(status: int, detail: str) -> ProblemError:
-    """Whatever else the web framework refuses."""
+    """The problem for anything else that the web framework refuses."""
     return _error(status, "http", "The request cannot be answered", detail, "See /docs for what can be asked.")
 
 

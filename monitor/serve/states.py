@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
 from monitor.core.codes import MINUTE_MS
+from monitor.kairosdb.reader import Ask, Row
 from monitor.serve import statistics
 from monitor.serve.evidence import Rest, basis, by_health, rest
 from monitor.serve.failover import Evidence, Stretch
@@ -14,7 +15,6 @@ from monitor.serve.models import ExperimentsAnswer, ExperimentState, Running
 from monitor.serve.results import CROSSED, Metrics, assigned_by_weight
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, last, moment
-from monitor.serve.store import Ask, Row
 from monitor.serve.sums import Job, Wanted, sums
 
 STATE_HOURS, RECENT_HOURS = 24, 2

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
+from monitor.kairosdb.reader import Ask, Row
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.spans import HOUR_MS
-from monitor.serve.store import Ask, Row, Store
+from monitor.serve.store import Store
 
 
 class Wanted(NamedTuple):

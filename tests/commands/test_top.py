@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
 from rich.console import Console
 
 from monitor import devstore
@@ -16,6 +15,7 @@ from monitor.commands import top
 from monitor.commands.top import Now, TopError
 from monitor.config.reader import parse
 from monitor.core.metrics import DataPoint
+from monitor.kairosdb.client import Client
 from monitor.kairosdb.points import Renderer, body
 from monitor.serve.app import create_app
 from monitor.serve.service import open_service
@@ -155,9 +155,8 @@ def _per_minute(series: str, *values: int) -> list[tuple[str, int, int]]:
 def _write(url: str, *points: tuple[str, int, int]) -> None:
     rendered, invalid = Renderer("dal", 30 * 86_400).render([DataPoint(*point) for point in points])
     assert not invalid
-    headers = {"Content-Type": "application/gzip"}
-    answer = requests.post(f"{url}/api/v1/datapoints", body(rendered), headers=headers, timeout=10)
-    assert answer.status_code == requests.codes.no_content, answer.text
+    with Client(url, 10, 10) as client:
+        assert client.post(body(rendered)) is None
 
 
 def _shown(now: Now) -> str:

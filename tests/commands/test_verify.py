@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import requests
 from typer.testing import CliRunner, Result
 
 from monitor import devstore
@@ -16,7 +15,7 @@ from monitor.commands.main import app
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
 from monitor.verify import stored
-from tests.support import oracle
+from tests.support import oracle, reading
 from tests.support.driver import Core
 from tests.support.golden import LONG_DAY, chunks
 from tests.support.job import expected
@@ -38,11 +37,7 @@ class Place(NamedTuple):
 
     def write(self, totals: Mapping[Key, int]) -> None:
         """Writes points, over those that are there."""
-        points = [
-            {"name": name, "timestamp": minute_ms, "value": value, "type": "long", "tags": dict(tags)}
-            for (name, minute_ms, tags), value in totals.items()
-        ]
-        requests.post(f"{self.url}/api/v1/datapoints", json=points, timeout=10).raise_for_status()
+        reading.write(self.url, ((name, at_ms, dict(tags), value) for (name, at_ms, tags), value in totals.items()))
 
     def verify(self, *arguments: str) -> Result:
         """Runs the command."""

@@ -7,19 +7,28 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
-import requests
 
 from monitor.config import reader
 from monitor.config.settings import Settings
-from tests.support import golden, oracle
+from monitor.kairosdb.client import Client
+from tests.support import golden, oracle, reading
 from tests.support.grafana_case import CASE, DC, MIRROR, dashboards_of, documented_health, golden_config
-from tests.support.grafana_plugin import UNIT_MS, Columns, Json, Shown, current, panels, request, series, transformed
+from tests.support.grafana_plugin import (
+    UNIT_MS,
+    Columns,
+    Json,
+    PanelView,
+    current,
+    panels,
+    request,
+    series,
+    transformed,
+)
 from tests.support.oracle import Message
 from tests.support.servers import KairosDB
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 WAIT_S, POLL_S, REQUEST_S = 30.0, 0.05, 30.0
-POINTS_PER_REQUEST = 2_000
 INTERVALS_S = (60, 300, 3_600)
 
 
@@ -41,27 +50,25 @@ class Store(NamedTuple):
     start_ms: int
     end_ms: int
 
-    def ask(self, shown: Shown, interval_s: int) -> Json:
+    def ask(self, view: PanelView, interval_s: int) -> Json:
         """KairosDB's answer to a panel's request."""
-        body = request(shown, self.start_ms, self.end_ms, interval_s)
-        answer = requests.post(f"{self.url}/api/v1/datapoints/query", json=body, timeout=REQUEST_S)
-        assert answer.status_code == 200, f"{shown.panel['title']}: {answer.text}"
-        found: Json = answer.json()
-        return found
+        body = request(view, self.start_ms, self.end_ms, interval_s)
+        with Client(self.url, REQUEST_S, REQUEST_S) as client:
+            return {"queries": client.query(body)}
 
     def columns(self, dashboard: Json, title: str, **chosen: str | list[str]) -> Columns:
-        """What the panel with this title draws; `$point` in a title is its value."""
+        """The columns of the panel with this title; `$point` in a title is its value."""
         variables = current(dashboard, **chosen)
-        for shown in panels(dashboard, variables):
-            point = shown.variables.get("point")
-            if shown.panel["title"].replace("$point", point if isinstance(point, str) else "$point") == title:
-                return transformed(shown, series(shown, self.ask(shown, HOUR_MS // 1_000)))
+        for view in panels(dashboard, variables):
+            point = view.variables.get("point")
+            if view.panel["title"].replace("$point", point if isinstance(point, str) else "$point") == title:
+                return transformed(view, series(view, self.ask(view, HOUR_MS // 1_000)))
         pytest.fail(f"no panel {title}")
 
     def total(self, name: str, **tags: str) -> int:
         """The sum of a metric in the data center that is looked at."""
-        wanted = {"dc": DC, **tags}
-        return sum(cell.value for cell in self.cells if cell.name == name and wanted.items() <= cell.tags.items())
+        chosen = {"dc": DC, **tags}
+        return sum(cell.value for cell in self.cells if cell.name == name and chosen.items() <= cell.tags.items())
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def health_cells(start_ms: int, end_ms: int) -> list[Cell]:
     for number, (name, tags) in enumerate(documented_health().items()):
         combinations: list[dict[str, str]] = [{}]
         for tag in tags:
-            combinations = [{**known, tag: value} for known in combinations for value in values[tag]]
+            combinations = [{**others, tag: value} for others in combinations for value in values[tag]]
         for step in range(12):
             at_ms = start_ms + step * (end_ms - start_ms) // 11 + 1_234
             for which, combination in enumerate(combinations):
@@ -112,24 +119,15 @@ def health_cells(start_ms: int, end_ms: int) -> list[Cell]:
 
 def fill(url: str, cells: list[Cell]) -> None:
     """Writes the points, and waits until they are there."""
-    for first in range(0, len(cells), POINTS_PER_REQUEST):
-        some = cells[first : first + POINTS_PER_REQUEST]
-        body = [
-            {"name": name, "timestamp": at_ms, "value": value, "type": "long", "tags": dict(tags)}
-            for name, at_ms, tags, value in some
-        ]
-        requests.post(f"{url}/api/v1/datapoints", json=body, timeout=REQUEST_S).raise_for_status()
+    reading.write(url, ((name, at_ms, dict(tags), value) for name, at_ms, tags, value in cells))
     names = sorted({cell.name for cell in cells})
     asked = [{"name": name, "tags": {"dc": [DC, MIRROR]}} for name in names]
+    query = {"start_absolute": 0, "end_absolute": 2**52, "metrics": asked}
     until_s = time.monotonic() + WAIT_S
-    while True:
-        query = {"start_absolute": 0, "end_absolute": 2**52, "metrics": asked}
-        answer = requests.post(f"{url}/api/v1/datapoints/query", json=query, timeout=REQUEST_S)
-        answer.raise_for_status()
-        if sum(found["sample_size"] for found in answer.json()["queries"]) == len(cells):
-            return
-        assert time.monotonic() < until_s, "KairosDB does not hold what was written"
-        time.sleep(POLL_S)
+    with Client(url, REQUEST_S, REQUEST_S) as client:
+        while sum(answer["sample_size"] for answer in client.query(query)) != len(cells):
+            assert time.monotonic() < until_s, "KairosDB does not hold what was written"
+            time.sleep(POLL_S)
 
 
 @pytest.fixture(scope="module")
@@ -147,20 +145,20 @@ def test_every_target_gives_the_totals_of_the_log(
     the log says, of one data center alone; at any zoom. No panel is empty."""
     dashboard = dashboards[title]
     asked = 0
-    for shown in panels(dashboard, current(dashboard)):
-        body = request(shown, store.start_ms, store.end_ms, interval_s)
-        answer = store.ask(shown, interval_s)
+    for view in panels(dashboard, current(dashboard)):
+        body = request(view, store.start_ms, store.end_ms, interval_s)
+        answer = store.ask(view, interval_s)
         filled = 0
         for metric, query in zip(body["metrics"], answer["queries"], strict=True):
             got = {group_of(result): result["values"] for result in query["results"] if result["values"]}
-            wanted = expected(store, metric)
-            assert got.keys() == wanted.keys(), f"{shown.panel['title']}: {metric}"
-            for group, points in wanted.items():
+            groups = expected(store, metric)
+            assert got.keys() == groups.keys(), f"{view.panel['title']}: {metric}"
+            for group, points in groups.items():
                 assert [at for at, _ in got[group]] == [at for at, _ in points], metric
                 assert [value for _, value in got[group]] == pytest.approx([value for _, value in points]), metric
             filled += bool(got)
         asked += len(body["metrics"])
-        assert filled, f"{shown.panel['title']} is empty"
+        assert filled, f"{view.panel['title']} is empty"
     assert asked > 20
 
 
@@ -170,15 +168,15 @@ def expected(store: Store, metric: Json) -> dict[tuple[tuple[str, str], ...], li
     groups: defaultdict[tuple[tuple[str, str], ...], list[Cell]] = defaultdict(list)
     for cell in store.cells:
         inside = store.start_ms <= cell.timestamp_ms <= store.end_ms
-        wanted = all(cell.tags.get(tag) in values for tag, values in metric["tags"].items())
-        if cell.name == metric["name"] and cell.tags["dc"] == DC and inside and wanted:
+        tagged = all(cell.tags.get(tag) in values for tag, values in metric["tags"].items())
+        if cell.name == metric["name"] and cell.tags["dc"] == DC and inside and tagged:
             groups[tuple((tag, cell.tags.get(tag, "")) for tag in sorted(by))].append(cell)
     ranged, *others = metric["aggregators"]
-    found = {group: ranges(ranged, cells, store.start_ms) for group, cells in groups.items()}
+    answers = {group: ranges(ranged, cells, store.start_ms) for group, cells in groups.items()}
     for other in others:
         factor = float(other["factor"]) if other["name"] == "scale" else 1 / float(other["divisor"])
-        found = {group: [[at, value * factor] for at, value in points] for group, points in found.items()}
-    return found
+        answers = {group: [[at, value * factor] for at, value in points] for group, points in answers.items()}
+    return answers
 
 
 def ranges(aggregator: Json, cells: list[Cell], start_ms: int) -> list[list[float]]:
@@ -220,9 +218,9 @@ def test_conversion_is_what_the_totals_say(store: Store, dashboards: dict[str, J
 def test_a_variation_without_conversions_is_at_zero(store: Store, dashboards: dict[str, Json]) -> None:
     """Nobody converts in it any more, so KairosDB has no series of it: it must be seen, at 0."""
     dashboard = dashboards["Experiment fast_checkout"]
-    shown = next(s for s in panels(dashboard, current(dashboard)) if s.panel["title"] == "Conversion: $point")
-    found = [one for one in series(shown, store.ask(shown, 3_600)) if not one.name.startswith("fc_on converted")]
-    drawn = transformed(shown, found)
+    view = next(s for s in panels(dashboard, current(dashboard)) if s.panel["title"] == "Conversion: $point")
+    lines = [one for one in series(view, store.ask(view, 3_600)) if not one.name.startswith("fc_on converted")]
+    drawn = transformed(view, lines)
     assert drawn["fc_on"] == [(0, 0.0)]
     assert drawn["fc_off"][0][1]
 
@@ -271,8 +269,8 @@ def test_the_newest_minute_is_that_of_the_log(store: Store, dashboards: dict[str
     """Its own time, not the start of an interval, over all variations."""
     drawn = store.columns(dashboards["Experiment fast_checkout"], "Newest minute")
     newest = max(at_ms for points in drawn.values() for at_ms, _ in points)
-    wanted = [c.timestamp_ms for c in store.cells if re.match(r"day\.visit\.assigned\.[^.]+\.beta$", c.name)]
-    assert newest == max(wanted)
+    times_ms = [c.timestamp_ms for c in store.cells if re.match(r"day\.visit\.assigned\.[^.]+\.beta$", c.name)]
+    assert newest == max(times_ms)
 
 
 def test_health_ratios_are_what_the_counters_say(store: Store, dashboards: dict[str, Json]) -> None:

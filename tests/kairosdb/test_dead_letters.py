@@ -1,4 +1,4 @@
-"""What KairosDB never takes is kept: whole lines, on the disk, within bounds; an unwritable file is loud."""
+"""Points that KairosDB rejects permanently are kept: whole lines, on the disk, bounded; an unwritable file is loud."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def server() -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def rig(server: FaultyServer, tmp_path: Path) -> Iterator[Rig]:
-    """A lane that sends at a flush, or when a request is full."""
+    """A writer that sends at a flush, or when a request is full."""
     with rigged(server, tmp_path / "dead.jsonl", PATIENT) as rig:
         yield rig
 
@@ -34,8 +34,8 @@ def test_a_dead_letter_says_all(server: FaultyServer, rig: Rig) -> None:
     """The point, the reason, the server's message, the tries and the time, in one line of JSON."""
     server.poison(lambda point: point.value < 0, "named")
     with capture_logs() as logs:
-        rig.lane.put([DataPoint("ok", T_MS, 1), DataPoint("m|a=b|c=d", T_MS, -1)])
-        rig.lane.flush()
+        rig.writer.put([DataPoint("ok", T_MS, 1), DataPoint("m|a=b|c=d", T_MS, -1)])
+        rig.writer.flush()
     [letter] = rig.given_up()
     at = datetime.fromisoformat(letter.pop("at"))
     assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
@@ -53,9 +53,9 @@ def test_a_dead_letter_says_all(server: FaultyServer, rig: Rig) -> None:
 
 
 def test_an_invalid_point_never_reaches_the_server(server: FaultyServer, rig: Rig) -> None:
-    """What the rules forbid becomes a dead letter without a request; the others are sent."""
-    rig.lane.put([("m|a=", T_MS, 1), ("m", T_MS // 1000, 1), ("m", T_MS, 2**63), ("m", T_MS + 1, 1)])
-    rig.lane.flush()
+    """A point that breaks a rule becomes a dead letter without a request; the others are sent."""
+    rig.writer.put([("m|a=", T_MS, 1), ("m", T_MS // 1000, 1), ("m", T_MS, 2**63), ("m", T_MS + 1, 1)])
+    rig.writer.flush()
     assert server.cells() == {("m", T_MS + 1): 1}
     letters = rig.given_up()
     assert [(letter["attempts"], letter["server_text"]) for letter in letters] == [(0, "")] * 3
@@ -63,13 +63,13 @@ def test_an_invalid_point_never_reaches_the_server(server: FaultyServer, rig: Ri
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
-def test_dead_letters_that_cannot_be_written_stop_the_lane(server: FaultyServer) -> None:
+def test_dead_letters_that_cannot_be_written_stop_the_writer(server: FaultyServer) -> None:
     """flush does not say that a point is safe when its dead letter is not on the disk."""
     rig = Rig(server, Path("/dev/full"), PATIENT)
-    with closing(rig.lane):
-        rig.lane.put([DataPoint("m|a=", T_MS, 1)])
+    with closing(rig.writer):
+        rig.writer.put([DataPoint("m|a=", T_MS, 1)])
         with pytest.raises(WriterStopped, match="No space left on device"):
-            rig.lane.flush()
+            rig.writer.flush()
     with pytest.raises(OSError, match="No space left on device"):
         rig.letters.close()
 
@@ -114,8 +114,8 @@ def test_a_dead_letter_is_on_the_disk_when_flush_returns(rig: Rig, monkeypatch: 
         synced.append(os.fstat(descriptor).st_size)
 
     monkeypatch.setattr(os, "fsync", recorded)
-    rig.lane.put([DataPoint("m|a=", T_MS, 1)])
-    rig.lane.flush()
+    rig.writer.put([DataPoint("m|a=", T_MS, 1)])
+    rig.writer.flush()
     assert synced[-1] == rig.letters.path.stat().st_size > 0
 
 

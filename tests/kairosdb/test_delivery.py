@@ -1,4 +1,4 @@
-"""Every point gets into KairosDB whatever fails; those that it never takes are found, and no other is given up."""
+"""Every point gets into KairosDB whatever fails; only the points that it rejects permanently are given up."""
 
 import math
 import random
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,11 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from monitor.core.metrics import DataPoint
-from monitor.kairosdb.client import parse_retry_after_s
+from monitor.kairosdb.client import Client, parse_retry_after_s
+from monitor.kairosdb.delivery import Delivery
+from monitor.kairosdb.errors import Unreachable
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import WriterStats
 from monitor.kairosdb.writer import WriterStopped
 from tests.support.faulty_server import CUT, HANG, LOST, RESET, Answer, FaultyServer, Says, refuse, slow
 from tests.support.writer_rig import PATIENT, QUICK, T_MS, Rig, cells_of, in_thread, points_of, rigged, until
@@ -28,7 +33,7 @@ def server() -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def rig(server: FaultyServer, tmp_path: Path) -> Iterator[Rig]:
-    """A lane that sends at a flush, or when a request is full."""
+    """A writer that sends at a flush, or when a request is full."""
     with rigged(server, tmp_path / "dead.jsonl", PATIENT) as rig:
         yield rig
 
@@ -42,8 +47,8 @@ def test_a_passing_fault_is_retried(server: FaultyServer, rig: Rig, fault: Answe
     """Four in a row lose nothing and give nothing up; the retries are counted."""
     server.script(*[fault] * 4)
     points = points_of(10)
-    rig.lane.put(points)
-    rig.lane.flush()
+    rig.writer.put(points)
+    rig.writer.flush()
     assert server.cells() == cells_of(points)
     assert rig.given_up() == []
     taken = rig.stats.take()
@@ -54,8 +59,8 @@ def test_an_answer_that_does_not_come_is_a_time_out(server: FaultyServer, tmp_pa
     """A full queue of KairosDB shows only as a hang: it is cut by the time-out and sent again."""
     server.script(HANG)
     with rigged(server, tmp_path / "dead.jsonl", replace(PATIENT, read_timeout_s=0.1)) as rig:
-        rig.lane.put([DataPoint("m", T_MS, 1)])
-        rig.lane.flush()
+        rig.writer.put([DataPoint("m", T_MS, 1)])
+        rig.writer.flush()
     assert server.cells() == {("m", T_MS): 1}
 
 
@@ -64,8 +69,8 @@ def test_nothing_is_lost_when_the_server_dies_in_a_request_and_comes_back(server
     points = points_of(100)
     server.script(HANG)
     with capture_logs() as logs:
-        rig.lane.put(points)
-        end = in_thread(rig.lane.flush)
+        rig.writer.put(points)
+        end = in_thread(rig.writer.flush)
         server.wait_for_requests(1)
         server.down()
         until(lambda: rig.stats.take()["retries"] > 0)
@@ -73,7 +78,7 @@ def test_nothing_is_lost_when_the_server_dies_in_a_request_and_comes_back(server
         assert end() is None
     assert server.cells() == cells_of(points)
     assert [log["event"] for log in logs] == ["kairosdb_waiting", "kairosdb_recovered"]
-    assert logs[0]["url"] == f"{server.url}/api/v1/datapoints"
+    assert logs[0]["url"] == server.url
     assert logs[0]["pending"] == 100
     assert logs[0]["came"]
 
@@ -82,12 +87,12 @@ def test_the_log_tells_a_long_wait_seldom(server: FaultyServer, tmp_path: Path) 
     """Every try is counted, but only the first is logged until log_every_s has passed."""
     with rigged(server, tmp_path / "dead.jsonl", replace(PATIENT, log_every_s=0)) as rig, capture_logs() as often:
         server.script(*[refuse(503, "busy")] * 30)
-        rig.lane.put([DataPoint("m", T_MS, 1)])
-        rig.lane.flush()
+        rig.writer.put([DataPoint("m", T_MS, 1)])
+        rig.writer.flush()
     with rigged(server, tmp_path / "dead.jsonl", PATIENT) as rig, capture_logs() as seldom:
         server.script(*[refuse(503, "busy")] * 30)
-        rig.lane.put([DataPoint("m", T_MS, 1)])
-        rig.lane.flush()
+        rig.writer.put([DataPoint("m", T_MS, 1)])
+        rig.writer.flush()
     assert [log["event"] for log in often] == ["kairosdb_waiting"] * 30 + ["kairosdb_recovered"]
     assert [log["event"] for log in seldom] == ["kairosdb_waiting", "kairosdb_recovered"]
     assert "503" in seldom[0]["came"]
@@ -109,8 +114,8 @@ def test_retry_after_is_obeyed_within_bounds(server: FaultyServer, tmp_path: Pat
     bounds = replace(PATIENT, backoff_first_s=0.2, backoff_max_s=0.001, retry_after_max_s=0.4)
     server.script(refuse(503, retry_after=asked))
     with rigged(server, tmp_path / "dead.jsonl", bounds) as rig:
-        rig.lane.put([DataPoint("m", T_MS, 1)])
-        rig.lane.flush()
+        rig.writer.put([DataPoint("m", T_MS, 1)])
+        rig.writer.flush()
     first, second = server.requests
     assert waits_s <= second.at_s - first.at_s < waits_s + 0.2
 
@@ -149,8 +154,8 @@ def test_a_400_costs_the_bad_points_and_few_requests(server: FaultyServer, rig: 
     points = points_of(2_000)
     bad_series = {points[index].series for index in bad}
     server.poison(lambda point: point.series in bad_series, says)
-    rig.lane.put(points)
-    rig.lane.flush()
+    rig.writer.put(points)
+    rig.writer.flush()
     assert {letter["series"] for letter in rig.given_up()} == bad_series
     assert len(rig.given_up()) == len(bad)
     assert server.cells() == cells_of([point for point in points if point.series not in bad_series])
@@ -169,8 +174,8 @@ def test_a_500_costs_the_bad_points_after_some_tries(server: FaultyServer, rig: 
     points = points_of(2_000)
     bad_series = {points[index].series for index in bad}
     server.poison(lambda point: point.series in bad_series, "500")
-    rig.lane.put(points)
-    rig.lane.flush()
+    rig.writer.put(points)
+    rig.writer.flush()
     assert {letter["series"] for letter in rig.given_up()} == bad_series
     assert len(rig.given_up()) == len(bad)
     assert server.cells() == cells_of([point for point in points if point.series not in bad_series])
@@ -182,19 +187,19 @@ def test_a_server_in_trouble_makes_no_dead_letters(server: FaultyServer, rig: Ri
     """A server that answers 500 to everything, far beyond the tries, costs time but no point."""
     server.script(*[refuse(500, "out of memory")] * 60)
     points = points_of(20)
-    rig.lane.put(points)
-    rig.lane.flush()
+    rig.writer.put(points)
+    rig.writer.flush()
     assert server.cells() == cells_of(points)
     assert rig.given_up() == []
 
 
 @pytest.mark.parametrize("status", [200, 301, 401, 403, 404, 405, 413])
-def test_a_wrong_configuration_stops_the_lane_loudly(server: FaultyServer, rig: Rig, status: int) -> None:
+def test_a_wrong_configuration_stops_the_writer_loudly(server: FaultyServer, rig: Rig, status: int) -> None:
     """flush and put raise with the URL, the status, the server's text and what to check; nothing is retried."""
     elsewhere = (("Location", f"{server.url}/api/v1/version"),)
     server.script(refuse(status, "go away")._replace(headers=elsewhere))
-    rig.lane.put([DataPoint("m", T_MS, 1)])
-    for use in (rig.lane.flush, rig.lane.flush, lambda: rig.lane.put([DataPoint("m", T_MS, 1)])):
+    rig.writer.put([DataPoint("m", T_MS, 1)])
+    for use in (rig.writer.flush, rig.writer.flush, lambda: rig.writer.put([DataPoint("m", T_MS, 1)])):
         with pytest.raises(WriterStopped) as caught:
             use()
         for part in (f"{server.url}/api/v1/datapoints", f"got {status}", "go away", "Check "):
@@ -202,11 +207,11 @@ def test_a_wrong_configuration_stops_the_lane_loudly(server: FaultyServer, rig: 
     assert len(server.requests) == 1
 
 
-def test_a_caller_that_is_held_back_learns_that_the_lane_has_stopped(server: FaultyServer, tmp_path: Path) -> None:
-    """put, blocked at the bound, raises when the lane stops, and does not wait for ever."""
+def test_a_caller_that_is_held_back_learns_that_the_writer_has_stopped(server: FaultyServer, tmp_path: Path) -> None:
+    """put, blocked at the bound, raises when the writer stops, and does not wait for ever."""
     server.script(slow(0.05)._replace(status=401))
     with rigged(server, tmp_path / "dead.jsonl", replace(QUICK, points_max=5, pending_max=5)) as rig:
-        end = in_thread(lambda: rig.lane.put(points_of(100)))
+        end = in_thread(lambda: rig.writer.put(points_of(100)))
         assert isinstance(end(), WriterStopped)
 
 
@@ -234,7 +239,7 @@ def shared_server() -> Iterator[FaultyServer]:
 
 @pytest.fixture(scope="module")
 def shared_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lanes") / "dead.jsonl"
+    return tmp_path_factory.mktemp("writers") / "dead.jsonl"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -250,7 +255,7 @@ def test_after_any_faults_the_store_holds_the_last_values(
     says: Says,
     seed: int,
 ) -> None:
-    """Whatever fails, and whatever is refused meanwhile: every series that is not bad ends with its last values."""
+    """After any faults and refusals, every series that is not bad ends with its last values."""
     server = shared_server
     server.clear()
     server.poison(lambda point: point.series in ("s0", "s4"), says)
@@ -262,13 +267,44 @@ def test_after_any_faults_the_store_holds_the_last_values(
         for batch, faults, flushes in puts:
             points = [DataPoint(f"s{series}", T_MS + minute, value) for series, minute, value in batch]
             server.script(*faults)
-            rig.lane.put(points)
+            rig.writer.put(points)
             expected |= cells_of(points)
             if flushes:
-                rig.lane.flush()
-        rig.lane.flush()
+                rig.writer.flush()
+        rig.writer.flush()
         bad = {cell for cell in expected if cell[0] in ("s0", "s4")}
         good = {cell: value for cell, value in expected.items() if cell not in bad}
         assert {cell: value for cell, value in server.cells().items() if cell[0] not in ("s0", "s4")} == good
         given_up = {(letter["series"], letter["timestamp"]) for letter in rig.given_up()}
         assert given_up <= bad
+
+
+@pytest.mark.parametrize("answer", [refuse(503, "busy"), refuse(500, "trouble"), RESET], ids=["503", "500", "reset"])
+def test_a_bounded_delivery_ends_without_a_dead_letter(server: FaultyServer, answer: Answer) -> None:
+    """At `retry_max_s` what came is raised; nothing is given up, and the same points can be delivered later."""
+    server.script(*[answer] * 1_000)
+    bounds = replace(QUICK, retry_max_s=0.05)
+    stats = WriterStats()
+    points = points_of(3)
+    with Client(server.url, 1, 5) as client, capture_logs() as logs:
+        delivery = Delivery(client, Renderer("dal", 60), None, stats, bounds, Event())
+        with pytest.raises(Unreachable):
+            delivery.deliver(points)
+        assert "points_given_up" not in {log["event"] for log in logs}
+        server.clear()
+        delivery.deliver(points)
+    assert server.cells() == cells_of(points)
+    assert stats.take()["dead_letters"] == 0
+
+
+@pytest.mark.parametrize(("says", "attempts"), [("named", 1), ("unnamed", 3)])
+def test_a_dead_letter_counts_the_refused_requests_of_its_search(
+    server: FaultyServer, rig: Rig, says: Says, attempts: int
+) -> None:
+    """A point that is named costs one; the first of four costs the batch, its half, and itself."""
+    server.poison(lambda point: point.series == points[0].series, says)
+    points = points_of(4)
+    for _ in range(2):
+        rig.writer.put(points)
+        rig.writer.flush()
+    assert [letter["attempts"] for letter in rig.given_up()] == [attempts] * 2

@@ -1,39 +1,28 @@
-"""Points become KairosDB's JSON exactly; what it would store wrongly is never sent; the check at start is clear."""
+"""Points become KairosDB's JSON exactly; what it would store wrongly is never sent; the cache has its bounds."""
 
 import gzip
 import json
-import socket
-import time
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.metrics import DataPoint
+from monitor.kairosdb import points
 from monitor.kairosdb.points import (
     INT64_MAX,
     INT64_MIN,
     SERIES_CHARACTERS_MAX,
     TIMESTAMP_MS_MAX,
     TIMESTAMP_MS_MIN,
-    KairosUnreachable,
     Rendered,
     Renderer,
     batches,
     body,
-    check,
 )
-from tests.support.faulty_server import CUT, HANG, VERSION, FaultyServer, refuse
 
 SERIES = "uswm.visit.fm.red.item_page.beta|experiment=button_color|device=mobile|login=true"
 T_MS = 1_795_491_060_000
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with FaultyServer() as server:
-        yield server
 
 
 def test_a_point_is_the_json_of_the_specification() -> None:
@@ -65,7 +54,7 @@ PARTS = st.text("abzAZ09._/-", min_size=1, max_size=8)
     value=st.integers(INT64_MIN, INT64_MAX),
 )
 def test_any_valid_point_survives_the_json(name: str, tags: dict[str, str], timestamp_ms: int, value: int) -> None:
-    """Whatever passes the checks is read back from the JSON as it was."""
+    """A point that passes the checks is read back from the JSON as it was."""
     series = "|".join([name, *(f"{key}={text}" for key, text in tags.items())])
     [one], invalid = Renderer("dal", 1).render([DataPoint(series, timestamp_ms, value)])
     assert invalid == []
@@ -166,39 +155,22 @@ def test_requests_keep_both_bounds_and_lose_nothing(sizes: list[int], points_max
         assert size <= bytes_max or len(batch) == 1
 
 
-def test_check_gives_the_version(server: FaultyServer) -> None:
-    """The version as KairosDB says it; a slash at the end of the URL does no harm."""
-    assert check(server.url) == check(server.url + "/") == VERSION
-
-
-def test_check_of_a_closed_port_says_what_to_do() -> None:
-    """One message: what was tried, what came, what to look at; no password in it."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    with pytest.raises(KairosUnreachable) as caught:
-        check(f"http://me:secret@127.0.0.1:{port}")
-    message = str(caught.value)
-    assert f"GET http://127.0.0.1:{port}/api/v1/version" in message
-    assert "Connection refused" in message
-    assert "MONITOR_KAIROSDB__URL" in message
-    assert "secret" not in message
-
-
-def test_check_refuses_what_is_not_a_kairosdb(server: FaultyServer) -> None:
-    """An error, half an answer, another path and another program are told apart from KairosDB."""
-    for answer in (refuse(503, "starting"), refuse(200, "I am something else"), CUT):
-        server.script(answer)
-        with pytest.raises(KairosUnreachable):
-            check(server.url)
-    with pytest.raises(KairosUnreachable, match="got 404"):
-        check(server.url + "/api/v1")
-
-
-def test_check_does_not_wait_for_ever(server: FaultyServer) -> None:
-    """A server that accepts and says nothing is unreachable after the time-out."""
-    server.script(HANG)
-    start_s = time.monotonic()
-    with pytest.raises(KairosUnreachable, match="timed out"):
-        check(server.url, timeout_s=0.1)
-    assert time.monotonic() - start_s < 5
+def test_the_cache_of_series_is_bounded_in_entries_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled beyond each bound with short and with long series, valid or not, it stays within; the JSON is the same."""
+    monkeypatch.setattr(points, "SERIES_CACHED_MAX", 100)
+    monkeypatch.setattr(points, "SERIES_CACHED_CHARACTERS_MAX", 100_000)
+    renderer = Renderer("dal", 60)
+    for number in range(300):
+        renderer.render([DataPoint(f"m.{number}", T_MS, 1)])
+    assert renderer.cached[0] == 100
+    for letter in ("m", "ä"):
+        renderer = Renderer("dal", 60)
+        for number in range(300):
+            series = f"{number}{letter * 8_000}"
+            rendered, _ = renderer.render([DataPoint(series, T_MS, 1)])
+            entries, characters = renderer.cached
+            assert characters <= 100_000
+            assert entries <= 100_000 // 8_000
+            assert all(one.text == Renderer("dal", 60).render([one.point])[0][0].text for one in rendered)
+    renderer.render([DataPoint("x" * 1_000_000, T_MS, 1)])
+    assert renderer.cached == (1, renderer.cached[1])

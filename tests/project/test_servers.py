@@ -138,7 +138,7 @@ def test_points_of_a_prefix_that_nothing_has(store: str) -> None:
 
 def test_points_reads_more_metrics_than_one_request_asks_for(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The size of a request does not show in the answer."""
-    monkeypatch.setattr("reading.METRICS_PER_REQUEST", 2)
+    monkeypatch.setattr("monitor.kairosdb.reader.METRICS_PER_REQUEST", 2)
     prefix = f"t{uuid.uuid4().hex}."
     for i in range(5):
         _write(store, f"{prefix}{i}", MINUTE_MS, i, dc="dal")

@@ -1,4 +1,4 @@
-"""A KairosDB that fails as told, on a free loopback port: what a writer must survive.
+"""A KairosDB that fails as its script says, on a free loopback port: what a writer must survive.
 
     with FaultyServer() as server:
         server.script(refuse(503, retry_after="1"), HANG, LOST)   # the next three requests; after them all is well
@@ -22,12 +22,13 @@ from threading import Condition, Event, Thread
 from typing import Any, Literal, NamedTuple, Self
 
 VERSION = "KairosDB 1.3.0-faulty"
+DATAPOINTS = "/api/v1/datapoints"
 CONDITION_TIMEOUT_S = 20.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Answer(NamedTuple):
-    """What to do with one request. `stores`: whether its points are kept; `delay_s`: seconds before the answer.
+    """The answer to one request. `stores`: whether its points are kept; `delay_s`: seconds before the answer.
 
     `ending`: "whole", "cut" (half an answer), "reset" (none, the connection is reset), "hang" (none until `release`).
     """
@@ -69,10 +70,9 @@ class Stored(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A request as it came, at `at_s` (monotonic clock); `metrics` is its JSON, `raw` that JSON's text."""
+    """A request as it came, at `at_s` (monotonic clock); `raw` is its text, `metrics` the JSON of one that writes."""
 
     at_s: float
-
     method: str
     path: str
     headers: Mapping[str, str]
@@ -96,7 +96,7 @@ class FaultyServer:
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.stored: dict[Key, Stored] = {}
-        """What makes points the same for KairosDB -> the last one written."""
+        """The last point written of those that are the same for KairosDB, by what makes them the same."""
         self.refusals: list[int] = []
         """The statuses of the answers that poison gave."""
         self._script: deque[Answer] = deque()
@@ -269,15 +269,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
         zipped = "application/gzip" in (self.headers["Content-Type"], self.headers.get("Content-Encoding"))
-        self._answer(gzip.decompress(data) if zipped else data, "/api/v1/datapoints", ACCEPT)
+        self._answer(gzip.decompress(data) if zipped else data, DATAPOINTS, ACCEPT)
 
     def _answer(self, data: bytes, path: str, well: Answer) -> None:
         raw = data.decode()
+        metrics = json.loads(raw) if self.path == DATAPOINTS else []
         answer, released = self.server.faulty._take(
-            Received(time.monotonic(), self.command, self.path, dict(self.headers), raw, json.loads(raw))
+            Received(time.monotonic(), self.command, self.path, dict(self.headers), raw, metrics)
         )
         if answer.status == ACCEPT.status:
-            answer = answer._replace(status=well.status, body=well.body) if self.path == path else refuse(404)
+            status, body = (well.status, well.body) if self.path == path else (404, json.dumps({"errors": [""]}))
+            answer = answer._replace(status=status, body=body)
         if answer.delay_s:
             released.wait(answer.delay_s)
         if answer.ending == "hang":

@@ -1,4 +1,4 @@
-"""What Grafana 11 and the plugin do with a dashboard: variables to values, targets to requests, answers to series.
+"""A dashboard in the hands of Grafana 11 and its plugin: variables to values, targets to requests, answers to series.
 
 Written from the source of `arpnetworking-kairosdb-datasource` 4.0.7 (src/datasource.ts, src/utils) and, for the
 transformations, of Grafana's package `@grafana/data` 11; shares no code with monitor/grafana.
@@ -17,10 +17,10 @@ VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::\w+)?\]\]|\$\{(\w+)(?::(\w+))?\}")
 
 Row = dict[str, float | None]
 Columns = dict[str, list[tuple[int, float | None]]]
-"""What a panel draws: name to (time, value); a total has time 0."""
+"""The columns that a panel draws: name to (time, value); a total has time 0."""
 
 
-class Shown(NamedTuple):
+class PanelView(NamedTuple):
     """A panel as it comes on the screen, with the values of its variables; a repeated one comes several times."""
 
     panel: Json
@@ -28,7 +28,7 @@ class Shown(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What a target gave: its name in Grafana, and its points."""
+    """A line of a panel: its name in Grafana, and its points."""
 
     name: str
     points: list[tuple[int, float]]
@@ -47,7 +47,7 @@ def current(dashboard: Json, **chosen: str | list[str]) -> dict[str, str | list[
     return values
 
 
-def panels(dashboard: Json, variables: Variables) -> Iterator[Shown]:
+def panels(dashboard: Json, variables: Variables) -> Iterator[PanelView]:
     """The panels with queries; below a repeated row once for each value of its variable."""
     rows: list[tuple[str | None, list[Json]]] = [(None, [])]
     for panel in dashboard["panels"]:
@@ -59,7 +59,7 @@ def panels(dashboard: Json, variables: Variables) -> Iterator[Shown]:
         values = variables[repeat] if repeat else ""
         for value in [values] if isinstance(values, str) else values:
             for panel in below:
-                yield Shown(panel, {**variables, **({repeat: value} if repeat else {})})
+                yield PanelView(panel, {**variables, **({repeat: value} if repeat else {})})
 
 
 def replaced(text: str, variables: Variables) -> str:
@@ -74,12 +74,12 @@ def replaced(text: str, variables: Variables) -> str:
     return VARIABLE.sub(value_of, text)
 
 
-def request(shown: Shown, start_ms: int, end_ms: int, interval_s: int) -> Json:
-    """What `DataSource.query` posts for a panel."""
+def request(view: PanelView, start_ms: int, end_ms: int, interval_s: int) -> Json:
+    """The request that `DataSource.query` posts for a panel."""
     return {
         "start_absolute": start_ms,
         "end_absolute": end_ms,
-        "metrics": [_metric(target["query"], shown.variables, interval_s) for target in shown.panel["targets"]],
+        "metrics": [_metric(target["query"], view.variables, interval_s) for target in view.panel["targets"]],
     }
 
 
@@ -133,15 +133,15 @@ def _aggregator(one: Json, variables: Variables, interval_s: int) -> Json:
     return sent
 
 
-def series(shown: Shown, answer: Json) -> list[Series]:
-    """What `DataSource.query` makes of the answer to a panel's request."""
-    found = []
-    for target, query in zip(shown.panel["targets"], answer["queries"], strict=True):
+def series(view: PanelView, answer: Json) -> list[Series]:
+    """The lines that `DataSource.query` makes of the answer to a panel's request."""
+    lines = []
+    for target, query in zip(view.panel["targets"], answer["queries"], strict=True):
         for result in query["results"]:
             if result["values"]:
                 points = [(int(stamp), float(value)) for stamp, value in result["values"]]
-                found.append(Series(_name(target["query"], result, shown.variables), points))
-    return found
+                lines.append(Series(_name(target["query"], result, view.variables), points))
+    return lines
 
 
 def _name(query: Json, result: Json, variables: Variables) -> str:
@@ -158,28 +158,28 @@ def _name(query: Json, result: Json, variables: Variables) -> str:
     return name
 
 
-def transformed(shown: Shown, found: Sequence[Series]) -> Columns:
+def transformed(view: PanelView, lines: Sequence[Series]) -> Columns:
     """The columns that a panel draws, after its transformations."""
     table: list[Row] | None = None
-    for step in shown.panel["transformations"]:
+    for step in view.panel["transformations"]:
         options = step["options"]
         if step["id"] == "renameByRegex":
             pattern = re.sub(r"\$(\d)", r"\\\1", options["renamePattern"])
-            found = [Series(re.sub(options["regex"], pattern, one.name), one.points) for one in found]
+            lines = [Series(re.sub(options["regex"], pattern, one.name), one.points) for one in lines]
         elif step["id"] == "joinByField":
-            table = _joined(found)
+            table = _joined(lines)
         else:
-            table = _stepped(_joined(found) if table is None else table, step["id"], options)
+            table = _stepped(_joined(lines) if table is None else table, step["id"], options)
     if table is None:
-        assert len({one.name for one in found}) == len(found), "two series of one name"
-        return {one.name: list(one.points) for one in found}
+        assert len({one.name for one in lines}) == len(lines), "two series of one name"
+        return {one.name: list(one.points) for one in lines}
     names = dict.fromkeys(name for row in table for name in row if name != "Time")
     return {name: [(int(row.get("Time") or 0), row.get(name)) for row in table] for name in names}
 
 
-def _joined(found: Sequence[Series]) -> list[Row]:
+def _joined(lines: Sequence[Series]) -> list[Row]:
     rows: dict[int, Row] = {}
-    for one in found:
+    for one in lines:
         for time_ms, value in one.points:
             row = rows.setdefault(time_ms, {"Time": time_ms})
             assert one.name not in row, f"two values of {one.name} at {time_ms}"

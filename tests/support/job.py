@@ -4,7 +4,6 @@ A `Job` is a folder with a configuration, a recovery store and the log of each r
 oracle, `totals` reads what the job has written, `health` what it says of itself.
 """
 
-import json
 import os
 import signal
 import sqlite3
@@ -15,16 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
-import requests
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from monitor.flow import recovery_store
 from monitor.runtime.lifecycle import JobError
 from tests.support.oracle import Answer, Key, Message
-from tests.support.reading import END_MS
+from tests.support.reading import reader_of, stored_points
 from tests.support.servers import Kafka
 from tests.support.strategies import Config, to_toml
 
@@ -34,7 +32,6 @@ COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow:flow")
 RUN_S = 60.0
 """The longest that a run over a test's topic, a stop, or anything that is waited for may take."""
 POLL_S = 0.1
-REQUEST_S = 30.0
 SAID_CHARACTERS = 4_000
 SLOW: Mapping[str, str | int] = {
     "fetch.message.max.bytes": 1,
@@ -211,14 +208,10 @@ def log_of(kafka: Kafka, topics: Iterable[str]) -> list[Message]:
 def totals(url: str, config: Config) -> dict[Key, int]:
     """What the store holds of a job's contributions, without those that are 0."""
     found: dict[Key, int] = {}
-    with requests.Session() as session:
+    with reader_of(url) as reader:
         for tenant in config["tenants"]:
-            parameters = {"prefix": f"{tenant}.visit."}
-            answer = session.get(f"{url}/api/v1/metricnames", params=parameters, timeout=REQUEST_S)
-            answer.raise_for_status()
-            for name, tags, timestamp_ms, value in _points(
-                session, url, config["dc"], sorted(answer.json()["results"])
-            ):
+            names = reader.names(f"{tenant}.visit.")
+            for name, timestamp_ms, tags, value in stored_points(reader, names, dc=config["dc"]):
                 key = name, timestamp_ms, tuple(sorted(tags.items()))
                 assert key not in found, f"{key} is stored twice"
                 found[key] = value
@@ -245,8 +238,8 @@ def assert_stored(url: str, config: Config, answer: Answer) -> None:
 def health(url: str, dc: str, *names: str) -> dict[str, list[HealthPoint]]:
     """The points of these health metrics, names without `monitor.`, in the order of their time."""
     told: dict[str, list[HealthPoint]] = {name: [] for name in names}
-    with requests.Session() as session:
-        for name, tags, timestamp_ms, value in _points(session, url, dc, [f"monitor.{name}" for name in names]):
+    with reader_of(url) as reader:
+        for name, timestamp_ms, tags, value in stored_points(reader, [f"monitor.{name}" for name in names], dc=dc):
             others = {tag: text for tag, text in tags.items() if tag != "dc"}
             told[name.removeprefix("monitor.")].append(HealthPoint(timestamp_ms, others, value))
     return {name: sorted(read, key=lambda point: point.timestamp_ms) for name, read in told.items()}
@@ -269,28 +262,3 @@ def messages_counted(url: str, dc: str) -> int:
     """How many messages a job has accepted or rejected, as far as it has written."""
     accepted, rejected, _ = counted(url, dc)
     return accepted.total() + rejected.total()
-
-
-def _points(
-    session: requests.Session, url: str, dc: str, names: list[str]
-) -> Iterator[tuple[str, dict[str, str], int, int]]:
-    """(name, tags, timestamp in ms, value) of every point with this dc."""
-    asked: list[dict[str, Any]] = [{"name": name, "tags": {"dc": [dc]}} for name in names]
-    tagged = _ask(session, f"{url}/api/v1/datapoints/query/tags", asked) if asked else []
-    for metric, series in zip(asked, tagged, strict=True):
-        metric["group_by"] = [{"name": "tag", "tags": sorted({tag for found in series for tag in found["tags"]})}]
-    asked = [metric for metric in asked if metric["group_by"][0]["tags"]]  # the others have no point
-    read = _ask(session, f"{url}/api/v1/datapoints/query", asked) if asked else []
-    for metric, series in zip(asked, read, strict=True):
-        for found in series:
-            groups = [group["group"] for group in found.get("group_by", ()) if group["name"] == "tag"]
-            tags = {tag: text for group in groups for tag, text in group.items() if text}
-            for timestamp_ms, value in found["values"]:
-                yield metric["name"], tags, timestamp_ms, value
-
-
-def _ask(session: requests.Session, address: str, metrics: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    query = json.dumps({"start_absolute": 0, "end_absolute": END_MS, "metrics": metrics})
-    answer = session.post(address, data=query, timeout=REQUEST_S)
-    answer.raise_for_status()
-    return [entry["results"] for entry in answer.json()["queries"]]

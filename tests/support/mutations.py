@@ -159,7 +159,7 @@ MUTATIONS = (
     Mutation(
         "snapshot that does not wait",
         "monitor/flow/sink.py",
-        "self._lane.flush()",
+        "self._writer.flush()",
         "pass",
         "an epoch is committed before its points are safe",
         "job",

@@ -1,65 +1,74 @@
-"""Reads everything back from a KairosDB through its HTTP API, for comparisons with what should be there."""
+"""Every point of a KairosDB, read back for comparisons with what should be there, and points written to it."""
 
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-import requests
+from monitor.kairosdb.client import Client
+from monitor.kairosdb.reader import Ask, Reader
 
 PointKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
-"""What makes a point one cell of the store: metric name, timestamp in ms, tags as sorted pairs."""
+"""The identity of a point in the store: metric name, timestamp in ms, tags as sorted pairs."""
 
 Number: TypeAlias = int | float
 
 END_MS = 2**53
 """Beyond every timestamp that the monitor accepts."""
-METRICS_PER_REQUEST = 100
-REQUEST_TIMEOUT_S = 60
+POINTS_PER_REQUEST = 5_000
+REQUEST_TIMEOUT_S = 60.0
+
+
+class StoredPoint(NamedTuple):
+    """A point with its tags; `dc` is one of them."""
+
+    name: str
+    timestamp_ms: int
+    tags: dict[str, str]
+    value: Any
 
 
 def points(url: str, prefix: str = "") -> dict[PointKey, Number | str]:
     """Every point of every metric whose name starts with `prefix`, from the epoch to the end of time.
 
-    `url` is the server's base, such as `http://127.0.0.1:8080`. Raises ValueError where a cell holds two values, as it
-    does after writing one metric with two types, and requests' errors for any answer but 200.
+    `url` is the server's base, such as `http://127.0.0.1:8080`. Raises ValueError where one point has two values, as it
+    has after writing one metric with two types, and KairosDbError where the server does not answer as it must.
     """
-    found: dict[PointKey, Number | str] = {}
-    with requests.Session() as session:
-        answer = session.get(f"{url}/api/v1/metricnames", params={"prefix": prefix}, timeout=REQUEST_TIMEOUT_S)
-        answer.raise_for_status()
-        names = sorted(name for name in answer.json()["results"] if name.startswith(prefix))
-        for start in range(0, len(names), METRICS_PER_REQUEST):
-            for key, value in _points_of(session, url, names[start : start + METRICS_PER_REQUEST]):
-                if key in found:
-                    msg = f"one value per cell expected; got {found[key]!r} and {value!r} for {key}"
-                    raise ValueError(msg)
-                found[key] = value
-    return found
+    values: dict[PointKey, Number | str] = {}
+    with reader_of(url) as reader:
+        for name, timestamp_ms, tags, value in stored_points(reader, reader.names(prefix)):
+            key = name, timestamp_ms, tuple(sorted(tags.items()))
+            if key in values:
+                msg = f"one value per cell expected; got {values[key]!r} and {value!r} for {key}"
+                raise ValueError(msg)
+            values[key] = value
+    return values
 
 
-def _points_of(session: requests.Session, url: str, names: list[str]) -> Iterator[tuple[PointKey, Number | str]]:
-    tagged = _ask(session, f"{url}/api/v1/datapoints/query/tags", [{"name": name} for name in names])
-    # Every point has at least one tag: a name without any is a metric without points.
-    tag_names = {name: sorted({tag for result in results for tag in result["tags"]}) for name, results in tagged}
-    metrics = [{"name": name, "group_by": [{"name": "tag", "tags": tags}]} for name, tags in tag_names.items() if tags]
-    if not metrics:
-        return
-    for name, results in _ask(session, f"{url}/api/v1/datapoints/query", metrics):
-        for result in results:
-            tags = _tags(result)
-            for timestamp_ms, value in result["values"]:
-                yield (name, timestamp_ms, tags), value
+def reader_of(url: str) -> Reader:
+    """A reader, to be closed."""
+    return Reader(url, REQUEST_TIMEOUT_S)
 
 
-def _tags(result: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The tags of a group; a tag that its series do not have is "" there, which no tag that was written can be."""
-    groups = [group["group"] for group in result.get("group_by", ()) if group["name"] == "tag"]
-    return tuple(sorted((tag, value) for group in groups for tag, value in group.items() if value))
+def stored_points(reader: Reader, names: Sequence[str], **tags: str) -> Iterator[StoredPoint]:
+    """Every point of these metrics whose tags have these values, with all of its tags."""
+    by_name = {name: by for name, by in reader.tag_names(names).items() if by}  # the others have no points
+    chosen = {tag: [value] for tag, value in tags.items()}
+    asks = [Ask((name,), 0, END_MS, chosen, by, aggregator=None) for name, by in by_name.items()]
+    for group in reader.groups(asks):
+        # A tag that a series does not have is "" here, which no tag that was written can be.
+        its = {tag: value for tag, value in zip(by_name[group.name], group.tags, strict=True) if value}
+        for timestamp_ms, value in group.points:
+            yield StoredPoint(group.name, timestamp_ms, its, value)
 
 
-def _ask(session: requests.Session, url: str, metrics: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The results per metric, in the order asked. No data: an empty list, or one result without values (1.3.0)."""
-    query = {"start_absolute": 0, "end_absolute": END_MS, "metrics": metrics}
-    answer = session.post(url, json=query, timeout=REQUEST_TIMEOUT_S)
-    answer.raise_for_status()
-    per_metric = [entry["results"] for entry in answer.json()["queries"]]
-    return list(zip((metric["name"] for metric in metrics), per_metric, strict=True))
+def write(url: str, written: Iterable[tuple[str, int, dict[str, str], int]]) -> None:
+    """Writes points (name, timestamp in ms, tags, value), over those that are there."""
+    metrics = [
+        {"name": name, "timestamp": timestamp_ms, "tags": tags, "value": value, "type": "long"}
+        for name, timestamp_ms, tags, value in written
+    ]
+    with Client(url, REQUEST_TIMEOUT_S, REQUEST_TIMEOUT_S) as client:
+        for first in range(0, len(metrics), POINTS_PER_REQUEST):
+            refused = client.post(gzip.compress(json.dumps(metrics[first : first + POINTS_PER_REQUEST]).encode()))
+            assert refused is None, refused

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from monitor.config import reader as configuration
 from monitor.serve.app import create_app
 from monitor.serve.service import Service, open_service
-from tests.support import oracle
+from tests.support import oracle, reading
 from tests.support.golden import CORRECTIONS, LONG_DAY, chunks
 from tests.support.job import expected
 from tests.support.oracle import Answer, Key, Message
@@ -25,7 +25,6 @@ MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 DCS = ("served-dal", "served-cdc")
 LATENESS_S = 600
 REPORT_MS = 20_000
-POINTS_PER_REQUEST = 5_000
 
 CASE = LONG_DAY._replace(
     name="served",
@@ -101,14 +100,7 @@ def report(url: str, dc: str, start_ms: int, end_ms: int, behind_s: int = 0, lat
 
 def post(url: str, points: Iterable[tuple[str, int, dict[str, str], int]]) -> None:
     """Writes points, over those that are there."""
-    for some in _some(list(points)):
-        body = [{"name": n, "timestamp": t, "tags": tags, "value": v, "type": "long"} for n, t, tags, v in some]
-        requests.post(f"{url}/api/v1/datapoints", json=body, timeout=30).raise_for_status()
-
-
-def _some(points: list[Any]) -> Iterator[list[Any]]:
-    for first in range(0, len(points), POINTS_PER_REQUEST):
-        yield points[first : first + POINTS_PER_REQUEST]
+    reading.write(url, points)
 
 
 @contextmanager

@@ -24,12 +24,13 @@ from string import Template
 from typing import ClassVar, Self, TypeAlias
 
 import pytest
-import requests
 import typer
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from monitor.kairosdb import client
+from monitor.kairosdb.errors import KairosDbError
 from tests.support.jars import FILES, KAFKA, KAIROSDB, TAIL_LINES, ServerError, fetch, run_tool, unavailable
 
 READY_TIMEOUT_S = 60
@@ -291,9 +292,10 @@ class KairosDB(Server):
 
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"{self.url}/api/v1/version", timeout=PROBE_TIMEOUT_S).ok
-        except requests.RequestException:
+            client.check(self.url, PROBE_TIMEOUT_S)
+        except KairosDbError:
             return False
+        return True
 
 
 def require() -> None:

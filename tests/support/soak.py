@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from monitor import devstore
-from monitor.kairosdb.reader import Reader
+from monitor.kairosdb.reader import Ask, Reader
 from monitor.simulate import Traffic
 from monitor.simulate.shop import TENANTS
 from monitor.simulate.traffic import EVENTS_PER_VISIT
@@ -45,6 +45,7 @@ HEALTH_S = 60
 THIRDS_MIN = 10
 """Growth is judged from so many samples on in each third of the time after the warm-up."""
 DRAIN_S = 60.0
+QUERY_TIMEOUT_S = 10.0
 MEGABYTE = 1_000_000
 
 
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What was seen at one moment, `at_s` after the start; `settled`: the job had run for a while."""
+    """The figures of one moment, `at_s` after the start; `settled`: the job had run for a while."""
 
     at_s: float
     settled: bool
@@ -90,14 +91,14 @@ class Judged(NamedTuple):
 
     @property
     def kept(self) -> bool:
-        """Whether the bound was kept."""
+        """True if the bound was kept."""
         return self.most <= self.bound.most and not (
             self.growth is not None and self.bound.growth is not None and self.growth > self.bound.growth
         )
 
 
 class Report(NamedTuple):
-    """What a run came to."""
+    """The results of a run."""
 
     plan: Plan
     samples: list[Sample]
@@ -113,7 +114,7 @@ class Report(NamedTuple):
         return [_judged(name, settled, bound) for name, bound in bounds.items()]
 
     def kept(self) -> bool:
-        """Whether all bounds were kept and every message was counted once."""
+        """True if all bounds were kept and every message was counted once."""
         return self.sent == self.counted and not self.dead_letters and all(judged.kept for judged in self.judged())
 
 
@@ -148,7 +149,7 @@ def _config(kafka: Kafka, url: str, folder: Path) -> Config:
 class _Soak:
     def __init__(self, plan: Plan, kafka: Kafka, job: Job, url: str) -> None:
         self._plan, self._kafka, self._job, self._url = plan, kafka, job, url
-        self._reader = Reader(url)
+        self._reader = Reader(url, QUERY_TIMEOUT_S)
         self._traffic = _traffic(plan.rate)
         self._begun_s = time.monotonic()
         self._second = self._sent = self._starts = 0
@@ -209,9 +210,9 @@ class _Soak:
 
     def _latest(self, name: str, *by: str) -> list[int]:
         now_ms = time.time_ns() // 1_000_000
-        since_ms, dc = now_ms - HEALTH_S * 1_000, {"dc": self._job.dc}
-        found = self._reader.totals([f"monitor.{name}"], since_ms, now_ms, dc, list(by), aggregator="last")
-        return [total.value for total in found]
+        dc = {"dc": [self._job.dc]}
+        ask = Ask((f"monitor.{name}",), now_ms - HEALTH_S * 1_000, now_ms + 1, dc, by, "last", sampling_ms=None)
+        return [row.value for row in self._reader.rows([ask])[0]]
 
     def _all_counted(self) -> bool:
         return messages_counted(self._url, self._job.dc) >= self._sent

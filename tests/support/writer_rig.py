@@ -1,4 +1,4 @@
-"""A lane with all that it needs, for tests; its times are milliseconds."""
+"""A writer with all that it needs, for tests; its times are milliseconds."""
 
 import json
 import threading
@@ -32,12 +32,12 @@ TIMEOUT_S = 20
 
 
 class Rig:
-    """A lane with what it needs, and what it gave up."""
+    """A writer with what it needs, and what it gave up."""
 
-    def __init__(self, server: FaultyServer, path: Path, lane_settings: WriterSettings) -> None:
+    def __init__(self, server: FaultyServer, path: Path, settings: WriterSettings) -> None:
         self.stats = WriterStats()
         self.letters = DeadLetters(path)
-        self.lane = Writer(server.url, Renderer("dal", 2_592_000), self.letters, self.stats, lane_settings)
+        self.writer = Writer(server.url, Renderer("dal", 2_592_000), self.letters, self.stats, settings)
 
     def given_up(self) -> list[dict[str, Any]]:
         """The dead letters on the disk."""
@@ -45,16 +45,16 @@ class Rig:
 
 
 @contextmanager
-def rigged(server: FaultyServer, path: Path, lane_settings: WriterSettings) -> Iterator[Rig]:
+def rigged(server: FaultyServer, path: Path, settings: WriterSettings) -> Iterator[Rig]:
     """A rig whose thread is gone afterwards."""
-    rig = Rig(server, path, lane_settings)
-    with closing(rig.letters), closing(rig.lane):
+    rig = Rig(server, path, settings)
+    with closing(rig.letters), closing(rig.writer):
         yield rig
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kairosdb-lane")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kairosdb-writer")]
 
 
 def points_of(count: int, value: int = 1) -> list[DataPoint]:
-    """Points of different cells, many of them of one metric."""
+    """Points that differ in series or timestamp, many of them of one metric."""
     return [DataPoint(f"m.{index // 500}|tag=v{index}", T_MS, value) for index in range(count)]
 
 

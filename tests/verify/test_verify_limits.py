@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from typer.testing import CliRunner, Result
 
 from monitor import devstore
@@ -20,7 +19,7 @@ from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
 from monitor.topics.recorded import Record
 from monitor.verify import stored
-from tests.support import oracle
+from tests.support import oracle, reading
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 from tests.support.oracle import Message
 from tests.support.servers import Kafka
@@ -62,11 +61,7 @@ def visits_log() -> list[Message]:
 
 def write(url: str, points: Sequence[Point], dc: str) -> None:
     """Writes points as the sink does."""
-    body = [
-        {"name": name, "timestamp": at_ms, "value": value, "type": "long", "tags": tags | {"dc": dc}}
-        for name, at_ms, tags, value in points
-    ]
-    requests.post(f"{url}/api/v1/datapoints", json=body, timeout=30).raise_for_status()
+    reading.write(url, ((name, at_ms, tags | {"dc": dc}, value) for name, at_ms, tags, value in points))
 
 
 def fill(url: str, dc: str, log: Sequence[Message]) -> int:
