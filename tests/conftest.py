@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.interpreted import is_compiled
 from tests.support.processes import SESSION_VARIABLE, children, descendants, still_running
@@ -24,8 +24,9 @@ POOL = pytest.StashKey[ServerPool]()
 EXIT_S = 10.0
 """How long a process may take to its end after the test that ended it."""
 
-settings.register_profile("dev", max_examples=100, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, derandomize=False, print_blob=True)
+# on a busy machine examples are drawn slowly, which says nothing about the code
+settings.register_profile("dev", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, derandomize=False, print_blob=True)
 # the interpreted core answers the same at three times the cost: more examples are the compiled core's
 settings.load_profile("ci" if in_ci() and is_compiled() else "dev")
 

@@ -32,7 +32,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.support.jars import FILES, KAFKA, KAIROSDB, TAIL_LINES, ServerError, fetch, run_tool, unavailable
 
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 180
 READY_POLL_S = 0.05
 PROBE_TIMEOUT_S = 2
 STOP_TIMEOUT_S = 20
@@ -72,7 +72,7 @@ class Server(ABC):
         self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Starts the server, and returns it once it answers; ServerError if it ends or is not ready within 60 s."""
+        """Starts the server, and returns it once it answers; ServerError if it ends or is not ready in READY_TIMEOUT_S."""
         if self._process is not None:
             msg = f"{self.name} is already started"
             raise RuntimeError(msg)
