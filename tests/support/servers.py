@@ -72,7 +72,7 @@ class Server(ABC):
         self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Starts the server, and returns it once it answers; ServerError if it ends or is not ready in READY_TIMEOUT_S."""
+        """Starts the server, and returns it once it answers; ServerError if it ends, or takes READY_TIMEOUT_S."""
         if self._process is not None:
             msg = f"{self.name} is already started"
             raise RuntimeError(msg)
