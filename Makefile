@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make run` and `make test`. `make help` lists the rest.
+# Everything a newcomer needs: `make run`, and `make check` and `make test` for changes. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -7,9 +7,12 @@ READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 PEERS := .venv-bench
 CORE_TESTS := tests/core
+WORKERS := 2
+# A file's tests run in one worker, in the order in which tests/conftest.py puts the files.
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder -p no:benchmark
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help run test faults soak bench bench-quick lint format lock servers clean
+.PHONY: help run check test faults soak bench bench-quick lint format lock servers clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -17,10 +20,13 @@ help: ## Show what there is
 run: $(COMPILED) ## Run everything on simulated traffic and open the page; Ctrl-C stops, again goes on (ARGS="--rate 50")
 	@$(BIN)/monitor run $(ARGS)
 
-test: $(COMPILED) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there
+check: $(COMPILED) lint ## Check style, types and imports, and test the core: about a minute
+	$(BIN)/python -m pytest $(PARALLEL) $(CORE_TESTS)
+
+test: $(COMPILED) lint ## Check and test everything, on real Kafka, KairosDB and Chromium where they are there (ARGS="tests/core -k x")
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.support.browser install; fi
-	$(BIN)/python -m pytest $(ARGS)
-	$(if $(ARGS),,$(BIN)/python -m tests.support.interpreted pytest $(CORE_TESTS))
+	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))
+	$(if $(ARGS),,$(BIN)/python -m pytest $(PARALLEL) -p tests.support.interpreted_core $(CORE_TESTS))
 
 faults: $(COMPILED) ## Play SEEDS=20 scenarios of faults, each from a seed of its own, against the whole job
 	$(BIN)/python -m tests.support.faults --seeds $(or $(SEEDS),20) $(ARGS)

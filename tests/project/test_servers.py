@@ -100,18 +100,20 @@ def test_kafka_has_no_topic_that_nobody_created(real_kafka: Kafka) -> None:
         real_kafka.end_offsets("nobody-created-this")
 
 
-def test_kafka_keeps_its_data_and_its_port_over_a_crash(real_kafka: Kafka) -> None:
+def test_kafka_keeps_its_data_and_its_port_over_a_crash(tmp_path: Path) -> None:
     """After SIGKILL and a start what was acknowledged is there, under the same address; a pause only delays."""
-    topic = _new_topic(real_kafka)
-    bootstrap = real_kafka.bootstrap
-    real_kafka.produce(topic, [(0, "s", b"before", None)])
-    real_kafka.kill()
-    real_kafka.restart()
-    real_kafka.pause()
-    real_kafka.resume()
-    real_kafka.produce(topic, [(0, "s", b"after", None)])
-    assert real_kafka.bootstrap == bootstrap
-    assert [value for _, value, _ in _stored(real_kafka, topic, 0)] == [b"before", b"after"]
+    servers.require()
+    with Kafka(tmp_path) as kafka:
+        topic = _new_topic(kafka)
+        bootstrap = kafka.bootstrap
+        kafka.produce(topic, [(0, "s", b"before", None)])
+        kafka.kill()
+        kafka.restart()
+        kafka.pause()
+        kafka.resume()
+        kafka.produce(topic, [(0, "s", b"after", None)])
+        assert kafka.bootstrap == bootstrap
+        assert [value for _, value, _ in _stored(kafka, topic, 0)] == [b"before", b"after"]
 
 
 def test_points_reads_back_every_cell_under_a_prefix(store: str) -> None:
@@ -154,14 +156,16 @@ def test_one_cell_with_two_values_is_an_error(real_kairosdb: str) -> None:
         points(real_kairosdb, name)
 
 
-def test_kairosdb_keeps_its_data_and_its_port_over_a_restart(kairosdb_server: KairosDB) -> None:
+def test_kairosdb_keeps_its_data_and_its_port_over_a_restart(tmp_path: Path) -> None:
     """After an orderly stop and a start what was acknowledged is there, under the same address."""
+    servers.require()
     name = f"t{uuid.uuid4().hex}"
-    url = kairosdb_server.url
-    _write(url, name, MINUTE_MS, 1, dc="dal")
-    kairosdb_server.restart()
-    assert kairosdb_server.url == url
-    assert points(url, name) == {(name, MINUTE_MS, (("dc", "dal"),)): 1}
+    with KairosDB(tmp_path) as kairosdb:
+        url = kairosdb.url
+        _write(url, name, MINUTE_MS, 1, dc="dal")
+        kairosdb.restart()
+        assert kairosdb.url == url
+        assert points(url, name) == {(name, MINUTE_MS, (("dc", "dal"),)): 1}
 
 
 def test_a_server_that_ends_early_shows_its_log(tmp_path: Path) -> None:
@@ -185,8 +189,9 @@ def test_a_paused_server_can_be_stopped(tmp_path: Path) -> None:
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path, end: signal.Signals) -> None:
     """However the tests are interrupted, no server stays behind."""
     script = (
-        "import pathlib, sys, test_servers\n"
-        "server = test_servers.Sleeper(pathlib.Path(sys.argv[1])).start()\n"
+        "import pathlib, sys\n"
+        "from tests.project.test_servers import Sleeper\n"
+        "server = Sleeper(pathlib.Path(sys.argv[1])).start()\n"
         "print(server._process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )

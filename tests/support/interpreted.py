@@ -1,6 +1,7 @@
 """The core as its source says, whether it is compiled or not.
 
-    python -m interpreted MODULE [ARGUMENTS]    # runs a module so; processes that it starts are not
+    python -m tests.support.interpreted MODULE [ARGUMENTS]   # runs a module so; processes that it starts are not
+    python -m pytest -p tests.support.interpreted_core       # the tests, in every worker of theirs
 
 A module that is compiled has its source beside it, and the library is found first; here the source is.
 """
@@ -35,10 +36,15 @@ class SourceFinder(MetaPathFinder):
         return next((spec for spec in found if spec is not None), None)
 
 
-def main() -> None:
-    """Runs the module that the arguments name."""
+def prefer_sources() -> None:
+    """From now on the sources are imported."""
     assert PACKAGE not in sys.modules, "it is too late"
     sys.meta_path.insert(0, SourceFinder())
+
+
+def main() -> None:
+    """Runs the module that the arguments name."""
+    prefer_sources()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

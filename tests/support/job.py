@@ -29,8 +29,8 @@ from tests.support.strategies import Config, to_toml
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow:flow")
-RUN_S = 60.0
-"""The longest that a run over a test's topic, a stop, or anything that is waited for may take."""
+RUN_S = 180.0
+"""The longest that a run over a test's topic, a stop, or anything that is waited for may take on a busy machine."""
 POLL_S = 0.1
 SAID_CHARACTERS = 4_000
 SLOW: Mapping[str, str | int] = {

@@ -16,7 +16,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from monitor.kairosdb import client
 from monitor.kairosdb.errors import KairosDbError
 from tests.support.jars import FILES, KAFKA, KAIROSDB, TAIL_LINES, ServerError, fetch, run_tool, unavailable
 
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 180
 READY_POLL_S = 0.05
 PROBE_TIMEOUT_S = 2
 STOP_TIMEOUT_S = 20
@@ -56,20 +56,24 @@ Record: TypeAlias = tuple[int, bytes | str | None, bytes | str | None, int | Non
 class Server(ABC):
     """One server process, with its configuration, data and log in `folder`, its ports fixed for its life.
 
+    Given the `ports` of one that another process has started, it is a client of that one, never to be started itself.
+
     It runs in a session of its own, so that Ctrl-C reaches the tests but not the server they still need, and never
     outlives this process, however that ends.
     """
 
     name: ClassVar[str]
+    port_count: ClassVar[int] = 0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: Sequence[int] = ()) -> None:
         self.folder = folder
+        self.ports = tuple(ports) or tuple(free_ports(self.port_count))
         self.log_path = folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Starts the server, and returns it once it answers; ServerError if it ends or is not ready within 60 s."""
+        """Starts the server, and returns it once it answers; ServerError if it ends, or takes READY_TIMEOUT_S."""
         if self._process is not None:
             msg = f"{self.name} is already started"
             raise RuntimeError(msg)
@@ -165,10 +169,11 @@ class Kafka(Server):
     """Apache Kafka, one KRaft node. It keeps records of any timestamp and creates no topics by itself."""
 
     name = "Kafka"
+    port_count = 2
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._broker_port, self._controller_port = free_ports(2)
+    def __init__(self, folder: Path, ports: Sequence[int] = ()) -> None:
+        super().__init__(folder, ports)
+        self._broker_port, self._controller_port = self.ports
         self.bootstrap = f"127.0.0.1:{self._broker_port}"
         # Level 2: that a server is down is what failure tests are about, no news for stderr.
         self._client: dict[str, str | int | float | bool] = {
@@ -269,10 +274,11 @@ class KairosDB(Server):
     """
 
     name = "KairosDB"
+    port_count = 1
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        (self._port,) = free_ports(1)
+    def __init__(self, folder: Path, ports: Sequence[int] = ()) -> None:
+        super().__init__(folder, ports)
+        (self._port,) = self.ports
         self.url = f"http://127.0.0.1:{self._port}"
 
     def _prepare(self) -> list[str]:

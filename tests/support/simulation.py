@@ -34,7 +34,7 @@ from tests.support.strategies import to_toml, toml_value
 
 POLL_S = 0.002
 STATUS_POLL_S = 0.2
-END_S = 60.0
+END_S = 180.0
 """The longest that a process may take to its end, from when all is well again."""
 TRIGGER_S = 8.0
 """A request or snapshot that has not come by then does not come."""

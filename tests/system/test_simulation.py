@@ -27,8 +27,8 @@ from tests.support.simulation import Found, play
 SEEDS = (2, 14, 15, 17)
 """Quick ones; between them 1, 2 and 3 processes, partitions that are added, kills, signals, refused points, jumps."""
 CORE_SEEDS = range(1, 13)
-CORE_S = 60.0
-TESTS_S = 120.0
+CORE_S = 180.0
+TESTS_S = 300.0
 
 
 def test_the_clocks_of_processes_can_be_shifted() -> None:
