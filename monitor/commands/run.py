@@ -23,7 +23,7 @@ from rich.console import Console
 from monitor.commands import top
 from monitor.config.reader import load
 from monitor.kairosdb.points import KairosUnreachable, check
-from monitor.runtime.lifecycle import STOP_GRACE_S
+from monitor.runtime.signals import STOP_GRACE_S
 
 READY_S = 20.0
 SWITCHES = "incidents.ndjson"

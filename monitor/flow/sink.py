@@ -15,8 +15,9 @@ from monitor.flow.telemetry import TELEMETRY
 from monitor.kairosdb import points
 from monitor.kairosdb.points import KairosUnreachable, Renderer
 from monitor.kairosdb.writer import DeadLetters, DeadLettersUnwritable, Writer, WriterStats, WriterStopped
-from monitor.runtime import lifecycle
-from monitor.runtime.lifecycle import JobError, reported
+from monitor.runtime import signals
+from monitor.runtime.errors import JobError
+from monitor.runtime.reporting import reported
 
 WRITERS = 4
 """Requests in flight at most, over the whole job."""
@@ -29,7 +30,7 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     def __init__(self, lane: Writer, stats: WriterStats) -> None:
         self._lane = lane
         self._stats = stats
-        lifecycle.when_overdue(lane.close)
+        signals.when_overdue(lane.close)
 
     def write_batch(self, items: list[list[DataPoint]]) -> None:
         """Hands the points to the lane; blocks while it is full."""
