@@ -66,6 +66,7 @@ class RecoveryStore:
         self.resume_epoch: int = min((at for number, at in frontiers if number == self.execution), default=began)
         """The lowest epoch that a worker of the latest execution had reached; 0 in a new store."""
         self._newest: dict[tuple[str, str], tuple[int, int]] = self._index()
+        """An entry for each key of each step: the key groups and the source partitions."""
 
     def is_of_one_moment(self) -> bool:
         """False if a file has committed the resume epoch already: others are older, or are just being written."""

@@ -164,6 +164,20 @@ def test_an_epoch_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
     assert source_states(tmp_path) == before
 
 
+def test_a_state_that_needs_a_foreign_class_is_refused(tmp_path: Path) -> None:
+    """A start reads states as `monitor state` does: without running what a pickle asks for."""
+    prepare(tmp_path)
+    run(tmp_path, [1, 2])
+    for name in parts(tmp_path):
+        with closing(sqlite3.connect(tmp_path / name)) as database, database:
+            database.execute(
+                "UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%.source' AND ser_change IS NOT NULL",
+                (pickle.dumps(Path("any")),),
+            )
+    with pytest.raises(JobError, match=r"cannot read \(step flow\.source, key .*\): it needs pathlib"):
+        prepare(tmp_path)
+
+
 def test_what_a_crashed_run_left_of_an_epoch_is_never_resumed(tmp_path: Path) -> None:
     """Not even once a later run has finished an epoch of that number, in which the key was not touched."""
     prepare(tmp_path)
