@@ -35,8 +35,9 @@ def flush_windows(flush_s: float) -> TumblingWindower:
 
 
 class FlushClock(Clock[Any, datetime]):
-    """The processing time that closes flush windows. Not Bytewax's SystemClock, which ends the job when the machine's
-    clock is set back.
+    """The processing time that closes flush windows.
+
+    Not Bytewax's SystemClock: it ends the job when the machine's clock is set back.
     """
 
     def __init__(self, clock: WallClock = CLOCK) -> None:

@@ -23,7 +23,7 @@ ATTEMPT_PAUSE_S = 0.05
 BUSY_S = 5.0
 """How long one file may be locked by the job."""
 UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, EOFError, pickle.UnpicklingError)
-"""What reading a state raises if this version did not write it."""
+"""The errors of reading a state that this version did not write."""
 
 T = TypeVar("T")
 

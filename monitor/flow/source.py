@@ -207,7 +207,7 @@ def _offset_of(message: KafkaMessage) -> int:
 
 
 class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
-    """The configured topics; a partition's key is `topic/number`. What it holds is bounded by their partitions."""
+    """The configured topics; a partition's key is `topic/number`. An entry per partition at most."""
 
     def __init__(self, kafka: KafkaTable, idle_after_ms: int) -> None:
         self._kafka = kafka
@@ -312,8 +312,9 @@ def _offset(admin: AdminClient, partition: str, spec: OffsetSpec) -> int:
 
 
 def _has_broker_time(admin: AdminClient, topic: str) -> bool:
-    """True if the broker sets the topic's timestamps; False where the topic's settings may not be read: then its first
-    message decides.
+    """True if the broker sets the topic's timestamps.
+
+    False where the topic's settings may not be read; the first message then decides.
     """
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:

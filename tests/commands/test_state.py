@@ -59,7 +59,7 @@ class Left(NamedTuple):
 
 @pytest.fixture(params=RELEASED, ids=lambda path: path.name)
 def left(request: pytest.FixtureRequest, tmp_path: Path) -> Left:
-    """What a job of each released state format has left."""
+    """The store that a job of each released state format has written."""
     with tarfile.open(request.param) as archive:
         archive.extractall(tmp_path, filter="data")
     lines = [json.loads(line) for line in (tmp_path / "log.ndjson").read_text().splitlines()]
@@ -274,7 +274,7 @@ def test_both_forms_of_output(left: Left, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a#b", "50%", "a?b", "größe 1"])
 def test_any_folder_name(tmp_path: Path, name: str) -> None:
-    """What means something in a URI means nothing here."""
+    """Characters with a meaning in a URI have none here."""
     (tmp_path / name).mkdir()
     init_db_dir(tmp_path / name, recovery_prepare.PARTITIONS)
     assert inspect(tmp_path / name).resume_epoch == 0

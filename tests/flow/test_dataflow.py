@@ -78,7 +78,7 @@ def test_stop_and_go_on(tmp_path_factory: pytest.TempPathFactory, epoch: timedel
 
 
 def test_changes_are_held_until_their_window_closes() -> None:
-    """What changes within flush_s becomes one point per series, at the end of the window and not before."""
+    """Changes within flush_s become one point per series, at the end of the window and not before."""
     clock, out = _SetClock(MIDNIGHT_MS), Out()
     chunks = [_chunk(message(at_ms, "home")) for at_ms in (0, 1, 2, 3)]
     at_ms = [0, FLUSH_MS - 1, FLUSH_MS, 2 * FLUSH_MS - 1]
@@ -91,7 +91,7 @@ def test_changes_are_held_until_their_window_closes() -> None:
 def test_open_windows_close_though_the_clock_was_set_back(tmp_path: Path) -> None:
     """The machine's clock is set back while the job is down: a window closes after the rest of its time all the same.
 
-    What comes in after the restart is not late either.
+    Messages that arrive after the restart are not late either.
     """
     recovery, out = _store(tmp_path), Out()
     clock = _SetClock(MIDNIGHT_MS + 4_000)

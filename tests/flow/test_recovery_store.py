@@ -138,7 +138,7 @@ def test_keys_that_were_discarded_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_the_states_that_sources_will_resume_with(tmp_path: Path) -> None:
-    """What a real dataflow left behind, after a first run and after the next."""
+    """The states that a real dataflow wrote, after a first run and after the next."""
     prepare(tmp_path)
     items = [1, 2, 3, TestingSource.EOF(), 4, TestingSource.EOF(), 5]
     seen = []

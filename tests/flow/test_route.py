@@ -112,7 +112,7 @@ def _chunk(*messages: Raw, announce: bool = False) -> Chunk:
 def _routed(
     chunks: list[Chunk], key_is_session_id: bool = True, message_bytes: int = 1_048_576
 ) -> list[tuple[int, list[Raw] | Progress]]:
-    """What goes to which group; each item's key is its group's."""
+    """The items for each group; an item's key is its group's."""
     config = shop(message_bytes=message_bytes) | {"kafka": {"key_is_session_id": key_is_session_id}}
     routed = route(measures_of(config))(chunks)
     assert all(key == session_group_key(group) for key, (group, _) in routed)

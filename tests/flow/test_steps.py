@@ -43,7 +43,7 @@ def test_the_key_groups_have_their_numbers_in_their_keys() -> None:
 
 
 def test_a_session_group_goes_on_from_its_snapshot() -> None:
-    """What is pickled needs no class of ours; the group that is built from it knows sessions and watermark."""
+    """The pickled state needs no class of ours; the group that is built from it knows sessions and watermark."""
     build = sessions(measures_of(shop(lateness_s=60)))
     raw = _raw(0, "home")
     step = build(None)

@@ -37,7 +37,7 @@ from tests.support.strategies import Config, to_toml
 
 TOPIC = "useful-events"
 CHUNK = 5
-"""Messages that a partition hands on at once."""
+"""Messages that a partition emits at once."""
 MESSAGES = 480
 CRASH_AT = 240
 FLUSH_S = 10
@@ -86,12 +86,12 @@ class LogPartition(StatefulSourcePartition[Chunk, PartitionState]):
         return [Chunk([(m.key, m.value, m.timestamp) for m in batch], self._progress, announce=True)]
 
     def snapshot(self) -> PartitionState:
-        """Where to go on."""
+        """The position to resume from."""
         return STATE_VERSION, self._offset, self._progress.high_ms
 
 
 class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
-    """A log in memory as KafkaSource hands on a topic; with `crash_at` partition 0 ends the job at that offset."""
+    """A log in memory as KafkaSource emits a topic; with `crash_at` partition 0 ends the job at that offset."""
 
     def __init__(self, log: Sequence[Message], crash_at: int | None = None) -> None:
         self._log, self._crash_at = log, crash_at
@@ -102,7 +102,7 @@ class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
         return list(self._parts)
 
     def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> LogPartition:
-        """The partition, from where it was left."""
+        """The partition, from its snapshot on."""
         number = int(for_part.rpartition("/")[2])
         _, offset, high_ms = resume_state or (STATE_VERSION, 0, NEVER)
         messages = [message for message in self._log if message.partition == number]
@@ -130,7 +130,7 @@ def run(config: Config, source: LogSource, store: Path, clock: WallClock = CLOCK
 
 
 def cells_of(points: Iterable[DataPoint]) -> Cells:
-    """What a store makes of points: the last value of each cell, health metrics left out."""
+    """Points as a store keeps them: the last value of each cell, health metrics left out."""
     return {(p.series, p.timestamp_ms): p.value for p in points if not p.series.startswith("monitor.")}
 
 
