@@ -1,4 +1,4 @@
-"""The job: events from Kafka, per visit, to totals per minute in KairosDB.
+"""The job as a dataflow: events from Kafka, grouped into visits, become totals per minute in KairosDB.
 
 `python -m bytewax.run dataflow:flow` runs it; MONITOR_CONFIG names the configuration file.
 """
@@ -11,37 +11,44 @@ from bytewax.outputs import Sink
 
 from monitor.config.settings import Settings
 from monitor.core.metrics import DataPoint
-from monitor.flow import start, steps
+from monitor.flow import start
+from monitor.flow.flush import FlushClock, accumulate, flush_windows, nothing
+from monitor.flow.regroup import Regroup
+from monitor.flow.route import route
+from monitor.flow.sessions import measures, sessions
 from monitor.flow.simulated_source import simulated_source
 from monitor.flow.source import Chunk
 from monitor.flow.start import kafka_source
+from monitor.flow.totals import totals
+from monitor.runtime.clock import CLOCK, WallClock
 
 
-def build(source: Source[Chunk], sink: Sink[tuple[str, list[DataPoint]]], settings: Settings) -> Dataflow:
-    """The dataflow: one line a step; what each does is said in steps.py."""
-    measures = steps.measures(settings)
-    clock, windows = steps.FlushClock(), steps.flush_windows(settings.time.flush_s)
+def build(
+    source: Source[Chunk], sink: Sink[tuple[str, list[DataPoint]]], settings: Settings, clock: WallClock = CLOCK
+) -> Dataflow:
+    """The dataflow, a line for each step. State is stored under the steps' names: a renamed step loses its state."""
+    compiled, windows = measures(settings), flush_windows(settings.time.flush_s)
 
     flow = Dataflow("monitor")
     chunks = op.input("source", flow, source)
-    messages = op.flat_map_batch("route", chunks, steps.route(measures))
-    tallies = op.stateful_batch("sessions", messages, steps.sessions(measures))
-    changes = op.flat_map_batch("regroup", tallies, steps.regroup(measures))
+    messages = op.flat_map_batch("route", chunks, route(compiled))
+    tallies = op.stateful_batch("sessions", messages, sessions(compiled))
+    changes = op.flat_map_batch("regroup", tallies, Regroup(compiled))
     flushed = win.fold_window(
-        "flush", changes, clock, windows, steps.nothing, steps.accumulate, steps.accumulate, ordered=False
+        "flush", changes, FlushClock(clock), windows, nothing, accumulate, accumulate, ordered=False
     )
-    points = op.stateful_batch("totals", flushed.down, steps.TotalsStep)
+    points = op.stateful_batch("totals", flushed.down, totals(clock))
     op.output("kairosdb", points, sink)
     op.raises("never_late", flushed.late)
     return flow
 
 
 SOURCES = {"flow": kafka_source, "simulated_flow": simulated_source}
-"""The flows that can be run, and where their events come from."""
+"""The flows that can be run, and the source of each."""
 
 
 def __getattr__(name: str) -> Dataflow:
-    """A flow is made when it is asked for: importing this module reads no configuration."""
+    """A flow is built when it is asked for: importing this module reads no configuration."""
     if name not in SOURCES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -18,9 +18,14 @@ from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
 from monitor.config.reader import parse
 from monitor.core.metrics import DataPoint
 from monitor.core.watermark import Progress
-from monitor.flow import steps
+from monitor.flow.changes import PlainChanges
+from monitor.flow.flush import accumulate
+from monitor.flow.regroup import Regroup
+from monitor.flow.route import route
+from monitor.flow.sessions import SessionsStep, Tallied, measures, sessions
 from monitor.flow.source import Chunk
-from monitor.runtime import lifecycle
+from monitor.flow.totals import TotalsStep
+from monitor.runtime import memory
 
 CHUNK_MESSAGES = 10_000
 CHUNKS_PER_ANNOUNCEMENT = 8
@@ -33,13 +38,13 @@ class Pipeline:
     """The steps of the job in a row, each metered; one worker, one partition."""
 
     def __init__(self, config: load.Config) -> None:
-        measures = steps.measures(parse(config))
-        self._route = steps.route(measures)
-        self._new = steps.sessions(measures)
-        self._regroup = steps.regroup(measures)
-        self.sessions: dict[str, steps.SessionsStep] = {}
-        self._pending: dict[str, steps.Changes | None] = {}
-        self._ledgers: dict[str, steps.TotalsStep] = {}
+        compiled = measures(parse(config))
+        self._route = route(compiled)
+        self._new = sessions(compiled)
+        self._regroup = Regroup(compiled)
+        self.sessions: dict[str, SessionsStep] = {}
+        self._pending: dict[str, PlainChanges | None] = {}
+        self._ledgers: dict[str, TotalsStep] = {}
         self.meters: defaultdict[str, Meter] = defaultdict(Meter)
         self._high_ms = 0
 
@@ -50,9 +55,9 @@ class Pipeline:
             changes = self._regroup(tallied)
         with self.meters["accumulate"].running():
             for key, change in changes:
-                self._pending[key] = steps.accumulate(self._pending.get(key), change)
+                self._pending[key] = accumulate(self._pending.get(key), change)
 
-    def tally(self, messages: Sequence[load.Message], *, announce: bool) -> list[tuple[str, steps.Tallied]]:
+    def tally(self, messages: Sequence[load.Message], *, announce: bool) -> list[tuple[str, Tallied]]:
         """Takes a chunk of messages into their sessions; what that changes."""
         self._high_ms = max(self._high_ms, messages[-1][2]) if messages else self._high_ms
         progress = Progress((PARTITION,), PARTITION, self._high_ms, idle=False)
@@ -75,13 +80,13 @@ class Pipeline:
         points: list[DataPoint] = []
         with self.meters["totals"].running():
             for key in sorted(self._pending):
-                ledger = self._ledgers.get(key) or self._ledgers.setdefault(key, steps.TotalsStep(None))
+                ledger = self._ledgers.get(key) or self._ledgers.setdefault(key, TotalsStep(None))
                 for some in ledger.on_batch([(0, self._pending[key])])[0]:
                     points += some
         self._pending.clear()
         return points
 
-    def _step(self, key: str) -> steps.SessionsStep:
+    def _step(self, key: str) -> SessionsStep:
         step = self.sessions.get(key)
         if step is None:
             step = self.sessions[key] = self._new(None)
@@ -97,7 +102,7 @@ def chunks(messages: Iterable[load.Message]) -> Iterator[list[load.Message]]:
 
 def measure(messages: list[load.Message]) -> Figures:
     """Feeds a load through the steps."""
-    lifecycle.spare_the_collector()
+    memory.tune_collector()
     pipeline = Pipeline(load.config())
     points: list[DataPoint] = []
     began_s = time.perf_counter()

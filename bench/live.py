@@ -34,7 +34,7 @@ from bench import load
 from bench.core import Pipeline, chunks
 from bench.figures import Figures, details_of, most_memory_bytes, report
 from bench.process import SNAPSHOT_S
-from monitor.runtime import lifecycle
+from monitor.runtime import memory
 
 ARRIVING_S = 1_200
 """The population begins over so much time ..."""
@@ -55,7 +55,7 @@ class Pause(NamedTuple):
 
 def measure(visits: int, restart: bool, events_per_s: int) -> Figures:
     """Runs the traffic over so many idle visits."""
-    lifecycle.spare_the_collector()
+    memory.tune_collector()
     pipeline = Pipeline(load.config())
     pipeline.advance(load.START_MS)
     gc.collect()
@@ -117,7 +117,7 @@ def _populate(pipeline: Pipeline, visits: int) -> int:
                 step.snapshot()
     now_ms = latest_ms + 1_000 * SILENCE_S
     pipeline.advance(now_ms)
-    lifecycle.give_memory_back()  # as the job does every minute
+    memory.trim_heap()  # as the job does every minute
     return now_ms
 
 

@@ -13,7 +13,9 @@ from monitor.core.deltas import SeriesTable, deltas_of
 from monitor.core.ledger import Ledger
 from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Progress, Watermark
-from monitor.flow import steps
+from monitor.flow import sessions
+from monitor.flow.keys import METRIC_GROUPS
+from monitor.flow.route import route
 from monitor.flow.snapshots import group_state, packed_definitions, restored_group
 from monitor.flow.source import Chunk
 from monitor.kairosdb.points import Renderer, body
@@ -31,7 +33,7 @@ def messages() -> list[load.Message]:
 @pytest.fixture(scope="module")
 def measures() -> CompiledConfig:
     """The reference configuration, compiled."""
-    return steps.measures(parse(load.config()))
+    return sessions.measures(parse(load.config()))
 
 
 def fed(measures: CompiledConfig, messages: list[load.Message]) -> SessionGroup:
@@ -50,7 +52,7 @@ def test_decode(benchmark: BenchmarkFixture, measures: CompiledConfig, messages:
 
 def test_route(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Messages to key groups."""
-    step, chunk = steps.route(measures), Chunk(list(messages), PROGRESS, announce=False)
+    step, chunk = route(measures), Chunk(list(messages), PROGRESS, announce=False)
     routed = benchmark(lambda: step([chunk]))
     assert len(routed) > 1
 
@@ -65,14 +67,14 @@ def test_regroup(benchmark: BenchmarkFixture, measures: CompiledConfig, messages
     """Contributions of one tenant to deltas by series."""
     tenant = load.TENANTS[0]
     tally = fed(measures, messages).take()[tenant]
-    table = SeriesTable(measures.tenants[tenant], steps.METRIC_GROUPS)
+    table = SeriesTable(measures.tenants[tenant], METRIC_GROUPS)
     assert benchmark(lambda: deltas_of([tally], table))
 
 
 def test_apply(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Deltas of one tenant to new totals."""
     tenant = load.TENANTS[0]
-    table = SeriesTable(measures.tenants[tenant], steps.METRIC_GROUPS)
+    table = SeriesTable(measures.tenants[tenant], METRIC_GROUPS)
     deltas = deltas_of([fed(measures, messages).take()[tenant]], table)
     assert benchmark(lambda: [point for some in deltas.values() for point in Ledger().apply(some)])
 

@@ -24,7 +24,7 @@ from monitor.commands import top
 from monitor.config.reader import load
 from monitor.kairosdb.client import check
 from monitor.kairosdb.errors import KairosDbError
-from monitor.runtime.lifecycle import STOP_GRACE_S
+from monitor.runtime.signals import STOP_GRACE_S
 
 READY_S = 20.0
 SWITCHES = "incidents.ndjson"

@@ -1,4 +1,4 @@
-"""`monitor state`: shows what a recovery store holds. A fault is one message on stderr and exit status 2."""
+"""`monitor state`: prints a summary of a recovery store. An error is one message on stderr and exit status 2."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +10,9 @@ from rich.table import Table
 
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
-from monitor.flow.contents import Contents, TenantState, inspect
+from monitor.flow.contents import Contents, TenantSummary, inspect
 from monitor.runtime.console import OUT, faults_told, moment
-from monitor.runtime.lifecycle import JobError
+from monitor.runtime.errors import MonitorError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,8 +27,8 @@ def state(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Shows what a recovery store holds: positions, watermark, live visits, totals, size. Safe while a job runs."""
-    with faults_told(JobError, ConfigError):
+    """Show the content of a recovery store: positions, watermark, sessions, totals, size. Safe while a job runs."""
+    with faults_told(ConfigError, MonitorError):
         contents = inspect(directory, None if config is None else load(config).compiled_tenants())
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(contents)))
@@ -43,12 +43,13 @@ def state(
 
 def _summary(contents: Contents) -> list[str]:
     watermarks, windows = contents.watermarks, contents.windows
-    run = "no job has run on it yet"
+    run = "no job has used it yet"
     if contents.execution is not None:
-        run = f"left by execution {contents.execution} with {contents.workers} worker(s)"
+        workers = "1 worker" if contents.workers == 1 else f"{contents.workers} workers"
+        run = f"written by run {contents.execution + 1} of the job ({workers})"
     lines = [
         f"recovery store {contents.directory}: {decimal(contents.size_bytes)}, {run}",
-        f"a job goes on with epoch {contents.resume_epoch}",
+        f"a job resumes from epoch {contents.resume_epoch}",
         f"watermark {_moment(watermarks.smallest_ms)} to {_moment(watermarks.largest_ms)} "
         f"({watermarks.groups} of {watermarks.groups_in_all} session key groups)",
     ]
@@ -58,7 +59,7 @@ def _summary(contents: Contents) -> list[str]:
     if windows.open:
         lines.append(
             f"{windows.open} open flush windows with {windows.changes:,} changes, "
-            f"opened {_moment(windows.opened_ms)}, to close {_moment(windows.closes_ms)}"
+            f"opened {_moment(windows.opened_ms)}, closing {_moment(windows.closes_ms)}"
         )
     return lines
 
@@ -71,24 +72,24 @@ def _partitions(contents: Contents) -> Table:
 
 
 def _tenants(contents: Contents) -> Table:
-    table = _table("Tenants", "tenant", ("live visits", "size", "newest event", "totals", "minutes"))
+    table = _table("Tenants", "tenant", ("live sessions", "size", "newest event", "totals", "minutes"))
     for tenant in contents.tenants:
         newest = None if tenant.last_event_ms is None else tenant.last_event_ms[1]
-        visits = f"{tenant.live_visits:,}", decimal(tenant.visit_bytes), _moment(newest)
-        table.add_row(tenant.tenant, *visits, f"{tenant.totals:,}", f"{tenant.minutes:,}")
+        sessions = f"{tenant.live_sessions:,}", decimal(tenant.session_bytes), _moment(newest)
+        table.add_row(tenant.tenant, *sessions, f"{tenant.totals:,}", f"{tenant.minutes:,}")
     return table
 
 
-def _compared(tenants: list[TenantState]) -> list[str]:
-    """Which tenants' visits were written with other definitions than the configuration's."""
+def _compared(tenants: list[TenantSummary]) -> list[str]:
+    """A line for each tenant with sessions: how its stored definitions compare with the configuration's."""
     lines = []
     for tenant in tenants:
         if tenant.differences:
             lines.append(
                 f"definitions of {tenant.tenant} differ from the configuration: {', '.join(tenant.differences)}"
             )
-        elif tenant.differences is not None and tenant.live_visits:
-            lines.append(f"definitions of {tenant.tenant} are the configuration's")
+        elif tenant.differences is not None and tenant.live_sessions:
+            lines.append(f"definitions of {tenant.tenant} match the configuration")
     return lines
 
 
@@ -111,7 +112,7 @@ def _table(title: str, first: str, numbers: tuple[str, ...]) -> Table:
 
 
 def _moment(time_ms: int | None) -> str:
-    """A time in UTC, to the second."""
+    """A time in UTC, to the second; UNKNOWN if there is none."""
     if time_ms is None:
         return UNKNOWN
     return moment(time_ms)

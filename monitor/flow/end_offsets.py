@@ -1,6 +1,6 @@
-"""What the brokers say of the ends of partitions, and what follows from it for the watermark.
+"""End offsets, as the brokers report them, and the detection of idle partitions that follows from them.
 
-Silence alone proves nothing: the consumer may be cut off from a broker that goes on appending. Only an answer does.
+Silence alone proves nothing: the consumer may be cut off from a broker that keeps appending. Only an answer does.
 """
 
 import threading
@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
 from monitor.core.watermark import NEVER
-from monitor.runtime.clock import CLOCK
+from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.waiting import WaitLog
 
 ASK_EVERY_MS = 1_000
@@ -27,10 +27,14 @@ class EndOffset(NamedTuple):
 
 
 class EndOffsets:
-    """The present ends of partitions, asked for in the background."""
+    """The present end offsets of a process's partitions, requested in the background.
 
-    def __init__(self, admin: AdminClient) -> None:
+    All collections have an entry for each partition that was watched: those that the engine gave to this process.
+    """
+
+    def __init__(self, admin: AdminClient, clock: WallClock = CLOCK) -> None:
         self._admin = admin
+        self._clock = clock
         self._partitions: list[TopicPartition] = []
         self._answers: dict[tuple[str, int], EndOffset] = {}
         self._waiting: Mapping[TopicPartition, Future[Any]] = {}
@@ -39,7 +43,8 @@ class EndOffsets:
         self.waits = WaitLog("kafka")
 
     def watch(self, topic: str, partition: int) -> None:
-        """Asks for this partition too."""
+        """Requests the end of this partition too."""
+        assert (topic, partition) not in self._answers, "a partition is watched once, by the part that reads it"
         self._partitions.append(TopicPartition(topic, partition))
 
     def of(self, topic: str, partition: int) -> EndOffset | None:
@@ -47,7 +52,7 @@ class EndOffsets:
         return self._answers.get((topic, partition))
 
     def poll(self) -> None:
-        """Takes in answers that have come, and asks anew once a second; never waits."""
+        """Takes in answers that have arrived, and asks again once a second; never waits."""
         if self._lock.acquire(blocking=False):
             try:
                 self._poll()
@@ -55,6 +60,7 @@ class EndOffsets:
                 self._lock.release()
 
     def _poll(self) -> None:
+        assert self._lock.locked(), "one thread at a time replaces the requests"
         if all(future.done() for future in self._waiting.values()):
             for partition, future in self._waiting.items():
                 if (error := future.exception()) is not None:
@@ -66,15 +72,15 @@ class EndOffsets:
             if self._waiting and not any(future.exception() for future in self._waiting.values()):
                 self.waits.over()
             self._waiting = {}
-        now_ms = CLOCK.now_ms()
+        now_ms = self._clock.now_ms()
         if not self._waiting and now_ms - self._asked_ms >= ASK_EVERY_MS:
             self._asked_ms = now_ms
-            wanted = {partition: OffsetSpec.latest() for partition in self._partitions}
-            self._waiting = self._admin.list_offsets(wanted, request_timeout=ANSWER_TIMEOUT_S)
+            requests = {partition: OffsetSpec.latest() for partition in self._partitions}
+            self._waiting = self._admin.list_offsets(requests, request_timeout=ANSWER_TIMEOUT_S)
 
 
 class IdleDetector:
-    """What can be said of a partition that has been read to its end. All times are when the broker was asked.
+    """Idleness of a partition that has been read to its end. All times are when the broker was asked.
 
     With the broker's timestamps (LogAppendTime): nothing older than the question, less a tolerance for clocks, can
     follow. With the producers': after `idle_after_ms` of answers that nothing lies beyond the position, the partition
@@ -87,12 +93,13 @@ class IdleDetector:
         self._until_ms = 0
 
     def confirm(self, position: int, end: EndOffset | None) -> int:
-        """Takes in the newest answer; the bound below which no message can be appended any more, NEVER if unknown."""
+        """Takes in the newest answer; returns the bound below which no message can be appended, NEVER if unknown."""
         if end is None or position < end.offset:
             self._since_ms = None
             return NEVER
         if self._since_ms is None:
             self._since_ms = end.asked_ms
+        assert end.asked_ms >= self._until_ms, "answers come in the order of their questions"
         self._until_ms = end.asked_ms
         return end.asked_ms - self._idle_after_ms
 
@@ -101,6 +108,6 @@ class IdleDetector:
         self._since_ms = None
 
     def is_idle(self, now_ms: int) -> bool:
-        """Whether the partition was quiet for long enough, by answers of which the newest is not old itself."""
+        """True if answers have confirmed the silence for idle_after_ms, and the newest answer is younger than that."""
         confirmed = self._since_ms is not None and self._until_ms - self._since_ms >= self._idle_after_ms
         return confirmed and now_ms - self._until_ms < self._idle_after_ms

@@ -1,183 +1,240 @@
-"""Bytewax's recovery store, looked at from outside: whether a job can go on with it. Read-only but for `prepare`.
+"""The reader of Bytewax's recovery store: used before a job starts and by `monitor state`. Writes nothing.
 
-A store is a folder of `part-i.sqlite3` files; Bytewax finds state by step and key, and ignores silently what it does
-not look for.
+A store is a folder of `part-i.sqlite3` files with a row for each snapshot: step, key, epoch and pickled state. Each
+file is read within one transaction, so that what a running job writes meanwhile is not seen. The files are checked to
+be of one moment, and read again if a running job has just moved on. Where no job has a file open, it is read as one
+that cannot change, without the auxiliary files that SQLite creates otherwise.
 """
 
-import fcntl
-import os
+import io
 import pickle
-import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from bytewax.recovery import init_db_dir
+from monitor.runtime.errors import JobError
 
-from monitor.flow.snapshots import check_version
-from monitor.runtime.lifecycle import JobError
+ATTEMPTS = 20
+ATTEMPT_PAUSE_S = 0.05
+"""How often, and after what pause, files that a running job has just written are read again."""
+BUSY_S = 5.0
+"""How long one file may be locked by the job."""
+UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, EOFError, pickle.UnpicklingError)
+"""The errors of reading a state that this version did not write."""
 
-PARTITIONS = 4
-"""How many files a new store gets: it cannot be changed later, and no more processes than files can share a store."""
+T = TypeVar("T")
 
 
-def prepare(directory: Path, keys: dict[str, set[str]], worker: str = "0") -> None:
-    """Makes the store if there is none yet, and checks that the job can go on with the one that is there.
+class State(NamedTuple):
+    """The state of one key of one step, and its size when pickled."""
 
-    `keys`: step -> the keys that the job has; `worker`: the number of this process in its cluster. Raises JobError if
-    another process with this number uses the store, if it is incomplete, or if it was made with other keys.
+    step_id: str
+    key: str
+    value: Any
+    size_bytes: int
 
-    What a crashed run has left of an epoch that it did not finish is deleted.
+    @property
+    def step(self) -> str:
+        """The step's name in the dataflow."""
+        return step_name(self.step_id)
+
+
+class PartFile(NamedTuple):
+    """A file of the store: its size including what SQLite has not moved into it yet, and the snapshots in it."""
+
+    name: str
+    size_bytes: int
+    snapshots: int
+
+
+class RecoveryStore:
+    """A store as of the epoch that a job resumes from; valid while its transactions are open.
+
+    `execution`, `workers`: number and workers of the latest run; None if no job has run on it.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _take(directory / f".worker-{worker}")
-        with _locked(directory / ".preparing"):
-            _make(directory)
-            files = sorted(directory.glob("part-*.sqlite3"))
-            _check_whole(directory, files)
-            _forget_unfinished(files)
-    except OSError as error:
-        msg = f"the recovery directory {directory} cannot be used: {error.strerror}; choose another, or mend its rights"
-        raise JobError(msg) from None
-    _check_keys(directory, files, keys)
-    _check_versions(files)
 
+    def __init__(self, directory: Path, files: Sequence[Path], databases: Sequence[sqlite3.Connection]) -> None:
+        assert len(files) == len(databases), "each file has its connection"
+        self.directory = directory
+        self._files, self._databases = files, databases
+        executions = self._rows("SELECT ex_num, resume_epoch, worker_count FROM exs")
+        self.execution, began, self.workers = max(executions, default=(None, 0, None))
+        frontiers = self._rows("SELECT ex_num, worker_frontier FROM fronts")
+        self.resume_epoch: int = min((at for number, at in frontiers if number == self.execution), default=began)
+        """The lowest epoch that a worker of the latest execution had reached; 0 in a new store."""
+        self._newest: dict[tuple[str, str], tuple[int, int]] = self._index()
+        """An entry for each key of each step: the key groups and the source partitions."""
 
-def _check_versions(files: list[Path]) -> None:
-    """A state of each step in each file tells the format, without reading them all."""
-    for file in files:
-        for step in ("sessions", "totals"):
-            query = f"SELECT ser_change FROM snaps WHERE step_id LIKE '%.{step}' AND ser_change IS NOT NULL LIMIT 1"
-            for (data,) in _rows(file, query):
-                check_version(pickle.loads(data)["version"])
+    def is_of_one_moment(self) -> bool:
+        """False if a file has committed the resume epoch already: others are older, or are just being written."""
+        committed = max((row[0] for row in self._rows("SELECT commit_epoch FROM commits")), default=-1)
+        return not 0 < self.resume_epoch <= committed
 
+    def check_complete(self) -> None:
+        """Raises JobError unless all partitions are there, and none of another store."""
+        counts = {row[0] for row in self._rows("SELECT part_count FROM parts")}
+        if counts != {len(self._files)}:
+            msg = (
+                f"the recovery directory {self.directory} holds {len(self._files)} of {max(counts, default=0)} "
+                "partitions: bring the missing part-*.sqlite3 files back, or start with a new recovery directory"
+            )
+            raise JobError(msg)
 
-def _make(directory: Path) -> None:
-    """Makes the store, unless it is there; what a crash in between leaves, the next start completes or makes anew."""
-    making, made = directory / ".making", directory / ".made"
-    if making.exists():
-        shutil.rmtree(making)
-    if not made.exists() and not any(directory.glob("part-*.sqlite3")):
-        making.mkdir()
-        init_db_dir(making, PARTITIONS)
-        making.rename(made)
-    if made.exists():
-        for file in made.iterdir():
-            file.rename(directory / file.name)
-        made.rmdir()
+    def files(self) -> list[PartFile]:
+        """The store's files in the order of their names."""
+        parts = []
+        for file, database in zip(self._files, self._databases, strict=True):
+            size = sum(f.stat().st_size for f in (file, _log_of(file)) if f.exists())
+            parts.append(PartFile(file.name, size, database.execute("SELECT COUNT(*) FROM snaps").fetchone()[0]))
+        return parts
 
+    def places(self) -> list[tuple[str, str]]:
+        """(step id, key) of each key that has state, in order."""
+        return sorted(self._newest)
 
-def _take(path: Path) -> None:
-    """Locks the store until this process ends, which frees it: two jobs on one store would spoil it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        msg = (
-            f"another job uses the recovery directory {path.parent}: stop that one first; "
-            "the processes of one cluster need different -i"
+    def states(self, *steps: str) -> Iterator[State]:
+        """The state of each key, of these steps or of all, read one after the other; raises JobError if unreadable."""
+        for step_id, key in self.places():
+            if not steps or step_name(step_id) in steps:
+                yield self._state(step_id, key)
+
+    def samples(self, *steps: str) -> Iterator[State]:
+        """One state of each of these steps from each file: enough to tell which version wrote the store."""
+        first = {(step_name(step_id), number): (step_id, key) for (step_id, key), (_, number) in self._newest.items()}
+        for (step, _), (step_id, key) in first.items():
+            if step in steps:
+                yield self._state(step_id, key)
+
+    def _index(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(step id, key) -> (epoch, number of the file) of its newest snapshot, keys that were discarded left out."""
+        # SQLite takes the other columns from the row of the maximum. A discarded key keeps a row without state.
+        query = (
+            "SELECT step_id, state_key, MAX(snap_epoch), ser_change IS NOT NULL FROM snaps WHERE snap_epoch < ? "
+            "GROUP BY step_id, state_key"
         )
-        raise JobError(msg) from None
+        newest: dict[tuple[str, str], tuple[int, int, bool]] = {}
+        for number, database in enumerate(self._databases):
+            for step_id, key, epoch, has_state in database.execute(query, (self.resume_epoch,)):
+                newest[step_id, key] = max(newest.get((step_id, key), (-1, 0, False)), (epoch, number, bool(has_state)))
+        return {place: (epoch, number) for place, (epoch, number, has_state) in newest.items() if has_state}
+
+    def _state(self, step_id: str, key: str) -> State:
+        epoch, number = self._newest[step_id, key]
+        assert epoch < self.resume_epoch, "snapshots of an unfinished epoch are never read"
+        query = "SELECT ser_change FROM snaps WHERE step_id = ? AND state_key = ? AND snap_epoch = ?"
+        (data,) = self._databases[number].execute(query, (step_id, key, epoch)).fetchone()
+        try:
+            return State(step_id, key, _Unpickler(io.BytesIO(data)).load(), len(data))
+        except UNREADABLE as error:
+            raise unreadable(self.directory, step_id, key, error) from error
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        return [row for database in self._databases for row in database.execute(query)]
 
 
-def _check_whole(directory: Path, files: list[Path]) -> None:
-    wanted = {count for file in files for count in _rows(file, "SELECT part_count FROM parts")}
-    if wanted and {len(files)} != {row[0] for row in wanted}:
-        msg = (
-            f"the recovery directory {directory} holds {len(files)} of {max(row[0] for row in wanted)} partitions: "
-            "bring the missing part-*.sqlite3 files back, or start with a new recovery directory"
-        )
-        raise JobError(msg)
-    committed = max((row[0] for file in files for row in _rows(file, "SELECT commit_epoch FROM commits")), default=-1)
-    if 0 < _resume_epoch(files) <= committed:
-        msg = (
-            f"the files of the recovery directory {directory} are not of one moment: "
-            "they were copied one after the other, or two jobs have written to them; "
-            "bring back a whole copy, or start with a new recovery directory"
-        )
-        raise JobError(msg)
+def read(directory: Path, take: Callable[[RecoveryStore], T]) -> T:
+    """The answer of `take`, which is called with the store, again if the files have changed meanwhile.
 
-
-def _forget_unfinished(files: list[Path]) -> None:
-    """Deletes the snapshots of the epoch to resume from, and of later ones.
-
-    Bytewax neither reads nor deletes them. Once the next run has finished an epoch of that number, a key that was not
-    touched in it would be resumed with the crashed run's snapshot, which belongs to other offsets.
+    Raises JobError if there is no store, if it cannot be read, is incomplete or not of one moment.
     """
-    epoch = _resume_epoch(files)
-    for file in files:
-        _execute(file, "rw", "DELETE FROM snaps WHERE snap_epoch >= ?", epoch)
-
-
-def _check_keys(directory: Path, files: list[Path], keys: dict[str, set[str]]) -> None:
-    for file in files:
-        for step, key in _rows(file, "SELECT DISTINCT step_id, state_key FROM snaps WHERE ser_change IS NOT NULL"):
-            known = keys.get(step.split(".")[1])
-            if known is not None and key not in known:
-                msg = (
-                    f"the recovery directory {directory} was written with other key groups (step {step}, key {key}): "
-                    "start the version of the monitor that wrote it, or start with a new recovery directory"
-                )
-                raise JobError(msg)
+    files = _part_files(directory)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(ATTEMPT_PAUSE_S)
+        before = [_is_open(file) for file in files]
+        with readable(directory), _opened(files, before) as databases:
+            store = RecoveryStore(directory, files, databases)
+            store.check_complete()
+            if not store.is_of_one_moment():
+                continue
+            answer = take(store)
+        if before == [_is_open(file) for file in files]:
+            return answer
+    msg = (
+        f"the files of the recovery directory {directory} are not of one moment: "
+        "they were copied one after the other, or two jobs have written to them; "
+        "bring back a whole copy, or start with a new recovery directory"
+    )
+    raise JobError(msg)
 
 
 def source_states(directory: Path) -> dict[str, Any]:
-    """What the source partitions will be resumed with.
+    """The states that the source partitions resume with, by partition key. Raises JobError as `read` does."""
+    return read(directory, lambda store: {state.key: state.value for state in store.states("source")})
 
-    partition key -> state, as of the epoch that a job would resume from.
-    """
-    files = sorted(directory.glob("part-*.sqlite3"))
-    epoch = _resume_epoch(files)
-    newest: dict[str, tuple[int, bytes]] = {}
-    query = (
-        "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id LIKE '%.source' AND ser_change IS NOT NULL"
+
+def step_name(step_id: str) -> str:
+    """The step's name in the dataflow: an id is `flow.step` or `flow.step.inner.step`."""
+    return step_id.split(".")[1]
+
+
+def unreadable(directory: Path, step_id: str, key: str, error: object) -> JobError:
+    """The error for a state that this version did not write."""
+    return JobError(
+        f"{directory} holds state that this version cannot read (step {step_id}, key {key}): {error}; "
+        "start the version that wrote it, or start with a new recovery directory"
     )
-    for file in files:
-        for key, at, data in _rows(file, query):
-            if at < epoch and at >= newest.get(key, (-1, b""))[0]:
-                newest[key] = at, data
-    return {key: pickle.loads(data) for key, (_, data) in newest.items()}
 
 
-def _resume_epoch(files: list[Path]) -> int:
-    executions = [row for file in files for row in _rows(file, "SELECT ex_num, resume_epoch FROM exs")]
-    fronts = [row for file in files for row in _rows(file, "SELECT ex_num, worker_frontier FROM fronts")]
-    return resume_epoch(((number, began) for number, began in executions), ((number, at) for number, at in fronts))
+def part_files(directory: Path) -> list[Path]:
+    """The files of the store in a directory; none if there is no store."""
+    return sorted(directory.glob("part-*.sqlite3"))
 
 
-def resume_epoch(executions: Iterable[tuple[int, int]], fronts: Iterable[tuple[int, int]]) -> int:
-    """The epoch that a job would go on with: the least that a worker of the latest execution has come to.
-
-    0 in a new store. `executions`: (number, the epoch it began with); `fronts`: (number of the execution, the epoch of
-    a worker).
-    """
-    latest, began = max(executions, default=(0, 0))
-    return min((front for number, front in fronts if number == latest), default=began)
-
-
-def _rows(file: Path, query: str) -> list[tuple[Any, ...]]:
-    return _execute(file, "ro", query)
-
-
-def _execute(file: Path, mode: str, statement: str, *values: int) -> list[tuple[Any, ...]]:
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into a JobError that names the file or directory."""
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True)) as database, database:
-            return database.execute(statement, values).fetchall()
+        yield
     except sqlite3.DatabaseError as error:
         msg = (
-            f"the recovery file {file} cannot be read: {error}; "
+            f"the recovery store {path} cannot be read: {error}; "
             "bring back a whole copy, or start with a new recovery directory"
         )
         raise JobError(msg) from error
 
 
+def _part_files(directory: Path) -> list[Path]:
+    files = part_files(directory)
+    if not files:
+        reason = "is no directory" if not directory.is_dir() else "holds no recovery store: no part-*.sqlite3 is in it"
+        msg = f"{directory} {reason}; give the directory that the job was started with (-r)"
+        raise JobError(msg)
+    return files
+
+
+def _log_of(file: Path) -> Path:
+    """SQLite's write-ahead log of a file; there while a job has it open, or after a crash."""
+    return file.with_name(f"{file.name}-wal")
+
+
+def _is_open(file: Path) -> bool:
+    return _log_of(file).exists()
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keeps the processes of a cluster that start together from making the store twice."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _opened(files: Iterable[Path], are_open: Iterable[bool]) -> Iterator[list[sqlite3.Connection]]:
+    """The files, read-only, each within a transaction."""
+    with ExitStack() as stack:
+        databases = []
+        for file, is_open in zip(files, are_open, strict=True):
+            with readable(file):
+                uri = file.absolute().as_uri() + ("?mode=ro" if is_open else "?mode=ro&immutable=1")
+                database = stack.enter_context(closing(sqlite3.connect(uri, BUSY_S, isolation_level=None, uri=True)))
+                database.execute("BEGIN")
+                database.execute("SELECT COUNT(*) FROM parts").fetchone()  # a transaction begins with its first read
+                databases.append(database)
+        yield databases
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads states, which need only the engine's window classes: the store of anyone else cannot run code here."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("bytewax.operators.windowing", "datetime") or (module, name) == ("builtins", "tuple"):
+            return super().find_class(module, name)
+        msg = f"it needs {module}.{name}"
+        raise pickle.UnpicklingError(msg)

@@ -1,10 +1,11 @@
-"""The job on simulated traffic, in-process: what `make run` shows. Everything but the source is the job itself.
+"""Simulated traffic as the source of a flow: the job that `make run` shows. All but the source is the real job.
 
 `python -m bytewax.run dataflow:simulated_flow`; MONITOR_DEMO_RATE, _SEED and _INCIDENTS choose the traffic, and
 MONITOR_DEMO_SWITCHES names the file of incidents that are switched on while it runs.
 """
 
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
@@ -14,13 +15,14 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from monitor.core.sessions import Message
 from monitor.core.watermark import Progress
 from monitor.flow.source import Chunk
-from monitor.runtime import lifecycle
-from monitor.runtime.clock import CLOCK
+from monitor.runtime import signals
+from monitor.runtime.clock import CLOCK, WallClock
+from monitor.runtime.reporting import reported
 from monitor.simulate import Switchboard, Traffic, parse_incident
 
 PARTITION = "simulated/0"
 CATCH_UP_S = 60
-"""Traffic of a longer pause is left out: it exists only while it is watched."""
+"""Traffic of a longer pause is skipped: it exists only while the job runs."""
 STATE_VERSION = 1
 
 TrafficState: TypeAlias = tuple[int, int, int]
@@ -28,18 +30,28 @@ TrafficState: TypeAlias = tuple[int, int, int]
 
 
 class SimulatedPartition(StatefulSourcePartition[Chunk, TrafficState]):
-    """Hands on the traffic of each second when it is over."""
+    """Emits the traffic of each second when it is over."""
 
-    def __init__(self, traffic: Traffic, second: int, switches: Switchboard) -> None:
+    def __init__(
+        self,
+        traffic: Traffic,
+        second: int,
+        switches: Switchboard,
+        clock: WallClock = CLOCK,
+        stopping: threading.Event = signals.stopping,
+    ) -> None:
+        assert second >= 0, "seconds count from the start of the traffic"
         self._traffic = traffic
         self._second = second
         self._switches = switches
+        self._clock, self._stopping = clock, stopping
 
+    @reported
     def next_batch(self) -> list[Chunk]:
-        """The traffic of the next second, if it is over."""
-        if lifecycle.stopping.is_set():
+        """The traffic of the next second, if it is over; raises StopIteration when asked to stop."""
+        if self._stopping.is_set():
             raise StopIteration
-        if CLOCK.now_ms() < self._over_ms():
+        if self._clock.now_ms() < self._over_ms():
             return []
         self._switches.look()
         messages: list[Message] = [(m.key, m.value, m.timestamp_ms) for m in self._traffic.second(self._second)]
@@ -49,10 +61,10 @@ class SimulatedPartition(StatefulSourcePartition[Chunk, TrafficState]):
 
     def next_awake(self) -> datetime | None:
         """The end of the second."""
-        return datetime.now(UTC) + timedelta(milliseconds=max(0, self._over_ms() - CLOCK.now_ms()))
+        return datetime.now(UTC) + timedelta(milliseconds=max(0, self._over_ms() - self._clock.now_ms()))
 
     def snapshot(self) -> TrafficState:
-        """Where to go on."""
+        """The start of the traffic, and the second to resume with."""
         return STATE_VERSION, self._traffic.start_ms, self._second
 
     def _over_ms(self) -> int:
@@ -71,7 +83,7 @@ class SimulatedSource(FixedPartitionedSource[Chunk, TrafficState]):
         return [PARTITION]
 
     def build_part(self, step_id: str, for_part: str, resume_state: TrafficState | None) -> SimulatedPartition:
-        """The traffic from where it was left, or from now on after a long pause."""
+        """The traffic from its snapshot on; from now on after a long pause."""
         now_ms = CLOCK.now_ms()
         _, start_ms, second = resume_state or (STATE_VERSION, now_ms, 0)
         present = (now_ms - start_ms) // 1_000

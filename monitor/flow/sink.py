@@ -18,8 +18,9 @@ from monitor.kairosdb.errors import KairosDbError
 from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
 from monitor.kairosdb.writer import Writer, WriterStopped
-from monitor.runtime import lifecycle
-from monitor.runtime.lifecycle import JobError, reported
+from monitor.runtime import signals
+from monitor.runtime.errors import JobError
+from monitor.runtime.reporting import reported
 
 WRITERS = 4
 """Requests in flight at most, over the whole job."""
@@ -32,7 +33,7 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     def __init__(self, writer: Writer, stats: WriterStats) -> None:
         self._writer = writer
         self._stats = stats
-        lifecycle.when_overdue(writer.close)
+        signals.when_overdue(writer.close)
 
     def write_batch(self, items: list[list[DataPoint]]) -> None:
         """Hands the points to the writer; blocks while it is full."""

@@ -1,6 +1,6 @@
-"""State as it goes into snapshots: plain dicts, tuples, texts and bytes with a version number, never our own classes.
+"""State as it goes into snapshots: plain dicts, tuples, strings and bytes with a version number, never our own classes.
 
-Whatever reads state checks the version first: state of another format is refused with a clear message.
+Every reader checks the version first: state of another format is refused with a clear message.
 """
 
 import zlib
@@ -15,7 +15,7 @@ from monitor.core.ledger import Ledger
 from monitor.core.migrate import migrated
 from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Watermark
-from monitor.runtime.lifecycle import JobError
+from monitor.runtime.errors import JobError
 
 VERSION = 1
 
@@ -24,16 +24,18 @@ Plain: TypeAlias = dict[str, Any]
 
 def group_state(group: SessionGroup, definitions: Mapping[str, bytes]) -> Plain:
     """A session group for a snapshot; each tenant's sessions together with the definitions that they refer to."""
+    packed = group.pack()
+    assert packed.keys() <= definitions.keys(), "a group has sessions of configured tenants only"
     return {
         "version": VERSION,
         "watermark_ms": group.watermark.value_ms,
         "highs": group.watermark.highs(),
-        "tenants": {name: (definitions[name], sessions) for name, sessions in group.pack().items()},
+        "tenants": {name: (definitions[name], sessions) for name, sessions in packed.items()},
     }
 
 
 def restored_group(state: Plain | None, measures: CompiledConfig) -> SessionGroup:
-    """The session group that a snapshot is of; an empty one without a snapshot."""
+    """A session group from a snapshot; an empty one without. Sessions of tenants no longer configured are dropped."""
     lateness_ms = measures.limits.lateness_ms
     if state is None:
         return SessionGroup(measures, Watermark(lateness_ms))
@@ -57,7 +59,7 @@ def ledger_state(ledger: Ledger) -> Plain:
 
 
 def restored_ledger(state: Plain | None) -> Ledger:
-    """The ledger that a snapshot is of; an empty one without a snapshot."""
+    """A ledger from a snapshot; an empty one without."""
     if state is None:
         return Ledger()
     check_version(state["version"])
@@ -69,12 +71,12 @@ def packed_definitions(tenant: Tenant) -> bytes:
     return zlib.compress(msgspec.json.encode(tenant))
 
 
-def check_version(version: object, known: int = VERSION) -> None:
+def check_version(version: object, expected: int = VERSION) -> None:
     """Raises JobError if state of this format cannot be read."""
-    if version != known:
+    if version != expected:
         msg = (
             "the recovery store was written by another version of the monitor "
-            f"(state format {version}, this one reads {known}): "
+            f"(state format {version}, this one reads {expected}): "
             "start the version that wrote it, or start with a new recovery directory"
         )
         raise JobError(msg)

@@ -1,26 +1,31 @@
-"""What the job does before its dataflow runs: settings, recovery store, signals, logs.
-
-Every fault is one clear message.
-"""
+"""The job's start, before its dataflow runs: settings, recovery store, signals, logs. Each error is one message."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bytewax import run as bytewax_run
 
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.config.settings import Settings, milliseconds
-from monitor.flow import recovery_store, steps
+from monitor.flow import keys, recovery_prepare
 from monitor.flow.sink import KairosSink
 from monitor.flow.source import KafkaSource
 from monitor.flow.telemetry import TELEMETRY
-from monitor.runtime import lifecycle, logs
-from monitor.runtime.lifecycle import JobError
+from monitor.runtime import logs, memory, reporting, signals
+from monitor.runtime.errors import MonitorError
 
 Source = TypeVar("Source")
+
+
+class RunOptions(NamedTuple):
+    """The options of bytewax.run that a start depends on."""
+
+    worker: str
+    """The number of this process in its cluster."""
+    recovery_directory: Path | None
 
 
 def kafka_source(settings: Settings) -> KafkaSource:
@@ -29,32 +34,50 @@ def kafka_source(settings: Settings) -> KafkaSource:
 
 
 def prepare(make_source: Callable[[Settings], Source]) -> tuple[Settings, Source, KairosSink]:
-    """The settings and both ends of the job; ends the process with a message if they cannot work.
+    """The settings, the source and the sink; ends the process with a message if they cannot work.
 
-    When another program than bytewax.run asks, to draw the dataflow for example, servers and the recovery store are
-    left alone.
+    Servers and the recovery store are left alone unless bytewax.run is what runs: another program may import a flow
+    to draw it, for example.
     """
     try:
         settings = load()
         source = make_source(settings)
         sink = KairosSink(settings.kairosdb, settings.dc)
-        if Path(sys.argv[0]) == Path(bytewax_run.__file__):
-            _check(source, sink)
-    except (ConfigError, JobError) as error:
+        if is_run_by_engine():
+            _prepare_process(source, sink)
+    except (ConfigError, MonitorError) as error:
         sys.exit(f"monitor: {error}")
     return settings, source, sink
 
 
-def _check(source: object, sink: KairosSink) -> None:
-    """Prepares the process to run the job; raises JobError if it could not go on from where it was left."""
+def is_run_by_engine() -> bool:
+    """True in a process that `python -m bytewax.run` started."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # None in scripts and consoles
+    return spec is not None and spec.name == bytewax_run.__name__
+
+
+def run_options() -> RunOptions:
+    """The options that bytewax.run was started with, from its command line and environment.
+
+    Its private parser reads them: the engine has no public one and passes a flow no options, and a second parser would
+    have to repeat its three ways to number a process. The engine's version is pinned, and a test covers this.
+    """
+    options = bytewax_run._parse_args()
+    directory = options.recovery_directory
+    return RunOptions(str(options.process_id or 0), None if directory is None else Path(directory))
+
+
+def _prepare_process(source: object, sink: KairosSink) -> None:
+    """Prepares the process to run the job; raises MonitorError if the job could not resume."""
     logs.set_up()
-    lifecycle.install()
-    arguments = bytewax_run._parse_args()  # the only reader of all the ways to tell it
-    TELEMETRY.worker = str(arguments.process_id or 0)
+    signals.install()
+    reporting.install()
+    memory.tune_collector()
+    options = run_options()
+    TELEMETRY.worker = options.worker
     resumed = {}
-    if arguments.recovery_directory is not None:
-        recovery_store.prepare(Path(arguments.recovery_directory), steps.keys(), TELEMETRY.worker)
-        resumed = recovery_store.source_states(Path(arguments.recovery_directory))
+    if options.recovery_directory is not None:
+        resumed = recovery_prepare.prepare(options.recovery_directory, keys.keys_by_step(), options.worker)
     if isinstance(source, KafkaSource):
         source.check(resumed)
     sink.list_parts()

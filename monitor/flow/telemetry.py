@@ -1,9 +1,7 @@
-"""What a process knows of itself, on its way into the flow.
+"""Telemetry of a process on its way into the flow: gauges and counters of the source, the sink and the process.
 
-gauges and counters of the source, the sink and the process.
-
-Steps put numbers in; once a second `regroup` takes them all and sends them on to the one key that writes health
-metrics. That key sums over the parts of a gauge, so that each process tells its own.
+Steps set and count numbers here; once a second `regroup` takes them all and sends them to the one key that writes
+health metrics. That key sums a gauge over its parts, so that each process reports its own.
 """
 
 import threading
@@ -33,6 +31,7 @@ class Telemetry:
         self._cpu_ms = 0
         self._counts: dict[Series, int] = {}
         self._gauges: dict[tuple[Series, str], int] = {}
+        """Both are bounded by the health series: their tags are tenants, reasons, partitions, key groups, processes."""
         self.worker = "0"
         """The number of this process in its cluster: the tag `worker`."""
 
@@ -44,7 +43,7 @@ class Telemetry:
         self.count(name, round((time.perf_counter() - started) * 1_000), worker=self.worker)
 
     def report_process(self) -> None:
-        """Puts in the memory of the process and the CPU time it has used since the last call."""
+        """Adds the memory of the process and the CPU time it has used since the last call."""
         used_ms = round(time.process_time() * 1_000)
         self.count("cpu_ms", used_ms - self._cpu_ms, worker=self.worker)
         self._cpu_ms = used_ms
@@ -52,6 +51,7 @@ class Telemetry:
 
     def count(self, name: str, amount: int, **tags: str) -> None:
         """Adds to a counter."""
+        assert amount >= 0, "a counter never falls"
         series = health_series(name, **tags)
         with self._lock:
             self._counts[series] = self._counts.get(series, 0) + amount
@@ -62,7 +62,7 @@ class Telemetry:
             self._gauges[health_series(name, **tags), part] = value
 
     def take(self) -> Readings:
-        """All numbers; counters begin again."""
+        """All numbers; counters start again at 0."""
         with self._lock:
             counts, self._counts = self._counts, {}
             return Readings(counts, dict(self._gauges))

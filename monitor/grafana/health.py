@@ -57,7 +57,7 @@ def _lines(settings: Settings) -> Iterator[TimeSeries]:
     yield heading(panels.row("KairosDB"))
     yield TimeSeries(9, [(6, _written()), (6, _busy()), (6, _retries()), (6, _given_up())])
     yield heading(panels.row("Process"))
-    yield TimeSeries(9, [(12, _held("visits")), (12, _held("totals"))])
+    yield TimeSeries(9, [(12, _held("sessions")), (12, _held("totals"))])
     yield TimeSeries(9, [(8, _memory()), (8, _cpu()), (8, _snapshots())])
 
 
@@ -231,7 +231,7 @@ def _given_up() -> Json:
 
 def _held(what: str) -> Json:
     words = {
-        "visits": "Sessions in memory. They are held for session_gap_s and allowed_lateness_s after their last event.",
+        "sessions": "Sessions in memory. They stay for session_gap_s and allowed_lateness_s after their last event.",
         "totals": "Totals, by series and minute, in memory. They are held until their minute is final.",
     }
     return panels.timeseries(
@@ -249,7 +249,7 @@ def _memory() -> Json:
         "memory_bytes",
         "Memory",
         f"Resident, by process. Normal: level, below {MEMORY.warning / 2**30:g} GiB as a rule. If it grows with Live "
-        "visits or totals: see there; start more processes, or keep fewer tag values.",
+        "sessions or totals: see there; start more processes, or keep fewer tag values.",
         "bytes",
         MEMORY,
         per_interval("max"),

@@ -110,7 +110,7 @@ def of_dc(dc: DcHealth, normal: Mapping[str, Normal]) -> list[Figure]:
         "lag": (dc.lag_messages, figures.count(dc.lag_messages)),
         "rejects": (share, figures.percent(share, 2)),
         "corrections": (corrected, f"{corrected:.2f}"),
-        "visits in state": (dc.visits, figures.count(dc.visits)),
+        "sessions in state": (dc.sessions, figures.count(dc.sessions)),
         "totals in state": (dc.totals, figures.count(dc.totals)),
         "memory": (dc.memory_bytes, figures.size(dc.memory_bytes)),
         "retries": (dc.retries, figures.count(dc.retries)),

@@ -44,7 +44,7 @@ FIXED = (
         "Events come very late or in disorder: look at the delays below, and at the producers' clocks.",
     ),
     Normal(
-        "visits in state",
+        "sessions in state",
         2_000_000,
         5_000_000,
         "Sessions that may still get events.",

@@ -1,1 +1,1 @@
-"""What any process needs: errors, clock, signals, memory, logs, waiting, console, listening."""
+"""The basics of any process: errors, clock, signals, memory, logs, waiting, console, listening."""

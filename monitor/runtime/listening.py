@@ -1,4 +1,4 @@
-"""A server on a socket: listened on before anything else starts, and served until a signal ends it."""
+"""An HTTP server on a socket that is bound before anything else starts; it serves until a signal."""
 
 import signal
 import socket
@@ -11,9 +11,9 @@ import uvicorn
 
 @contextmanager
 def listening(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
-    """A socket that listens for as long as the block lasts; port 0 is any free one.
+    """A listening socket, closed at the end of the block; port 0 takes any free one.
 
-    `backlog`: connections that wait to be accepted; the kernel refuses more. Raises OSError with the address in it.
+    `backlog`: connections that may wait to be accepted; the kernel refuses more. Raises OSError that names the address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:

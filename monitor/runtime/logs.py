@@ -1,4 +1,4 @@
-"""Logs: structured; for people on a terminal, as JSON lines elsewhere. On standard error."""
+"""Structured logs on standard error: for people on a terminal, as JSON lines elsewhere."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Saying that the job waits for a server: when it begins, that it goes on (not too often), and when it is over."""
+"""Log lines about waiting for a server: when a wait begins, every half minute while it lasts, and when it is over."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 
 class WaitLog:
-    """The log lines of one wait after another; `details` are asked for at each line."""
+    """Logs one wait after another, whoever waits; `details` is called for each line."""
 
     def __init__(
         self, server: str, details: Callable[[], Mapping[str, Any]] = lambda: {}, every_s: float = LOG_EVERY_S
@@ -24,7 +24,7 @@ class WaitLog:
         self._said_s = 0.0
 
     def goes_on(self, came: str) -> None:
-        """The server did not do what was asked: `came` came instead."""
+        """A request failed: `came` is what came instead of the answer."""
         now_s = time.monotonic()
         if self._since_s is None:
             self._since_s = now_s
@@ -34,7 +34,7 @@ class WaitLog:
         log.warning(f"{self._server}_waiting", came=came, waited_s=round(now_s - self._since_s, 1), **self._details())
 
     def over(self) -> None:
-        """The server has done what was asked."""
+        """A request has succeeded; logs the end of the wait, if there was one."""
         if self._since_s is not None:
             waited_s = round(time.monotonic() - self._since_s, 1)
             log.info(f"{self._server}_recovered", waited_s=waited_s, **self._details())

@@ -83,7 +83,7 @@ def _gauges(service: Service, known: Evidence) -> Told:
         known,
         COUNTED_MS,
         "last",
-        {"lag": ("dc", "topic", "partition"), "visits": ("dc",), "totals": ("dc",), "memory_bytes": ("dc", "worker")},
+        {"lag": ("dc", "topic", "partition"), "sessions": ("dc",), "totals": ("dc",), "memory_bytes": ("dc", "worker")},
     )
 
 
@@ -138,7 +138,7 @@ def _dc(service: Service, known: Evidence, dc: str, gauges: Told, counters: Told
         watermark_age_s=None if last is None else (known.now_ms - last.watermark_ms) / 1_000,
         lag_messages=sum(lag.values()) if lag else None,
         lag_by_partition=lag,
-        visits=gauge("visits"),
+        sessions=gauge("sessions"),
         totals=gauge("totals"),
         memory_bytes=gauge("memory_bytes"),
         corrections=counted("corrections"),

@@ -319,7 +319,7 @@ class DcHealth(Answer):
     watermark_age_s: float | None
     lag_messages: int | None = Field(description="between the positions read and the ends of the partitions")
     lag_by_partition: dict[str, int] = Field(description="TOPIC/PARTITION to messages")
-    visits: int | None
+    sessions: int | None
     totals: int | None
     memory_bytes: int | None
     corrections: int = Field(description="negative deltas")

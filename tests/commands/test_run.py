@@ -27,6 +27,7 @@ from playwright.sync_api import expect
 from monitor import devstore
 from monitor.commands.run import SWITCHES
 from monitor.flow import recovery_store, simulated_source
+from monitor.runtime.errors import JobError
 from monitor.simulate import Switchboard, Traffic
 from tests.support import browser, oracle, reading
 from tests.support.servers import free_ports
@@ -221,10 +222,12 @@ def _until(condition: Callable[[], object], run: _Run | None = None, may_end: bo
 
 
 def _seconds(folder: Path) -> int:
-    """The seconds of traffic of which there is a snapshot."""
-    state: simulated_source.TrafficState = recovery_store.source_states(folder / "recovery").get(
-        simulated_source.PARTITION, (0, 0, 0)
-    )
+    """The seconds of traffic that a snapshot covers; 0 without one."""
+    try:
+        states = recovery_store.source_states(folder / "recovery")
+    except JobError:  # the job is making it
+        return 0
+    state: simulated_source.TrafficState = states.get(simulated_source.PARTITION, (0, 0, 0))
     return state[2]
 
 

@@ -21,10 +21,11 @@ from typer.testing import CliRunner
 
 from monitor.commands.state import app
 from monitor.config.reader import parse
-from monitor.flow import recovery_store, steps
+from monitor.flow import recovery_prepare
 from monitor.flow.contents import Contents, inspect
+from monitor.flow.keys import keys_by_step
 from monitor.flow.snapshots import VERSION
-from monitor.runtime.lifecycle import JobError
+from monitor.runtime.errors import JobError
 from tests.support import make_state_fixture, oracle
 from tests.support.driver import tags_of
 from tests.support.faulty_server import FaultyServer
@@ -34,8 +35,9 @@ from tests.support.oracle import Message
 from tests.support.strategies import Config, to_toml
 
 ROOT = Path(__file__).parents[2]
-RELEASED = sorted((ROOT / "tests/fixtures").glob("state-v*.tar.xz"))
+RELEASED = sorted((ROOT / "tests/support/fixtures").glob("state-v*.tar.xz"))
 """A store of each state format that there has been."""
+assert RELEASED, "at least one format has been released"
 NEXT_YEAR_MS = BEGIN_MS + 365 * 86_400_000
 JOB_S = 60
 JOB = """
@@ -55,15 +57,9 @@ class Left(NamedTuple):
     buckets: Cells
 
 
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows close all the time."""
-    monkeypatch.setattr(steps, "CLOCK", Ticking(NEXT_YEAR_MS))
-
-
 @pytest.fixture(params=RELEASED, ids=lambda path: path.name)
 def left(request: pytest.FixtureRequest, tmp_path: Path) -> Left:
-    """What a job of each released state format has left."""
+    """The store that a job of each released state format has written."""
     with tarfile.open(request.param) as archive:
         archive.extractall(tmp_path, filter="data")
     lines = [json.loads(line) for line in (tmp_path / "log.ndjson").read_text().splitlines()]
@@ -75,8 +71,8 @@ def left(request: pytest.FixtureRequest, tmp_path: Path) -> Left:
 
 def test_this_version_goes_on_with_what_an_earlier_one_left(left: Left) -> None:
     """The job takes the store, reads the rest of the log, and the totals are those of the whole log."""
-    recovery_store.prepare(left.store, steps.keys(), worker="next-version")
-    points = make_state_fixture.run(left.config, LogSource(left.log), left.store)
+    recovery_prepare.prepare(left.store, keys_by_step(), worker="next-version")
+    points = make_state_fixture.run(left.config, LogSource(left.log), left.store, Ticking(NEXT_YEAR_MS))
     assert totals(left.buckets | cells_of(points), left.config) == oracle.answer(left.config, left.log).totals
 
 
@@ -87,7 +83,7 @@ def test_what_a_released_store_holds(left: Left) -> None:
     keys = {"flush": 17, "sessions": 128, "source": 3, "totals": 17}
     assert {step.step: step.keys for step in contents.steps} == keys
     assert {t.tenant for t in contents.tenants} == set(left.config["tenants"])
-    assert all(tenant.live_visits and tenant.totals and tenant.waiting for tenant in contents.tenants)
+    assert all(tenant.live_sessions and tenant.totals and tenant.waiting for tenant in contents.tenants)
     assert all(tenant.differences == [] for tenant in contents.tenants)
     read = [m for m in left.log if m.offset < contents.partitions[m.partition].position]
     highs = [max(m.timestamp for m in read if m.partition == number) for number in range(3)]
@@ -100,7 +96,7 @@ def test_state_of_another_version_is_refused(left: Left, step: str) -> None:
     """With a message that names both formats and says what to do, to a job and to whoever looks at the store."""
     of_format(left.store, step, VERSION + 1)
     with pytest.raises(JobError, match="start the version that wrote it, or start with a new recovery directory"):
-        make_state_fixture.run(left.config, LogSource(left.log), left.store)
+        make_state_fixture.run(left.config, LogSource(left.log), left.store, Ticking(NEXT_YEAR_MS))
     with pytest.raises(JobError, match=f"state format {VERSION + 1}, this one reads {VERSION}"):
         inspect(left.store)
 
@@ -132,16 +128,16 @@ def test_the_job_says_in_one_message_that_the_state_is_of_another_version(tmp_pa
 
 def test_a_store_is_shown_as_it_is(tmp_path: Path) -> None:
     """Three events of two visits in one minute, the clock at their end; by hand."""
-    init_db_dir(tmp_path, recovery_store.PARTITIONS)
+    init_db_dir(tmp_path, recovery_prepare.PARTITIONS)
     messages = [message(0, "home"), message(1_000, "item", sessionId="s-2"), message(5_000, "item")]
     messages = [m._replace(offset=offset) for offset, m in enumerate(messages)]
-    points = make_state_fixture.run(shop(), LogSource(messages), tmp_path)
+    points = make_state_fixture.run(shop(), LogSource(messages), tmp_path, Ticking(NEXT_YEAR_MS))
     contents = inspect(tmp_path, parse(shop()).compiled_tenants())
     (partition,), (tenant,) = contents.partitions, contents.tenants
     assert (partition.partition, partition.position) == ("useful-events/0", 3)
     assert partition.timestamp_ms == BASE_MS + 5_000
     assert contents.watermarks.smallest_ms == contents.watermarks.largest_ms == BASE_MS + 5_000 - 600_000
-    assert (tenant.tenant, tenant.live_visits, tenant.minutes) == ("uswm", 2, 1)
+    assert (tenant.tenant, tenant.live_sessions, tenant.minutes) == ("uswm", 2, 1)
     assert tenant.last_event_ms == (BASE_MS + 1_000, BASE_MS + 5_000)
     assert tenant.totals == len(cells_of(points))
     assert contents.minutes_ms == (BASE_MS, BASE_MS)
@@ -152,12 +148,12 @@ def test_a_store_is_shown_as_it_is(tmp_path: Path) -> None:
 
 def test_a_new_store_is_shown_as_new(tmp_path: Path) -> None:
     """Nothing is in it, which is no fault."""
-    init_db_dir(tmp_path, recovery_store.PARTITIONS)
+    init_db_dir(tmp_path, recovery_prepare.PARTITIONS)
     contents = inspect(tmp_path)
     assert (contents.resume_epoch, contents.execution, contents.partitions, contents.tenants) == (0, None, [], [])
     result = CliRunner().invoke(app, [str(tmp_path)])
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "no job has run on it yet" in result.output
+    assert "no job has used it yet" in result.output
 
 
 def test_definitions_are_compared_by_what_they_define(left: Left) -> None:
@@ -189,7 +185,7 @@ def test_looking_leaves_no_trace(left: Left) -> None:
 
 def test_a_store_is_looked_at_while_a_job_writes_it(tmp_path: Path) -> None:
     """Every look shows one moment, each not before the last; and so does the store of a job that was killed."""
-    init_db_dir(tmp_path, recovery_store.PARTITIONS)
+    init_db_dir(tmp_path, recovery_prepare.PARTITIONS)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path)], cwd=ROOT / "tests", env=environment)
     try:
@@ -230,9 +226,9 @@ def test_files_of_different_moments_are_refused(left: Left) -> None:
         (lambda store: (store / "part-2.sqlite3").unlink(), "holds 3 of 4 partitions"),
         (lambda store: (store / "part-2.sqlite3").write_bytes(b"no database"), "cannot be read"),
         (lambda store: (store / "part-2.sqlite3").write_bytes(b""), "cannot be read"),
-        (lambda store: replace_states(store, pickle.dumps(7)), "does not know"),
-        (lambda store: replace_states(store, pickle.dumps(Path())), "does not know"),
-        (lambda store: replace_states(store, b"junk"), "does not know"),
+        (lambda store: replace_states(store, pickle.dumps(7)), "cannot read"),
+        (lambda store: replace_states(store, pickle.dumps(Path())), "cannot read"),
+        (lambda store: replace_states(store, b"junk"), "cannot read"),
     ],
     ids=["none", "empty", "incomplete", "damaged", "emptied", "foreign", "code", "junk"],
 )
@@ -262,15 +258,15 @@ def test_both_forms_of_output(left: Left, tmp_path: Path) -> None:
     found = json.loads(CliRunner().invoke(app, [str(left.store), "--json"]).output)
     assert found["resume_epoch"] == contents.resume_epoch
     assert [p["position"] for p in found["partitions"]] == [p.position for p in contents.partitions]
-    assert {t["tenant"]: t["live_visits"] for t in found["tenants"]} == {
-        t.tenant: t.live_visits for t in contents.tenants
+    assert {t["tenant"]: t["live_sessions"] for t in found["tenants"]} == {
+        t.tenant: t.live_sessions for t in contents.tenants
     }
     (tmp_path / "other.toml").write_text(to_toml(left.config | {"tenants": {"shop": left.config["tenants"]["shop"]}}))
     said = CliRunner().invoke(app, [str(left.store), "--config", str(tmp_path / "other.toml")]).output
     for tenant in contents.tenants:
-        assert any({tenant.tenant, f"{tenant.live_visits:,}"} <= set(line.split()) for line in said.splitlines())
+        assert any({tenant.tenant, f"{tenant.live_sessions:,}"} <= set(line.split()) for line in said.splitlines())
     assert "17 open flush windows" in said
-    assert "definitions of shop are the configuration's" in said
+    assert "definitions of shop match the configuration" in said
     assert "definitions of wide differ from the configuration: the tenant is not configured" in said
     assert all(len(line) <= 80 for line in said.splitlines() if line.startswith("│"))
     assert "…" not in said
@@ -278,14 +274,14 @@ def test_both_forms_of_output(left: Left, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a#b", "50%", "a?b", "größe 1"])
 def test_any_folder_name(tmp_path: Path, name: str) -> None:
-    """What means something in a URI means nothing here."""
+    """Characters with a meaning in a URI have none here."""
     (tmp_path / name).mkdir()
-    init_db_dir(tmp_path / name, recovery_store.PARTITIONS)
+    init_db_dir(tmp_path / name, recovery_prepare.PARTITIONS)
     assert inspect(tmp_path / name).resume_epoch == 0
 
 
 def look(store: Path) -> Contents | None:
-    """What is in a store, if it is there already."""
+    """The summary of a store, None while there is none."""
     try:
         return inspect(store)
     except JobError:

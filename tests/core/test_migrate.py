@@ -19,7 +19,7 @@ from monitor.flow.snapshots import (
     restored_group,
     restored_ledger,
 )
-from monitor.runtime.lifecycle import JobError
+from monitor.runtime.errors import JobError
 from tests.support import oracle
 from tests.support.driver import Core, Key, measures_of
 from tests.support.messages import SESSION, message, names_of, shop

@@ -23,9 +23,8 @@ import dataflow
 from monitor.config.reader import parse
 from monitor.core.metrics import DataPoint
 from monitor.core.watermark import Progress
-from monitor.flow import steps
 from monitor.flow.source import Chunk
-from monitor.runtime.clock import SteadyClock
+from monitor.runtime.clock import CLOCK, SteadyClock, WallClock
 from tests.support import oracle
 from tests.support.driver import tags_of
 from tests.support.messages import message, shop
@@ -78,89 +77,96 @@ def test_stop_and_go_on(tmp_path_factory: pytest.TempPathFactory, epoch: timedel
     _hold(tmp_path_factory, stop, counts=True)
 
 
-def test_changes_are_held_until_their_window_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes within flush_s becomes one point per series, at the end of the window and not before."""
-    clock, out = _SetClock(monkeypatch, MIDNIGHT_MS), Out()
+def test_changes_are_held_until_their_window_closes() -> None:
+    """Changes within flush_s become one point per series, at the end of the window and not before."""
+    clock, out = _SetClock(MIDNIGHT_MS), Out()
     chunks = [_chunk(message(at_ms, "home")) for at_ms in (0, 1, 2, 3)]
     at_ms = [0, FLUSH_MS - 1, FLUSH_MS, 2 * FLUSH_MS - 1]
     script = _Script(clock, out, [(MIDNIGHT_MS + ms, chunk) for ms, chunk in zip(at_ms, chunks, strict=True)])
-    run_main(_flow(shop(), script, out), epoch_interval=EACH_BATCH)
+    run_main(_flow(shop(), script, out, clock=clock), epoch_interval=EACH_BATCH)
     assert script.values_before("uswm.visit.assigned.red.home_page") == [[], [], [], [2]]
     assert _values(out, "uswm.visit.assigned.red.home_page") == [2, 4]
 
 
-def test_open_windows_close_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_open_windows_close_though_the_clock_was_set_back(tmp_path: Path) -> None:
     """The machine's clock is set back while the job is down: a window closes after the rest of its time all the same.
 
-    What comes in after the restart is not late either.
+    Messages that arrive after the restart are not late either.
     """
     recovery, out = _store(tmp_path), Out()
-    clock = _SetClock(monkeypatch, MIDNIGHT_MS + 4_000)
+    clock = _SetClock(MIDNIGHT_MS + 4_000)
     first, second, third = (_chunk(message(at_ms, "home")) for at_ms in (0, 1, 2))
-    run_main(_flow(shop(), [first, TestingSource.ABORT()], out), epoch_interval=EACH_BATCH, recovery_config=recovery)
+    run_main(
+        _flow(shop(), [first, TestingSource.ABORT()], out, clock=clock),
+        epoch_interval=EACH_BATCH,
+        recovery_config=recovery,
+    )
     assert not _values(out, "uswm.visit.assigned.red.home_page")
 
     back_ms = clock.now - HOUR_MS
     clock.now = back_ms
     items = [(None, first), (back_ms, second), (back_ms + 5_999, second), (back_ms + 6_000, third), (None, third)]
     script = _Script(clock, out, items)
-    run_main(_flow(shop(), script, out), epoch_interval=EACH_BATCH, recovery_config=recovery)
+    run_main(_flow(shop(), script, out, clock=clock), epoch_interval=EACH_BATCH, recovery_config=recovery)
     assert script.values_before("uswm.visit.assigned.red.home_page") == [[], [], [], [], [2]]
     assert _values(out, "uswm.visit.assigned.red.home_page") == [2, 3]
 
 
-def test_open_windows_close_at_once_after_a_long_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_open_windows_close_at_once_after_a_long_pause(tmp_path: Path) -> None:
     """A window whose time passed while the job was down closes with the first changes after the restart."""
     recovery, out = _store(tmp_path), Out()
-    clock = _SetClock(monkeypatch, MIDNIGHT_MS + 4_000)
+    clock = _SetClock(MIDNIGHT_MS + 4_000)
     first, second = (_chunk(message(at_ms, "home")) for at_ms in (0, 1))
-    run_main(_flow(shop(), [first, TestingSource.ABORT()], out), epoch_interval=EACH_BATCH, recovery_config=recovery)
+    run_main(
+        _flow(shop(), [first, TestingSource.ABORT()], out, clock=clock),
+        epoch_interval=EACH_BATCH,
+        recovery_config=recovery,
+    )
     clock.now += HOUR_MS
     script = _Script(clock, out, [(None, first), (None, second), (None, second)])
-    run_main(_flow(shop(), script, out), epoch_interval=EACH_BATCH, recovery_config=recovery)
+    run_main(_flow(shop(), script, out, clock=clock), epoch_interval=EACH_BATCH, recovery_config=recovery)
     assert script.values_before("uswm.visit.assigned.red.home_page")[2] == [1]
 
 
-def test_open_windows_of_a_silent_job_close_after_the_clock_was_set_back(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_open_windows_of_a_silent_job_close_after_the_clock_was_set_back(tmp_path: Path) -> None:
     """As above, with nothing coming in after the restart that would wake the windows up."""
     recovery, out, flush_s = _store(tmp_path), Out(), 0.3
     ahead_ms = SteadyClock().now_ms() + HOUR_MS
-    _SetClock(monkeypatch, ahead_ms - ahead_ms % 300)
+    clock = _SetClock(ahead_ms - ahead_ms % 300)
     first = _chunk(message(0, "home"))
     items: list[Item] = [first, TestingSource.ABORT()]
-    run_main(_flow(shop(), items, out, flush_s), epoch_interval=EACH_BATCH, recovery_config=recovery)
+    run_main(_flow(shop(), items, out, flush_s, clock), epoch_interval=EACH_BATCH, recovery_config=recovery)
     assert not _values(out, "uswm.visit.assigned.red.home_page")
 
-    monkeypatch.setattr(steps, "CLOCK", SteadyClock())
     script = _Script(None, out, [(None, first), (None, _PAUSE), (None, first)])
-    run_main(_flow(shop(), script, out, flush_s), epoch_interval=EACH_BATCH, recovery_config=recovery)
+    run_main(_flow(shop(), script, out, flush_s, SteadyClock()), epoch_interval=EACH_BATCH, recovery_config=recovery)
     assert script.values_before("uswm.visit.assigned.red.home_page") == [[], [], [1]]
 
 
-def test_windows_of_a_silent_job_close_though_the_clock_is_set_back_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_of_a_silent_job_close_though_the_clock_is_set_back_meanwhile() -> None:
     """The machine's clock is set back by an hour while the job runs, and nothing more comes in: windows still close."""
     out = Out()
-    monkeypatch.setattr(steps, "CLOCK", _Ahead(HOUR_MS))
     first = _chunk(message(0, "home"))
     script = _Script(None, out, [(None, first), (None, _PAUSE), (None, first)])
-    run_main(_flow(shop(), script, out, flush_s=0.3), epoch_interval=EACH_BATCH)
+    run_main(_flow(shop(), script, out, flush_s=0.3, clock=_Ahead(HOUR_MS)), epoch_interval=EACH_BATCH)
     assert script.values_before("uswm.visit.assigned.red.home_page") == [[], [], [1]]
 
 
-def test_snapshots_hold_no_class_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_snapshots_hold_no_class_of_ours(tmp_path: Path) -> None:
     """Every stateful step is in the recovery store, and none of its states needs a class of the monitor to be read."""
-    _SetClock(monkeypatch, MIDNIGHT_MS)
-    out = Out()
+    clock, out = _SetClock(MIDNIGHT_MS), Out()
     late = message(-300_000, "home", 1)
     items: list[Item] = [_chunk(message(0, "home"), late), _chunk(message(1, "item")), TestingSource.ABORT()]
     # Every window closes with the second chunk of the second run: the ledgers have something to keep.
-    run_main(_flow(shop(), items, out), epoch_interval=EACH_BATCH, recovery_config=_store(tmp_path))
-    clock = _SetClock(monkeypatch, MIDNIGHT_MS + FLUSH_MS)
+    run_main(_flow(shop(), items, out, clock=clock), epoch_interval=EACH_BATCH, recovery_config=_store(tmp_path))
+    clock.now = MIDNIGHT_MS + FLUSH_MS
     more = _chunk(message(2, "home"), message(3, "item", sessionId="s-2"))
     script = _Script(clock, out, [*((None, item) for item in items[:2]), (None, more), (None, TestingSource.ABORT())])
-    run_main(_flow(shop(), script, out), epoch_interval=EACH_BATCH, recovery_config=RecoveryConfig(str(tmp_path)))
+    run_main(
+        _flow(shop(), script, out, clock=clock),
+        epoch_interval=EACH_BATCH,
+        recovery_config=RecoveryConfig(str(tmp_path)),
+    )
     assert _values(out, "uswm.visit.assigned.red.home_page")
 
     with closing(sqlite3.connect(tmp_path / "part-0.sqlite3")) as database:
@@ -183,11 +189,11 @@ class Job:
     def __init__(self, config: Config, chunks: Iterable[Chunk], recovery: RecoveryConfig) -> None:
         self.items: list[Item] = list(chunks)
         self.out: Out = []
-        self._config, self._recovery = config, recovery
+        self._config, self._recovery, self._clock = config, recovery, _Ticking()
 
     def run(self, epoch: timedelta = SELDOM, workers: int = 1) -> None:
         """Runs until a sentinel or the end."""
-        flow = _flow(self._config, self.items, self.out)
+        flow = _flow(self._config, self.items, self.out, clock=self._clock)
         if workers == 1:
             run_main(flow, epoch_interval=epoch, recovery_config=self._recovery)
         else:
@@ -217,10 +223,8 @@ def _hold(
     @examples(derandomize=True, max_examples=cases, phases=(Phase.generate,), database=None)
     @given(_cases())
     def check(case: _Case) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(steps, "CLOCK", _Ticking())
-            job = Job(case.config, case.chunks, _store(factory.mktemp("recovery")))
-            disturbed(job, case.at)
+        job = Job(case.config, case.chunks, _store(factory.mktemp("recovery")))
+        disturbed(job, case.at)
         wanted = oracle.answer(case.config, case.log)
         assert _totals(job.out, case.config["dc"]) == wanted.totals
         if counts:
@@ -250,10 +254,12 @@ def _cases(draw: st.DrawFn) -> _Case:
     return _Case(config, log, chunks, draw(st.integers(0, len(chunks))))
 
 
-def _flow(config: Config, items: Iterable[Item], out: Out, flush_s: float = FLUSH_MS / 1_000) -> Dataflow:
+def _flow(
+    config: Config, items: Iterable[Item], out: Out, flush_s: float = FLUSH_MS / 1_000, clock: WallClock = CLOCK
+) -> Dataflow:
     time = config["time"] | {"flush_s": flush_s}
     source: TestingSource[Any] = TestingSource(items)
-    return dataflow.build(source, TestingSink(out), parse(config | {"time": time}))
+    return dataflow.build(source, TestingSink(out), parse(config | {"time": time}), clock)
 
 
 def _chunk(*messages: oracle.Message) -> Chunk:
@@ -318,11 +324,10 @@ class _Script:
 
 
 class _SetClock:
-    """A clock that shows what it is set to, in the place of the process's own."""
+    """A clock that shows what it is set to."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, now_ms: int) -> None:
+    def __init__(self, now_ms: int) -> None:
         self.now = now_ms
-        monkeypatch.setattr(steps, "CLOCK", self)
 
     def now_ms(self) -> int:
         """The time it is set to."""

@@ -1,4 +1,4 @@
-"""The recovery store, looked at before a job starts: made once, refused where the job could not go on with it."""
+"""The recovery store before a job starts: made once, and refused where the job could not resume from it."""
 
 import pickle
 import sqlite3
@@ -16,16 +16,17 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from monitor.flow import recovery_store
-from monitor.flow.recovery_store import PARTITIONS, source_states
-from monitor.runtime.lifecycle import JobError
+from monitor.flow import recovery_prepare, recovery_store
+from monitor.flow.recovery_prepare import PARTITIONS
+from monitor.flow.recovery_store import source_states
+from monitor.runtime.errors import JobError
 
 KEYS = {"sum": {"even", "odd"}}
 EXIT_TIMEOUT_S = 30
 PREPARE = """
 import sys
 from pathlib import Path
-from monitor.flow.recovery_store import prepare
+from monitor.flow.recovery_prepare import prepare
 print("ready", flush=True)
 sys.stdin.readline()
 prepare(Path(sys.argv[1]), {}, worker=sys.argv[2])
@@ -79,11 +80,11 @@ def test_another_job_with_the_same_store_is_refused(tmp_path: Path) -> None:
         say(process)
         assert [line_of(process), line_of(process)] == ["ready", "prepared"]
         with pytest.raises(JobError, match="another job uses the recovery directory"):
-            recovery_store.prepare(tmp_path, KEYS, worker="0")
-        recovery_store.prepare(tmp_path, KEYS, worker="1")
+            recovery_prepare.prepare(tmp_path, KEYS, worker="0")
+        recovery_prepare.prepare(tmp_path, KEYS, worker="1")
         say(process)
         assert process.wait(EXIT_TIMEOUT_S) == 0
-    recovery_store.prepare(tmp_path, KEYS, worker="0")
+    recovery_prepare.prepare(tmp_path, KEYS, worker="0")
 
 
 @pytest.mark.parametrize("missing", [0, PARTITIONS - 1])
@@ -137,7 +138,7 @@ def test_keys_that_were_discarded_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_the_states_that_sources_will_resume_with(tmp_path: Path) -> None:
-    """What a real dataflow left behind, after a first run and after the next."""
+    """The states that a real dataflow wrote, after a first run and after the next."""
     prepare(tmp_path)
     items = [1, 2, 3, TestingSource.EOF(), 4, TestingSource.EOF(), 5]
     seen = []
@@ -163,12 +164,26 @@ def test_an_epoch_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
     assert source_states(tmp_path) == before
 
 
+def test_a_state_that_needs_a_foreign_class_is_refused(tmp_path: Path) -> None:
+    """A start reads states as `monitor state` does: without running what a pickle asks for."""
+    prepare(tmp_path)
+    run(tmp_path, [1, 2])
+    for name in parts(tmp_path):
+        with closing(sqlite3.connect(tmp_path / name)) as database, database:
+            database.execute(
+                "UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%.source' AND ser_change IS NOT NULL",
+                (pickle.dumps(Path("any")),),
+            )
+    with pytest.raises(JobError, match=r"cannot read \(step flow\.source, key .*\): it needs pathlib"):
+        prepare(tmp_path)
+
+
 def test_what_a_crashed_run_left_of_an_epoch_is_never_resumed(tmp_path: Path) -> None:
     """Not even once a later run has finished an epoch of that number, in which the key was not touched."""
     prepare(tmp_path)
     items = [1, 2, TestingSource.EOF(), 4, 6, 8, TestingSource.ABORT(), 3]
     assert run(tmp_path, items) == [1, 2]
-    resume = recovery_store._resume_epoch([tmp_path / name for name in parts(tmp_path)])
+    resume = recovery_store.read(tmp_path, lambda store: store.resume_epoch)
     for name in parts(tmp_path):  # as a run that was killed after its snapshots, before the end of the epoch
         with closing(sqlite3.connect(tmp_path / name)) as database, database:
             database.execute(
@@ -193,7 +208,7 @@ def test_any_folder_name(tmp_path: Path, name: str) -> None:
 
 def prepare(directory: Path, keys: dict[str, set[str]] = KEYS) -> None:
     """Prepares a store as a process of its own would: a process keeps what it has taken until it ends."""
-    recovery_store.prepare(directory, keys, worker=f"test-{next(_WORKERS)}")
+    recovery_prepare.prepare(directory, keys, worker=f"test-{next(_WORKERS)}")
 
 
 def parts(directory: Path) -> list[str]:

@@ -7,9 +7,9 @@ import pytest
 
 from monitor.core.sessions import Message as Raw
 from monitor.core.watermark import Progress
-from monitor.flow import steps
+from monitor.flow.keys import SESSION_GROUPS, session_group_key
+from monitor.flow.route import route
 from monitor.flow.source import Chunk
-from monitor.flow.steps import SESSION_GROUPS
 from tests.support.driver import measures_of
 from tests.support.messages import BASE_MS, message, shop
 
@@ -112,10 +112,10 @@ def _chunk(*messages: Raw, announce: bool = False) -> Chunk:
 def _routed(
     chunks: list[Chunk], key_is_session_id: bool = True, message_bytes: int = 1_048_576
 ) -> list[tuple[int, list[Raw] | Progress]]:
-    """What goes to which group; each item's key is its group's."""
+    """The items for each group; an item's key is its group's."""
     config = shop(message_bytes=message_bytes) | {"kafka": {"key_is_session_id": key_is_session_id}}
-    routed = steps.route(measures_of(config))(chunks)
-    assert all(key == steps.session_group_key(group) for key, (group, _) in routed)
+    routed = route(measures_of(config))(chunks)
+    assert all(key == session_group_key(group) for key, (group, _) in routed)
     return [item for _, item in routed]
 
 

@@ -1,6 +1,7 @@
 """A partition of the Kafka source, between a stand-in for the client library's consumer and the engine."""
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -11,20 +12,17 @@ from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
 from monitor.core.watermark import NEVER, Progress
-from monitor.flow import end_offsets, source
+from monitor.flow import source
 from monitor.flow.end_offsets import EndOffsets
 from monitor.flow.source import KafkaPartition
-from monitor.flow.telemetry import TELEMETRY
-from monitor.runtime import lifecycle
-from monitor.runtime.lifecycle import JobError
+from monitor.flow.telemetry import Telemetry
+from monitor.runtime.errors import JobError
 from tests.support.messages import BASE_MS
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator["_Rig"]:
-    lifecycle.stopping.clear()
-    yield _Rig(monkeypatch)
-    lifecycle.stopping.clear()
+def rig() -> "_Rig":
+    return _Rig()
 
 
 def test_a_batch_is_handed_on_as_it_is(rig: "_Rig") -> None:
@@ -83,7 +81,7 @@ def test_a_bounded_run_ends_behind_what_is_not_delivered(rig: "_Rig") -> None:
 def test_stopping_ends_the_partition(rig: "_Rig") -> None:
     """Asked to stop, the partition reads no more."""
     partition = rig.partition([_kafka(5, BASE_MS)], offset=5)
-    lifecycle.stopping.set()
+    rig.stopping.set()
     with pytest.raises(StopIteration):
         partition.next_batch()
     assert partition.snapshot() == (1, 5, NEVER)
@@ -113,11 +111,8 @@ def test_trouble_that_passes_is_waited_for(rig: "_Rig", code: int) -> None:
     ],
     ids=lambda error: error.name(),
 )
-def test_trouble_that_does_not_pass_ends_the_job(
-    rig: "_Rig", monkeypatch: pytest.MonkeyPatch, error: KafkaError
-) -> None:
+def test_trouble_that_does_not_pass_ends_the_job(rig: "_Rig", error: KafkaError) -> None:
     """One message that names the partition and the position."""
-    monkeypatch.setattr(lifecycle.reported, "errors", [])
     partition = rig.partition([Message(topic="a/b", partition=3, error=error)], offset=5)
     with capture_logs() as logs, pytest.raises(JobError, match="a/b/3 cannot be read on from offset 5: "):
         partition.next_batch()
@@ -197,7 +192,7 @@ def test_the_lag_is_told(rig: "_Rig") -> None:
     """Messages behind the end of the partition, as a gauge with topic and partition."""
     rig.broker.end = 16
     rig.confirmed(rig.partition([_kafka(5, BASE_MS)], offset=5), 0)
-    assert TELEMETRY.take().gauges["monitor.lag|topic=a/b|partition=3", ""] == 10
+    assert rig.telemetry.take().gauges["monitor.lag|topic=a/b|partition=3", ""] == 10
 
 
 class _Log:
@@ -247,10 +242,8 @@ class _Broker:
 class _Rig:
     """A partition over a log and a broker, under a clock that is set."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = _Clock(BASE_MS)
-        for module in (source, end_offsets):
-            monkeypatch.setattr(module, "CLOCK", self.clock)
+    def __init__(self) -> None:
+        self.clock, self.telemetry, self.stopping = _Clock(BASE_MS), Telemetry(), threading.Event()
         self.log, self.broker = _Log(), _Broker()
 
     def partition(
@@ -264,8 +257,18 @@ class _Rig:
         """The partition 3 of a topic whose name has a slash, at an offset."""
         self.log = _Log(*batches)
         progress = Progress(("a/b/3", "t/0"), "a/b/3", high_ms, idle=False)
-        answers = EndOffsets(cast(AdminClient, self.broker))
-        return KafkaPartition(cast(Consumer, self.log), answers, progress, offset, stop_at, broker_time, 30_000)
+        return KafkaPartition(
+            cast(Consumer, self.log),
+            EndOffsets(cast(AdminClient, self.broker), self.clock),
+            progress,
+            offset,
+            stop_at,
+            broker_time,
+            30_000,
+            self.clock,
+            self.telemetry,
+            self.stopping,
+        )
 
     def confirmed(self, partition: KafkaPartition, at_ms: int) -> Progress:
         """The progress after the broker was asked at that time (ms after the base) and has answered."""

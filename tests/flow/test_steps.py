@@ -10,10 +10,21 @@ from bytewax.operators.windowing import ClockLogic
 
 from monitor.core.sessions import Message as Raw
 from monitor.core.watermark import NEVER, Progress
-from monitor.flow import steps
-from monitor.flow.steps import HEALTH_GROUP, METRIC_GROUPS, SESSION_GROUPS, Changes, FlushClock, TotalsStep
-from monitor.flow.telemetry import TELEMETRY
-from monitor.runtime.lifecycle import JobError
+from monitor.flow.changes import Changes
+from monitor.flow.flush import FlushClock, accumulate, nothing
+from monitor.flow.keys import (
+    HEALTH_GROUP,
+    METRIC_GROUPS,
+    SESSION_GROUPS,
+    keys_by_step,
+    metric_group_key,
+    session_group_key,
+)
+from monitor.flow.regroup import Regroup
+from monitor.flow.sessions import Tallied, sessions
+from monitor.flow.telemetry import Telemetry
+from monitor.flow.totals import TotalsStep
+from monitor.runtime.errors import JobError
 from tests.support.driver import measures_of
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 
@@ -23,8 +34,8 @@ SERIES = "uswm.visit.fm.red.beta|experiment=button_color"
 
 def test_the_key_groups_have_their_numbers_in_their_keys() -> None:
     """A recovery store made with another number of groups is told by its keys alone."""
-    assert (steps.session_group_key(7), steps.metric_group_key(7)) == ("007/128", "07/16")
-    assert {step: len(keys) for step, keys in steps.keys().items()} == {
+    assert (session_group_key(7), metric_group_key(7)) == ("007/128", "07/16")
+    assert {step: len(keys) for step, keys in keys_by_step().items()} == {
         "sessions": SESSION_GROUPS,
         "flush": METRIC_GROUPS + 1,
         "totals": METRIC_GROUPS + 1,
@@ -32,8 +43,8 @@ def test_the_key_groups_have_their_numbers_in_their_keys() -> None:
 
 
 def test_a_session_group_goes_on_from_its_snapshot() -> None:
-    """What is pickled needs no class of ours; the group that is built from it knows sessions and watermark."""
-    build = steps.sessions(measures_of(shop(lateness_s=60)))
+    """The pickled state needs no class of ours; the group that is built from it knows sessions and watermark."""
+    build = sessions(measures_of(shop(lateness_s=60)))
     raw = _raw(0, "home")
     step = build(None)
     step.on_batch([(3, [raw]), (3, _progress(90_000))])
@@ -48,7 +59,7 @@ def test_a_session_group_goes_on_from_its_snapshot() -> None:
 
 def test_a_session_group_remembers_how_far_each_partition_was() -> None:
     """After a restart one partition's progress is enough for the watermark to rise where the others were further."""
-    build = steps.sessions(measures_of(shop(lateness_s=60)))
+    build = sessions(measures_of(shop(lateness_s=60)))
     told = [Progress(("0", "1"), name, BASE_MS + ms, idle=False) for name, ms in (("0", 90_000), ("1", 200_000))]
     step = build(None)
     step.on_batch([(0, progress) for progress in told])
@@ -58,7 +69,7 @@ def test_a_session_group_remembers_how_far_each_partition_was() -> None:
 
 def test_progress_counts_from_where_it_stands() -> None:
     """Messages ahead of the progress are judged by the watermark as it was, those behind it by the new one."""
-    step = steps.sessions(measures_of(shop(lateness_s=60)))(None)
+    step = sessions(measures_of(shop(lateness_s=60)))(None)
     old = [_raw(at_ms, "home", arrives_ms=0) for at_ms in (-1, -2)]
     (tallied,), _ = step.on_batch([(0, old[:1]), (0, _progress(60_000)), (0, old[1:])])
     assert (tallied.tallies["uswm"].accepted, dict(tallied.tallies["uswm"].rejected)) == (1, {"late": 1})
@@ -66,7 +77,7 @@ def test_progress_counts_from_where_it_stands() -> None:
 
 def test_a_snapshot_does_not_change_with_the_group() -> None:
     """The engine pickles later what snapshot() gave: messages that come in between must not show in it."""
-    step = steps.sessions(measures_of(shop()))(None)
+    step = sessions(measures_of(shop()))(None)
     step.on_batch([(0, [_raw(0, "home")])])
     plain = step.snapshot()
     before = pickle.dumps(plain)
@@ -76,7 +87,7 @@ def test_a_snapshot_does_not_change_with_the_group() -> None:
 
 def test_state_of_another_format_is_refused() -> None:
     """A snapshot with an unknown version is one clear error, in both steps that keep state."""
-    for build in (steps.sessions(measures_of(shop())), TotalsStep):
+    for build in (sessions(measures_of(shop())), TotalsStep):
         state = build(None).snapshot() | {"version": 99}
         with pytest.raises(JobError, match=r"another version of the monitor \(state format 99, this one reads 1\)"):
             build(state)
@@ -85,12 +96,12 @@ def test_state_of_another_format_is_refused() -> None:
 def test_changes_go_to_the_group_of_their_series() -> None:
     """Deltas of all session groups are summed; a series is always in group crc32(series) % 16."""
     measures = measures_of(shop())
-    build = steps.sessions(measures)
+    build = sessions(measures)
     tallied = []
     for group, session in enumerate(("s-1", "s-2")):
         (one,), _ = build(None).on_batch([(group, [_raw(0, "home", sessionId=session)])])
-        tallied.append((steps.session_group_key(group), one))
-    changes = dict(steps.regroup(measures)(tallied))
+        tallied.append((session_group_key(group), one))
+    changes = dict(Regroup(measures)(tallied))
     deltas = {
         (series, minute): (change, int(key[:2]))
         for key, of_group in changes.items()
@@ -104,17 +115,17 @@ def test_changes_go_to_the_group_of_their_series() -> None:
         for part in ("beta", "home_page", "home_page.beta")
     }
     assert all(group == crc32(series.encode()) % METRIC_GROUPS for (series, _), (_, group) in deltas.items())
-    health = changes[steps.metric_group_key(HEALTH_GROUP)]
+    health = changes[metric_group_key(HEALTH_GROUP)]
     assert not health.deltas
     assert health.counts["monitor.events|tenant=uswm"] == 2
 
 
 def test_watermarks_are_told_to_every_metric_group_once() -> None:
     """A session group's watermark goes to all 17 metric groups when it has risen, and not again before it rises."""
-    regroup = steps.regroup(measures_of(shop()))
+    regroup = Regroup(measures_of(shop()))
 
     def told(*watermarks: tuple[int, int]) -> list[dict[int, int]]:
-        items = [("", steps.Tallied(group, {}, watermark_ms)) for group, watermark_ms in watermarks]
+        items = [("", Tallied(group, {}, watermark_ms)) for group, watermark_ms in watermarks]
         return [changes.watermarks for _, changes in regroup(items) if changes.watermarks]
 
     assert told((0, NEVER), (1, 500)) == [{1: 500}] * (METRIC_GROUPS + 1)
@@ -126,8 +137,8 @@ def test_a_message_of_no_known_tenant_is_counted_as_unknown() -> None:
     """Rejects reach the health group under the tenant `unknown`, and make no series of a stranger's text."""
     measures = measures_of(shop())
     raw = [_raw(0, "home", tenant="a|b=c"), (b"k", b"{", BASE_MS)]
-    (tallied,), _ = steps.sessions(measures)(None).on_batch([(0, raw)])
-    ((_, changes),) = steps.regroup(measures)([("", tallied)])
+    (tallied,), _ = sessions(measures)(None).on_batch([(0, raw)])
+    ((_, changes),) = Regroup(measures)([("", tallied)])
     assert changes.group == HEALTH_GROUP
     assert {series: n for series, n in changes.counts.items() if series.startswith("monitor.rejected")} == {
         "monitor.rejected|tenant=unknown|reason=unknown_tenant": 1,
@@ -137,9 +148,9 @@ def test_a_message_of_no_known_tenant_is_counted_as_unknown() -> None:
 
 def test_the_process_tells_of_itself_at_most_once_a_second() -> None:
     """Memory and processor time come with the first batch, and not with one right after it."""
-    regroup = steps.regroup(measures_of(shop()))
+    regroup = Regroup(measures_of(shop()))
     ((key, changes),) = regroup([])
-    assert key == steps.metric_group_key(HEALTH_GROUP)
+    assert key == metric_group_key(HEALTH_GROUP)
     assert changes.gauges["monitor.memory_bytes|worker=0", ""] > 1_000_000
     assert "monitor.cpu_ms|worker=0" in changes.counts
     assert regroup([]) == []
@@ -151,7 +162,7 @@ def test_changes_accumulate() -> None:
     two = _changes({MINUTE: {"a": -1}, MINUTE + 1: {"a": 4}}, {0: 6, 1: 4}, {"c": 2}, {"m": 3}, {("g", "p"): 0})
     # From another process, changes come as the plain tuples that they are pickled as.
     for second in (two, pickle.loads(pickle.dumps(two))):
-        summed = steps.accumulate(steps.accumulate(steps.nothing(), one), second)
+        summed = accumulate(accumulate(nothing(), one), second)
         assert summed == _changes(
             {MINUTE: {"a": 0, "b": 2}, MINUTE + 1: {"a": 4}},
             {0: 6, 1: 5},
@@ -160,7 +171,7 @@ def test_changes_accumulate() -> None:
             {("g", "p"): 0, ("g", "q"): 1},
         )
     assert one.deltas == {MINUTE: {"a": 1, "b": 2}}, "what crosses a step is not changed"
-    assert steps.accumulate(one, None) is one
+    assert accumulate(one, None) is one
 
 
 def test_changes_are_pickled_as_a_plain_tuple() -> None:
@@ -169,20 +180,20 @@ def test_changes_are_pickled_as_a_plain_tuple() -> None:
     data = pickle.dumps(changes)
     assert b"monitor" not in data
     assert type(pickle.loads(data)) is tuple
-    assert steps.accumulate(pickle.loads(data), changes) == _changes({MINUTE: {SERIES: 2}}, {0: 5}, {}, {}, {})
+    assert accumulate(pickle.loads(data), changes) == _changes({MINUTE: {SERIES: 2}}, {0: 5}, {}, {}, {})
 
 
-def test_a_flush_clock_does_not_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flush_clock_does_not_go_back() -> None:
     """After a restart with the machine's clock set back, it goes on from where it was, at the pace of the new one."""
-    clock = _set_clock(monkeypatch, steps, BASE_MS)
-    before = FlushClock().build(None)
+    clock = _Clock(BASE_MS)
+    before = FlushClock(clock).build(None)
     clock.now = BASE_MS + 3_000
     before.before_batch()
     left = before.snapshot()
     assert left == _utc(BASE_MS + 3_000)
 
     clock.now = BASE_MS - 7_000
-    after = FlushClock().build(left)
+    after = FlushClock(clock).build(left)
     assert after.on_item(None) == (left, left)
     clock.now += 1
     assert after.on_notify() == _utc(BASE_MS + 3_001)
@@ -191,10 +202,9 @@ def test_a_flush_clock_does_not_go_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert after.on_eof() == datetime.max.replace(tzinfo=UTC), "at the end all windows close"
 
 
-def test_a_flush_clock_takes_a_later_time_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flush_clock_takes_a_later_time_as_it_is() -> None:
     """After a downtime with a right clock there is no lead."""
-    _set_clock(monkeypatch, steps, BASE_MS + 60_000)
-    clock = FlushClock().build(_utc(BASE_MS))
+    clock = FlushClock(_Clock(BASE_MS + 60_000)).build(_utc(BASE_MS))
     assert clock.on_item(None)[0] == _utc(BASE_MS + 60_000)
     assert _wakes_in_s(clock, BASE_MS + 70_000) == pytest.approx(10, abs=1)
 
@@ -227,7 +237,8 @@ def test_totals_go_on_from_their_snapshot() -> None:
 
 def test_sealed_minutes_are_forgotten() -> None:
     """Totals are held until every session group has passed the end of their minute, and not longer."""
-    step = TotalsStep(None)
+    telemetry = Telemetry()
+    step = TotalsStep(None, telemetry=telemetry)
     _points(step, _changes({MINUTE: {SERIES: 1}, MINUTE + 1: {SERIES: 1}}))
     end_ms = BASE_MS + MINUTE_MS
     step.on_batch([(0, _changes(watermarks=dict.fromkeys(range(SESSION_GROUPS - 1), end_ms)))])
@@ -236,13 +247,13 @@ def test_sealed_minutes_are_forgotten() -> None:
     assert set(step.snapshot()["totals"]) == {MINUTE, MINUTE + 1}, "one group is a millisecond before the end"
     step.on_batch([(0, _changes(watermarks={SESSION_GROUPS - 1: end_ms}))])
     assert set(step.snapshot()["totals"]) == {MINUTE + 1}
-    assert TELEMETRY.take().gauges["monitor.totals", steps.metric_group_key(0)] == 1
+    assert telemetry.take().gauges["monitor.totals", metric_group_key(0)] == 1
 
 
-def test_health_timestamps_strictly_increase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_timestamps_strictly_increase() -> None:
     """Flushes at the same moment, or with a clock that stands, do not overwrite each other's counters."""
-    clock = _set_clock(monkeypatch, steps, BASE_MS)
-    step = TotalsStep(None)
+    clock = _Clock(BASE_MS)
+    step = TotalsStep(None, clock)
     counted = _changes(counts={"monitor.events|tenant=uswm": 1}, group=HEALTH_GROUP)
     (points,), _ = step.on_batch([(0, counted), (1, counted)])
     stamps = [point.timestamp_ms for point in points]
@@ -251,27 +262,26 @@ def test_health_timestamps_strictly_increase(monkeypatch: pytest.MonkeyPatch) ->
     assert stamps == [BASE_MS, BASE_MS + 1, BASE_MS + 500]
 
 
-def test_gauges_are_summed_over_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gauges_are_summed_over_their_parts() -> None:
     """Each process tells its own parts; those that are not told anew keep their value; maxima are passed on."""
-    _set_clock(monkeypatch, steps, BASE_MS)
-    step = TotalsStep(None)
-    told = _changes(gauges={("monitor.visits", "000/128"): 3, ("monitor.visits", "001/128"): 4}, group=HEALTH_GROUP)
-    assert _points(step, told) == [("monitor.visits", BASE_MS, 7)]
-    more = _changes(gauges={("monitor.visits", "001/128"): 1}, maxima={"monitor.delay_ms.max|tenant=uswm": 9})
+    step = TotalsStep(None, _Clock(BASE_MS))
+    told = _changes(gauges={("monitor.sessions", "000/128"): 3, ("monitor.sessions", "001/128"): 4}, group=HEALTH_GROUP)
+    assert _points(step, told) == [("monitor.sessions", BASE_MS, 7)]
+    maxima = {"monitor.delay_ms.max|tenant=uswm": 9}
+    more = _changes(gauges={("monitor.sessions", "001/128"): 1}, maxima=maxima, group=HEALTH_GROUP)
     assert _points(step, more) == [
         ("monitor.delay_ms.max|tenant=uswm", BASE_MS + 1, 9),
-        ("monitor.visits", BASE_MS + 1, 4),
+        ("monitor.sessions", BASE_MS + 1, 4),
     ]
 
 
-def test_the_watermark_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watermark_is_reported_in_seconds() -> None:
     """It is the least of all session groups', rounded down, and not told before all are heard of."""
-    _set_clock(monkeypatch, steps, BASE_MS)
-    step = TotalsStep(None)
+    step = TotalsStep(None, _Clock(BASE_MS))
     counts = {"monitor.events|tenant=uswm": 1}
     most = dict.fromkeys(range(1, SESSION_GROUPS), BASE_MS + 5_000)
-    assert len(_points(step, _changes(watermarks=most, counts=counts))) == 1
-    points = _points(step, _changes(watermarks={0: BASE_MS + 1_999}, counts=counts))
+    assert len(_points(step, _changes(watermarks=most, counts=counts, group=HEALTH_GROUP))) == 1
+    points = _points(step, _changes(watermarks={0: BASE_MS + 1_999}, counts=counts, group=HEALTH_GROUP))
     assert ("monitor.watermark_s", BASE_MS + 1, BASE_MS // 1_000 + 1) in points
 
 
@@ -303,18 +313,13 @@ def _points(step: TotalsStep, changes: Changes) -> list[tuple[str, int, int]]:
 
 
 class _Clock:
+    """A clock that shows what it is set to."""
+
     def __init__(self, now_ms: int) -> None:
         self.now = now_ms
 
     def now_ms(self) -> int:
         return self.now
-
-
-def _set_clock(monkeypatch: pytest.MonkeyPatch, module: Any, now_ms: int) -> _Clock:
-    """A clock that shows what it is set to, in the place of the one that a module uses."""
-    clock = _Clock(now_ms)
-    monkeypatch.setattr(module, "CLOCK", clock)
-    return clock
 
 
 def _wakes_in_s(clock: ClockLogic[Any, datetime], time_ms: int) -> float:

@@ -28,7 +28,7 @@ T_MS = 1_795_491_060_000
 def test_a_point_is_the_json_of_the_specification() -> None:
     """Name, explicit type, ttl, tags with dc first, timestamp, value; the body is a gzip JSON array."""
     valid, invalid = Renderer("dal", 2_592_000).render(
-        [DataPoint(SERIES, T_MS, 10_000), DataPoint("monitor.visits", T_MS, -3)]
+        [DataPoint(SERIES, T_MS, 10_000), DataPoint("monitor.sessions", T_MS, -3)]
     )
     assert invalid == []
     first, second = json.loads(gzip.decompress(body(valid)))

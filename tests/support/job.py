@@ -20,7 +20,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from monitor.flow import recovery_store
-from monitor.runtime.lifecycle import JobError
+from monitor.runtime.errors import JobError
 from tests.support.oracle import Answer, Key, Message
 from tests.support.reading import reader_of, stored_points
 from tests.support.servers import Kafka

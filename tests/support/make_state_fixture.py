@@ -1,6 +1,6 @@
 """Makes `fixtures/state-v1.tar.xz`: a recovery store as this version of the monitor leaves it, with what led to it.
 
-    python -m tests.support.make_state_fixture tests/fixtures/state-v2.tar.xz
+    python -m tests.support.make_state_fixture tests/support/fixtures/state-v2.tar.xz
 
 In the archive: `recovery/`, the store of a job that crashed in the middle of a log, on Kafka's three partitions, with
 visits under way, totals that can still change and flush windows that are open; `monitor.toml`, its configuration;
@@ -19,7 +19,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import pytest
 from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import TestingSink, run_main
@@ -28,15 +27,17 @@ import dataflow
 from monitor.config.reader import parse
 from monitor.core.metrics import DataPoint
 from monitor.core.watermark import NEVER, Progress
-from monitor.flow import recovery_store, steps
+from monitor.flow import recovery_prepare
+from monitor.flow.keys import keys_by_step
 from monitor.flow.source import STATE_VERSION, Chunk, PartitionState
+from monitor.runtime.clock import CLOCK, WallClock
 from tests.support import golden
 from tests.support.oracle import Message
 from tests.support.strategies import Config, to_toml
 
 TOPIC = "useful-events"
 CHUNK = 5
-"""Messages that a partition hands on at once."""
+"""Messages that a partition emits at once."""
 MESSAGES = 480
 CRASH_AT = 240
 FLUSH_S = 10
@@ -85,12 +86,12 @@ class LogPartition(StatefulSourcePartition[Chunk, PartitionState]):
         return [Chunk([(m.key, m.value, m.timestamp) for m in batch], self._progress, announce=True)]
 
     def snapshot(self) -> PartitionState:
-        """Where to go on."""
+        """The position to resume from."""
         return STATE_VERSION, self._offset, self._progress.high_ms
 
 
 class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
-    """A log in memory as KafkaSource hands on a topic; with `crash_at` partition 0 ends the job at that offset."""
+    """A log in memory as KafkaSource emits a topic; with `crash_at` partition 0 ends the job at that offset."""
 
     def __init__(self, log: Sequence[Message], crash_at: int | None = None) -> None:
         self._log, self._crash_at = log, crash_at
@@ -101,7 +102,7 @@ class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
         return list(self._parts)
 
     def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> LogPartition:
-        """The partition, from where it was left."""
+        """The partition, from its snapshot on."""
         number = int(for_part.rpartition("/")[2])
         _, offset, high_ms = resume_state or (STATE_VERSION, 0, NEVER)
         messages = [message for message in self._log if message.partition == number]
@@ -120,16 +121,16 @@ class Ticking:
         return next(self._times)
 
 
-def run(config: Config, source: LogSource, store: Path) -> list[DataPoint]:
-    """Runs the job on a log, with a recovery store, until the log's end or a crash; what it has written."""
+def run(config: Config, source: LogSource, store: Path, clock: WallClock = CLOCK) -> list[DataPoint]:
+    """Runs the job on a log, with a recovery store, until the log's end or a crash; returns what it has written."""
     out: list[tuple[str, list[DataPoint]]] = []
-    flow = dataflow.build(source, TestingSink(out), parse(config))
+    flow = dataflow.build(source, TestingSink(out), parse(config), clock)
     run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(store)))
     return [point for _, points in out for point in points]
 
 
 def cells_of(points: Iterable[DataPoint]) -> Cells:
-    """What a store makes of points: the last value of each cell, health metrics left out."""
+    """Points as a store keeps them: the last value of each cell, health metrics left out."""
     return {(p.series, p.timestamp_ms): p.value for p in points if not p.series.startswith("monitor.")}
 
 
@@ -164,13 +165,12 @@ def as_message(text: Sequence[Any]) -> Message:
 
 def main(archive: Path) -> None:
     """Writes the archive."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "CLOCK", Ticking(BEGIN_MS))
+    with tempfile.TemporaryDirectory() as folder:
         store, messages = Path(folder, "recovery"), log()
-        recovery_store.prepare(store, steps.keys())
+        recovery_prepare.prepare(store, keys_by_step())
         (store / ".worker-0").unlink()
         (store / ".preparing").unlink()
-        points = run(CONFIG, LogSource(messages, CRASH_AT // 2), store)
+        points = run(CONFIG, LogSource(messages, CRASH_AT // 2), store, Ticking(BEGIN_MS))
         texts = {
             "monitor.toml": to_toml(CONFIG),
             "log.ndjson": "".join(json.dumps(as_text(message)) + "\n" for message in messages),

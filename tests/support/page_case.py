@@ -117,7 +117,7 @@ def _report(url: str, core: Core, dc: str, start_ms: int, end_ms: int) -> None:
         points += [
             ("monitor.lag", at_ms, tags | {"topic": "useful-events", "partition": str(p)}, 3 * p) for p in range(4)
         ]
-        points += [("monitor.visits", at_ms, tags, 2_345), ("monitor.totals", at_ms, tags, 12_345)]
+        points += [("monitor.sessions", at_ms, tags, 2_345), ("monitor.totals", at_ms, tags, 12_345)]
         points += [("monitor.memory_bytes", at_ms, tags | {"worker": "0"}, 300 * 2**20)]
         points += [("monitor.points_written", at_ms, tags, 500), ("monitor.dead_letters", at_ms, tags, 0)]
         points += [("monitor.corrections", at_ms, tags | {"tenant": t}, 5) for t in core.accepted]

@@ -70,7 +70,7 @@ class Sample(NamedTuple):
     open_files: int
     lag: int
     watermark_delay_s: float
-    visits: int
+    sessions: int
     totals: int
 
 
@@ -128,7 +128,7 @@ def bounds_of(plan: Plan) -> dict[str, Bound]:
         "open_files": Bound(100, 1.05),
         "lag": Bound(plan.rate * LAG_S, None),
         "watermark_delay_s": Bound(GAP_S + FLUSH_S + 15 + LAG_S, 1.5),
-        "visits": Bound(plan.rate * FORGOTTEN_S / 5, 1.25),
+        "sessions": Bound(plan.rate * FORGOTTEN_S / 5, 1.25),
         "totals": Bound(100_000, 1.25),
     }
 
@@ -206,7 +206,7 @@ class _Soak:
             process.num_fds(),
             sum(self._latest("lag", "partition")),
             time.time() - max(self._latest("watermark_s"), default=0),
-            sum(self._latest("visits")),
+            sum(self._latest("sessions")),
             sum(self._latest("totals")),
         )
 

@@ -214,7 +214,7 @@ def test_the_health_of_a_job_that_follows_a_topic(real_kafka: Kafka, real_kairos
         "noted": [{"tenant": found, "reason": reason} for found, reason in answer.noted],
         **{name: [tenant] for name in ("corrections", "delay_ms.sum", "delay_ms.count", "delay_ms.max")},
         "lag": [{"topic": topics[0], "partition": str(number)} for number in partitions],
-        **{name: [{}] for name in ("watermark_s", "visits", "totals", "points_written", "write_ms", "dead_letters")},
+        **{name: [{}] for name in ("watermark_s", "sessions", "totals", "points_written", "write_ms", "dead_letters")},
         **{name: [worker] for name in ("snapshot_ms", "memory_bytes", "cpu_ms")},
     }
 
@@ -240,7 +240,7 @@ def test_the_health_of_a_job_that_follows_a_topic(real_kafka: Kafka, real_kairos
     delays_ms = _delays_ms(job.config, log)
     assert sums["delay_ms.sum"] == sum(delays_ms)
     assert max(point.value for point in found["delay_ms.max"]) == max(delays_ms)
-    assert 0 < found["visits"][-1].value <= len(answer.visits)
+    assert 0 < found["sessions"][-1].value <= len(answer.visits)
     assert len(answer.totals) - 100 < found["totals"][-1].value < len(answer.totals) * 2
     assert sums["points_written"] > len(answer.totals)
     letters = (job.folder / "dead-letters.jsonl").read_text().splitlines()

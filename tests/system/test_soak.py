@@ -52,7 +52,7 @@ def test_a_message_that_is_not_counted_breaks_it() -> None:
 
 def test_a_short_run_does_not_tell_growth() -> None:
     """State grows until the first visits are forgotten."""
-    report = Report(HERE, [STEADY._replace(at_s=at_s, visits=100 * at_s) for at_s in range(60)], 0, 0, 1, 0)
+    report = Report(HERE, [STEADY._replace(at_s=at_s, sessions=100 * at_s) for at_s in range(60)], 0, 0, 1, 0)
     assert {judged.growth for judged in report.judged()} == {None}
     assert all(isinstance(judged.bound, Bound) for judged in report.judged())
     assert report.kept()
