@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from monitor.devstore.ingest import SeriesKey, StoredPoint
+from monitor.runtime.errors import MonitorError
 
 __all__ = ["READERS", "Database", "Snapshot", "StoreError", "StoredSeries", "matches"]
 
@@ -46,7 +47,7 @@ _DROP_EMPTY_SERIES = """
 """
 
 
-class StoreError(Exception):
+class StoreError(MonitorError):
     """The store cannot be opened or started; the message says which file or address, and why."""
 
 

@@ -15,6 +15,8 @@ from types import FrameType, TracebackType
 
 import structlog
 
+from monitor.runtime.errors import MonitorError
+
 log = structlog.get_logger(__name__)
 
 stopping = threading.Event()
@@ -28,7 +30,7 @@ YOUNG_OBJECTS = 500_000
 _on_overdue: list[Callable[[], None]] = []
 
 
-class JobError(Exception):
+class JobError(MonitorError):
     """The job cannot start or go on; the message says what is wrong and what to do."""
 
 

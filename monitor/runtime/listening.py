@@ -1,4 +1,4 @@
-"""A server on a socket: listened on before anything else starts, and served until a signal ends it."""
+"""Server sockets: opened first, so that a taken port is an error at once, and served until a signal."""
 
 import signal
 import socket
@@ -8,12 +8,18 @@ from types import FrameType
 
 import uvicorn
 
+from monitor.runtime.errors import MonitorError
+
+
+class ListenError(MonitorError):
+    """The address cannot be listened on; the message names it and says why."""
+
 
 @contextmanager
 def listening(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
-    """A socket that listens for as long as the block lasts; port 0 is any free one.
+    """A listening socket, open for as long as the block lasts; port 0 is any free one.
 
-    `backlog`: connections that wait to be accepted; the kernel refuses more. Raises OSError with the address in it.
+    `backlog`: connections that wait to be accepted; the kernel refuses more. Raises ListenError.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -23,12 +29,12 @@ def listening(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
             listener.listen(backlog)
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error}"
-            raise OSError(message) from error
+            raise ListenError(message) from error
         yield listener
 
 
 def serve_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT, then ends cleanly and returns. From the main thread only."""
+    """Serves until SIGTERM or SIGINT, then shuts down and returns. Call it from the main thread only."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from monitor.runtime.errors import MonitorError
 from monitor.simulate.shop import DEVICES, TENANTS
 
 Setting = str | float
@@ -41,7 +42,7 @@ _TEXT = re.compile(r"(?P<kind>\w*)(:(?P<settings>[^@]*))?(@(?P<when>.+))?", re.A
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
 
 
-class IncidentError(ValueError):
+class IncidentError(MonitorError):
     """A text that names no incident that can be simulated; the message says what is wrong and what there is."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from monitor.runtime.errors import MonitorError
 from monitor.simulate.reckoning import CountedEvent, contributions
 
 Config = Mapping[str, Any]
@@ -25,7 +26,7 @@ _SWEEP_EVERY = 100_000
 _TIME_END = 2**53
 
 
-class TruthError(Exception):
+class TruthError(MonitorError):
     """Messages whose truth cannot be told: out of arrival order, or too many visits open at once."""
 
 

@@ -20,6 +20,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from monitor.runtime.errors import MonitorError
 from monitor.topics.recorded import Record
 
 ANSWER_S = 10.0
@@ -42,7 +43,7 @@ Options = Mapping[str, str]
 """librdkafka properties beyond the brokers: SASL, TLS, ..."""
 
 
-class TopicError(Exception):
+class TopicError(MonitorError):
     """A topic that cannot be written or read; the message says which, where and why."""
 
 

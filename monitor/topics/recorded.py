@@ -21,6 +21,8 @@ from zlib import error as ZlibError
 
 import msgspec
 
+from monitor.runtime.errors import MonitorError
+
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """A longer line is a fault of the file: Kafka's largest messages are far smaller."""
 
@@ -30,7 +32,7 @@ _SEPARATORS = pattern(r"[\s,:]*")
 _NATURAL = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class RecordedLogError(Exception):
+class RecordedLogError(MonitorError):
     """A file that is no recorded log; the message names the file and the line."""
 
 

@@ -10,6 +10,7 @@ from monitor.batch import Batch, Cell, VisitBehind, Workspace
 from monitor.batch.answer import TOTALS, UNSURE, minute_of
 from monitor.batch.queries import MINUTE_MS
 from monitor.config.settings import Settings, milliseconds
+from monitor.runtime.errors import MonitorError
 from monitor.topics.recorded import Record
 from monitor.topics.reread import Read, messages
 from monitor.verify.stored import END_MS, Minutes, Store
@@ -22,7 +23,7 @@ MIRRORED_MS = 24 * 60 * MINUTE_MS
 """How far back mirrors are compared, unless told otherwise."""
 
 
-class VerifyError(Exception):
+class VerifyError(MonitorError):
     """What cannot be compared; the message says why and what to do."""
 
 

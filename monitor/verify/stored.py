@@ -10,6 +10,7 @@ from monitor.batch import Workspace
 from monitor.batch.queries import MINUTE_MS, tags_text
 from monitor.config.settings import Settings
 from monitor.kairosdb.points import SERVER_TEXT_CHARACTERS_MAX, root_cause, without_password
+from monitor.runtime.errors import MonitorError
 
 END_MS = 4_102_444_800_000
 """The year 2100: later than any point."""
@@ -24,7 +25,7 @@ COUNTED_MS = 24 * 60 * MINUTE_MS
 COLUMNS = {"name": "VARCHAR", "experiment": "VARCHAR", "minute": "BIGINT", "tags": "VARCHAR", "value": "VARCHAR"}
 
 
-class StoreError(Exception):
+class StoreError(MonitorError):
     """KairosDB does not answer as it should; the message says what was asked and what came."""
 
 
