@@ -4,8 +4,8 @@
 
 The sample comes inside the wheel of the package `obp`, which pip fetches once into the user's cache folder. The data
 has no visitors, only impressions: each row becomes a visit of its own, an `impression` that carries the policy as its
-assignment, and 1 ms later a `click` if there was one (when it was, the data does not tell). A message's timestamp is
-the time of its event.
+assignment, and 1 ms later a `click` if there was one (the data does not have its time). A message's timestamp is the
+time of its event.
 """
 
 import csv
@@ -25,8 +25,9 @@ from zlib import crc32
 
 import msgspec
 import typer
-from rich.console import Console
 
+from monitor.runtime.console import errors_reported
+from monitor.runtime.errors import MonitorError
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
 
@@ -42,21 +43,20 @@ PACKAGE = "obp==0.4.1"
 WHEEL = "obp-0.4.1-py3-none-any.whl"
 WHEEL_SHA256 = "87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208"
 FETCH_TIMEOUT_S = 120
-FAULT = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class PrepareError(Exception):
-    """The sample cannot be had, or is not what it should be; the message says what, where and what came."""
+class PrepareError(MonitorError):
+    """The sample cannot be fetched, or is not as expected; the message says the rule, the place and what came."""
 
 
 class FetchError(PrepareError):
-    """pip could not fetch the wheel; the message ends with what it said."""
+    """pip could not fetch the wheel; the message ends with its output."""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """An impression, as far as we use it; the other columns are ignored."""
+    """The columns of an impression that are used; the others are ignored."""
 
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
     item_id: Annotated[int, msgspec.Meta(ge=0)]
@@ -84,17 +84,14 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn the Open Bandit sample into a recorded log for `monitor replay`."""
-    try:
+    with errors_reported():
         sample = wheel or fetch()
         rows = {policy: list(read(sample, policy)) for policy in POLICIES}
         out.parent.mkdir(parents=True, exist_ok=True)
         messages = recorded.write(out, records(rows))
-    except (PrepareError, OSError) as fault:
-        Console(stderr=True).print(f"error: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(FAULT) from fault
-    for policy, seen in rows.items():
-        clicks = sum(row.click for row in seen)
-        typer.echo(f"{policy}: {len(seen):,} impressions, {clicks} clicks")
+    for policy, impressions in rows.items():
+        clicks = sum(row.click for row in impressions)
+        typer.echo(f"{policy}: {len(impressions):,} impressions, {clicks} clicks")
     typer.echo(f"{messages:,} messages in {PARTITIONS} partitions -> {out}")
 
 
@@ -102,8 +99,8 @@ def records(rows: dict[str, list[Row]]) -> Iterator[Record]:
     """The messages of all visits in order of time, with the offsets that an empty topic would give them."""
     events = [
         event
-        for policy, seen in rows.items()
-        for number, row in enumerate(seen)
+        for policy, impressions in rows.items()
+        for number, row in enumerate(impressions)
         for event in visit(policy, number, row)
     ]
     ends: Counter[int] = Counter()
@@ -118,7 +115,7 @@ def visit(policy: str, number: int, row: Row) -> Iterator[Event]:
     """The events of one impression.
 
     `weight` is its importance weight: how many times as often as this policy, at this moment, `random` would have shown
-    the item. A sum of the weights of clicks so estimates the clicks that `random` would have got.
+    the item. The sum of the weights of clicks estimates the clicks that `random` would have got.
     """
     session_id = f"{policy}-{number}"
     time_ms = (row.timestamp - _EPOCH) // timedelta(milliseconds=1)
@@ -142,9 +139,9 @@ def read(wheel: Path, policy: str) -> Iterator[Row]:
     try:
         with ZipFile(wheel) as archive, archive.open(member) as file:
             yield from _rows(TextIOWrapper(file, "utf-8", newline=""), f"{wheel}: {member}")
-    except (BadZipFile, KeyError) as fault:
-        message = f"{wheel} must be the wheel of {PACKAGE}: {fault}"
-        raise PrepareError(message) from fault
+    except (BadZipFile, KeyError) as error:
+        message = f"{wheel} must be the wheel of {PACKAGE}: {error}"
+        raise PrepareError(message) from error
 
 
 def fetch() -> Path:
@@ -171,9 +168,9 @@ def _rows(lines: Iterable[str], place: str) -> Iterator[Row]:
     try:
         for fields in table:
             yield msgspec.convert(fields, Row, strict=False)
-    except (msgspec.ValidationError, csv.Error, UnicodeDecodeError) as fault:
-        message = f"{place}: line {table.line_num}: {fault}"
-        raise PrepareError(message) from fault
+    except (msgspec.ValidationError, csv.Error, UnicodeDecodeError) as error:
+        message = f"{place}: line {table.line_num}: {error}"
+        raise PrepareError(message) from error
 
 
 def _event(session_id: str, time_ms: int, name: str, more: dict[str, object]) -> Event:
@@ -186,16 +183,16 @@ def _download(folder: Path) -> None:
     command = [*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), PACKAGE]
     try:
         subprocess.run(command, check=True, timeout=FETCH_TIMEOUT_S, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as fault:
-        said = (fault.stdout or b"").decode(errors="replace").strip()
-        message = f"pip could not fetch {PACKAGE}: {said or fault}"
-        raise FetchError(message) from fault
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        output = (error.stdout or b"").decode(errors="replace").strip()
+        message = f"pip could not fetch {PACKAGE}: {output or error}"
+        raise FetchError(message) from error
 
 
 def _check(wheel: Path) -> None:
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        message = f"the wheel of {PACKAGE} must have SHA-256 {WHEEL_SHA256}; got {found}"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        message = f"the wheel of {PACKAGE} must have SHA-256 {WHEEL_SHA256}; got {digest}"
         raise PrepareError(message)
 
 

@@ -140,7 +140,7 @@ def simulate(
 
 
 def _truth_counter(path: Path) -> Callable[[_Messages], Truth | None]:
-    """What counts the truth under a configuration, which is read and checked at once."""
+    """A function that counts the truth under a configuration, which is read and checked at once."""
     settings = load(path)
     tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     tables |= {"time": settings.time.model_dump(), "limits": settings.limits.model_dump()}

@@ -1,7 +1,7 @@
-"""The settings: every table and key of the configuration file, with its rule, default and meaning, and as the core has
-it.
+"""The settings: every table and key of the configuration file, with its rule, default and meaning.
 
-`reader` reads the file, `relations` has the rules between settings.
+`compiled` methods give them as definitions of the core. `reader` reads the file, `values` has the types of single
+values, `relations` the rules between settings.
 """
 
 from typing import Annotated, Literal
