@@ -1,4 +1,4 @@
-"""The command line: what `check` shows, how faults are told, and that everything is explained."""
+"""The command line: what `check` shows, how errors are reported, what is imported, and that everything is explained."""
 
 import os
 import re
@@ -71,8 +71,8 @@ def test_check_sums_over_tenants_and_experiments(tmp_path: Path) -> None:
     ]
 
 
-def test_the_example_is_right() -> None:
-    """The shop's configuration, which `monitor run` takes unless told otherwise."""
+def test_the_example_is_valid() -> None:
+    """The shop's configuration, the default of `monitor run`."""
     result = CliRunner().invoke(main.app, ["check", str(SHOP)])
     assert (result.exit_code, result.stderr) == (0, "")
     *experiments, in_all = _cells(result.output)
@@ -81,7 +81,7 @@ def test_the_example_is_right() -> None:
         assert sum(_number(row[column]) for row in experiments) == _number(in_all[column])
 
 
-def test_check_tells_all_faults_at_once(tmp_path: Path) -> None:
+def test_check_reports_all_errors_at_once(tmp_path: Path) -> None:
     """Each with its place; exit status 2; nothing on stdout."""
     config = shop(lateness_s=7_200, gap_s=1_800)
     config["kafka"] = {"broker": "127.0.0.1:9092"}
@@ -91,14 +91,14 @@ def test_check_tells_all_faults_at_once(tmp_path: Path) -> None:
     file.write_text(to_toml(config))
     result = CliRunner().invoke(main.app, ["check", str(file)])
     assert (result.exit_code, result.stdout) == (2, "")
-    first, *faults = result.stderr.splitlines()
+    first, *errors = result.stderr.splitlines()
     assert first == f"monitor: {file}: 4 errors"
     places = ("time", "kafka.broker", "tenants.uswm.experiments.button_color", "tenants.uswm.points.order.value")
-    assert [sum(fault.strip().startswith(place) for fault in faults) for place in places] == [1, 1, 1, 1]
+    assert [sum(error.strip().startswith(place) for error in errors) for place in places] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("text", [b"dc = ", b"\xff", None])
-def test_check_of_no_configuration_is_one_fault(tmp_path: Path, text: bytes | None) -> None:
+def test_check_of_no_configuration_is_one_error(tmp_path: Path, text: bytes | None) -> None:
     """A file that is not TOML, not UTF-8 or not there."""
     file = tmp_path / "monitor.toml"
     if text is not None:
@@ -139,7 +139,7 @@ def test_a_run_on_a_taken_port_is_one_message(tmp_path: Path, taken_port: int) -
 
 
 def test_a_run_with_a_wrong_configuration_is_one_message(tmp_path: Path) -> None:
-    """The faults are told before anything is started."""
+    """The errors are reported before anything is started."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
