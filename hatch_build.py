@@ -1,8 +1,8 @@
-"""Builds the core as machine code, with mypyc, where there is a C compiler; elsewhere it is interpreted, from the same
-source.
+"""Builds the wheel: with the core as machine code, by mypyc, where there is a C compiler, and with the example.
 
-Hatchling calls this for a wheel, `make` in place: `python hatch_build.py`. The environment variable
-`AB_MONITOR_COMPILE` is `no` to leave the core interpreted, `yes` to fail where it cannot be built.
+Without a compiler the core is interpreted, from the same source. Hatchling calls this for a wheel, `make` in place:
+`python hatch_build.py`. The environment variable `AB_MONITOR_COMPILE` is `no` to leave the core interpreted, `yes` to
+fail where it cannot be built.
 """
 
 import os
@@ -25,28 +25,33 @@ MODULES = (
     "visits",
     "watermark",
 )
-"""What runs once per event or more often."""
+"""The modules that run once per event or more often."""
 LIBRARY = "monitor.core.native__mypyc"
-"""What they are built into; each module's own library only leads there."""
+"""The library that holds all of them; each module's own library only loads it."""
+EXAMPLE = "examples/shop/monitor.toml"
+"""The example that commands use by default: at the top of the checkout, in the wheel below the package."""
 REASON_CHARACTERS_MAX = 200
-"""Of a compiler's command line more is not worth reading."""
+"""Of a compiler's message: its command line may be of thousands."""
 
 
-class CompileHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's is not generic at run time
-    """What Hatchling calls."""
+class WheelHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's is not generic at run time
+    """The hook that Hatchling calls."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Takes the libraries into a wheel; an editable installation has those that are in place."""
-        if version != "editable" and (built := build(Path(self.root))):
+        """Adds the libraries and the example to a wheel; an editable installation uses those of the checkout."""
+        if version == "editable":
+            return
+        build_data["force_include"][EXAMPLE] = f"monitor/{EXAMPLE}"
+        if built := build(Path(self.root)):
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
             build_data["artifacts"] += [f"/{path.relative_to(self.root)}" for path in built]
 
 
 def build(root: Path) -> list[Path]:
-    """Builds the libraries beside their sources, if wanted and possible."""
+    """Builds the libraries beside their sources, unless that is switched off or impossible; gives those that exist."""
     wish = os.environ.get("AB_MONITOR_COMPILE")
-    remove(root)  # what has changed must not be hidden by them
+    remove(root)  # an old library would be imported in place of a changed source
     if wish == "no":
         return []
     try:
@@ -64,7 +69,7 @@ def build(root: Path) -> list[Path]:
 
 
 def compile_core(root: Path) -> None:
-    """Builds the libraries with mypyc; raises whatever stands in its way."""
+    """Builds the libraries with mypyc; raises what mypyc, setuptools or the compiler raise."""
     from mypyc.build import mypycify
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
@@ -91,7 +96,7 @@ def compile_core(root: Path) -> None:
 
 
 def libraries(root: Path) -> list[Path]:
-    """The libraries that are there."""
+    """The libraries that exist, sorted."""
     return sorted((root / "monitor/core").glob("*.so"))
 
 

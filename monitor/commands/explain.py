@@ -1,7 +1,4 @@
-"""The command that explains a session: `monitor explain TENANT SESSION`.
-
-Exit status 0 if it was seen, 1 if not; a fault of the configuration, the log or Kafka is told on stderr, status 2.
-"""
+"""`monitor explain`: one visit, from its messages to what it counts for. Exit status 1 if no message has its id."""
 
 import heapq
 from collections.abc import Generator, Iterable
@@ -16,50 +13,44 @@ import msgspec
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from monitor.config.errors import ConfigError
+from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, LogFile
 from monitor.config.reader import load
 from monitor.config.settings import Settings
 from monitor.core.compiled import CompiledConfig
 from monitor.explain.console_tables import explained
 from monitor.explain.explanation import explain as explain_session
 from monitor.explain.session_messages import Gathered, gather
-from monitor.runtime.console import ERR, OUT, faults_told, printable, say
+from monitor.runtime.console import ERR, OUT, print_error, printable
+from monitor.runtime.errors import MonitorError
 from monitor.topics.job_messages import messages
-from monitor.topics.kafka import TopicError
-from monitor.topics.recorded import Record, RecordedLogError
-
-app = typer.Typer(no_args_is_help=True)
+from monitor.topics.recorded import Record
 
 NOT_FOUND = 1
 SIMILAR = 3
 LOOKED_AT = 1_000
-"""How many ids, those that begin and end most alike, are compared closely."""
+"""How many ids are compared closely: those whose beginning and end are most alike."""
 
 _SHOW_EVERY = 500
 
 
-class ExplainError(Exception):
-    """A question that cannot be answered; the message says why."""
+class ExplainError(MonitorError):
+    """The visit cannot be explained; the message says why."""
 
 
-@app.command()
 def explain(
     tenant: Annotated[str, typer.Argument(help="The tenant, as in the configuration.")],
     session: Annotated[str, typer.Argument(help="The sessionId of the visit.")],
-    log: Annotated[
-        Path | None, typer.Option(help="Read this recorded log. Default: the configuration's topics, to their end.")
-    ] = None,
-    config: Annotated[Path, typer.Option(envvar="MONITOR_CONFIG", help="The configuration file.")] = Path(
-        "examples/shop/monitor.toml"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+    log: LogFile = None,
+    config: ConfigFile = EXAMPLE,
+    as_json: AsJson = False,
 ) -> None:
-    """Explain a visit: its events, what became of each, when it was assigned and qualified, and what it counts for."""
-    with faults_told(ConfigError, ExplainError, TopicError, RecordedLogError, OSError):
-        settings = load(config)
-        gathered, measures = _gathered(settings, tenant, session, log)
+    """It reads the messages and shows what became of each, and when the visit was assigned and qualified. The exit
+    status is 1 if no message has this sessionId.
+    """
+    settings = load(config)
+    gathered, measures = _gathered(settings, tenant, session, log)
     if not gathered.arrivals:
-        say(_not_found(tenant, session, gathered))
+        print_error(_not_found(tenant, session, gathered))
         raise typer.Exit(NOT_FOUND)
     explanation = explain_session(measures, settings.dc, tenant, session, gathered)
     if as_json:
@@ -69,6 +60,7 @@ def explain(
 
 
 def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -> tuple[Gathered, CompiledConfig]:
+    """The messages of the session; raises ExplainError for a tenant or session that no message can have."""
     if tenant not in settings.tenants:
         message = f"there is no tenant {tenant!r} in the configuration; there are {', '.join(settings.tenants)}"
         raise ExplainError(message)
@@ -78,12 +70,12 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
     measures = CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
     with ExitStack() as stack:
-        shown = stack.enter_context(closing(_shown(messages(settings.kafka, log, stack))))
-        return gather(measures, tenant, session, shown), measures
+        records = stack.enter_context(closing(_with_progress(messages(settings.kafka, log, stack))))
+        return gather(measures, tenant, session, records), measures
 
 
-def _shown(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:
-    """Messages on their way, counted by a progress bar on stderr."""
+def _with_progress(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:
+    """The same records, counted by a progress bar on stderr."""
     columns = SpinnerColumn(), TextColumn("scanning"), BarColumn(), TextColumn("{task.completed:,} messages")
     with Progress(*columns, TimeElapsedColumn(), console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
         task = progress.add_task("scanning", total=None)
@@ -94,13 +86,13 @@ def _shown(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record
 
 
 def _not_found(tenant: str, session: str, gathered: Gathered) -> str:
-    found = _similar(session, gathered.others)
-    similar = f"; similar: {', '.join(map(printable, found))}" if found else ""
+    ids = _similar(session, gathered.others)
+    similar = f"; similar: {', '.join(map(printable, ids))}" if ids else ""
     return f"session {printable(session)} of {tenant} is in none of {gathered.scanned:,} messages scanned{similar}"
 
 
 def _similar(session: str, others: Iterable[str]) -> list[str]:
-    """The session ids most like this one."""
+    """The session ids that are most like this one."""
     alike = heapq.nlargest(LOOKED_AT, others, key=lambda other: (_alike_ends(session, other), other))
     return get_close_matches(session, alike, SIMILAR)
 

@@ -1,56 +1,50 @@
-"""The command that writes Grafana's files: `monitor grafana DIRECTORY`. A fault is told on stderr, status 2."""
+"""`monitor grafana`: Grafana's provisioning files, written into a directory."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from monitor.config.errors import ConfigError
+from monitor.commands.options import EXAMPLE, ConfigFile
 from monitor.config.reader import load
-from monitor.grafana.provisioning import DASHBOARDS, PASSWORD_VARIABLE, ForeignFiles, files, write
+from monitor.grafana.provisioning import DASHBOARDS, PASSWORD_VARIABLE, files, write
 from monitor.grafana.targets import PLUGIN
-from monitor.runtime.console import OUT, faults_told
-
-app = typer.Typer(no_args_is_help=True)
+from monitor.runtime.console import print_line
 
 
-@app.command()
 def grafana(
-    directory: Annotated[Path, typer.Argument(help="Where the files go; made if it is not there.")],
-    config: Annotated[Path, typer.Option(envvar="MONITOR_CONFIG", help="The configuration file.")] = Path(
-        "examples/shop/monitor.toml"
-    ),
+    directory: Annotated[Path, typer.Argument(help="The directory of the files; created if it does not exist.")],
+    config: ConfigFile = EXAMPLE,
     dc: Annotated[
         list[str] | None,
         typer.Option(
-            help="A data center to choose from, repeatable; the first is preselected. Default: serve.dcs, else dc."
+            help="A data center to choose from; repeatable, the first is preselected. Default: serve.dcs, else dc."
         ),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="KairosDB, as Grafana reaches it. Default: the configuration's.")
+        str | None, typer.Option(help="KairosDB's URL as Grafana reaches it. Default: the configuration's.")
     ] = None,
     dashboards: Annotated[
         str | None,
         typer.Option(
-            help="Where Grafana finds the folder `dashboards`, in a container for example. Default: where it is."
+            help="The path of the folder `dashboards` as Grafana sees it, in a container for example. "
+            "Default: where it is written."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are not this command's own.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that this command did not write.")] = False,
 ) -> None:
-    """Write a data source and dashboards for Grafana: all experiments, each experiment, the monitor's own health."""
-    with faults_told(ConfigError, ForeignFiles, OSError):
-        settings = load(config)
-        asked = url or settings.kairosdb.url
-        found = str((directory / DASHBOARDS).resolve())
-        texts = files(settings, list(dict.fromkeys(dc or settings.served_dcs())), asked, dashboards or found)
-        done = write(directory, texts, force=force)
+    """The dashboards show all experiments, each experiment, and the monitor's own health."""
+    settings = load(config)
+    datasource_url = url or settings.kairosdb.url
+    dashboards_path = dashboards or str((directory / DASHBOARDS).resolve())
+    dcs = list(dict.fromkeys(dc or settings.served_dcs()))
+    texts = files(settings, dcs, datasource_url, dashboards_path)
+    done = write(directory, texts, force=force)
     counts = [f"{len(paths)} {what}" for what, paths in done._asdict().items() if paths and what != "kept"]
-    lines = [f"{directory}: {', '.join(counts)} files"]
-    lines += [f"kept, though no longer needed, since it was changed: {path}" for path in done.kept]
-    lines.append(
-        f"Grafana needs the plugin {PLUGIN} 4.0, and GF_PATHS_PROVISIONING={directory.resolve() / 'provisioning'}"
-    )
+    print_line(f"{directory}: {', '.join(counts)} files")
+    for path in done.kept:
+        print_line(f"kept, though no longer needed, since it was changed: {path}")
+    provisioning = directory.resolve() / "provisioning"
+    print_line(f"Grafana needs the plugin {PLUGIN} 4.0, and GF_PATHS_PROVISIONING={provisioning}")
     if PASSWORD_VARIABLE in texts["provisioning/datasources/ab-monitor.yaml"]:
-        lines.append(f"KairosDB's password is not in the files: set {PASSWORD_VARIABLE} for Grafana")
-    for line in lines:
-        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(f"KairosDB's password is not in the files: set {PASSWORD_VARIABLE} for Grafana")

@@ -1,109 +1,107 @@
-"""The command line: `monitor COMMAND`. Faults are one message on stderr and exit status 2."""
+"""The command line: `monitor COMMAND`.
 
-import time
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
+Each command is a module of this package, imported only when it is called, so that `monitor --help` and `monitor check`
+need not wait for the dataflow engine, the web framework and the database that other commands load. What is shown
+without that is in `COMMANDS`. An error is one message on stderr and exit status 2, for every command, from one place.
+"""
+
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
 
-from monitor import devstore as embedded
-from monitor.commands import explain as explain_cli
-from monitor.commands import grafana as grafana_cli
-from monitor.commands import serve, state, top, traffic
-from monitor.commands import verify as verify_cli
-from monitor.commands.run import SWITCHES, Ports, RunError
-from monitor.commands.run import run as run_all
-from monitor.config.errors import ConfigError
-from monitor.config.reader import load
-from monitor.config.settings import Settings
-from monitor.core.metrics import metric_names
-from monitor.core.tags import TagSets
-from monitor.runtime.console import OUT, faults_told
-from monitor.simulate import IncidentError, switch
+from monitor import __version__
+from monitor.runtime.console import errors_reported
 
-app = typer.Typer(no_args_is_help=True, help="Real-time monitor of A/B experiments.", pretty_exceptions_enable=False)
-for commands in (traffic, verify_cli, explain_cli, state, serve, top, grafana_cli):
-    app.add_typer(commands.app)
+WATCH = "Watch and check"
+PROVE = "Prove and explain"
+TRY = "Try it out"
 
 
-@app.command()
-def check(file: Annotated[Path, typer.Argument(help="The configuration file.")]) -> None:
-    """Checks a configuration and shows what it would measure."""
-    with faults_told(ConfigError):
-        settings = load(file)
-    OUT.print(_summary(settings))
-    OUT.print(f"{file} is right", markup=False, highlight=False)
+class Command(NamedTuple):
+    """A command: the module and function that run it, its line in the list of commands, and its place there.
+
+    The function's docstring is the rest of the command's help, below this line.
+    """
+
+    name: str
+    summary: str
+    panel: str
 
 
-def _summary(settings: Settings) -> Table:
-    """What is measured, by tenant and experiment: metric names, and the most series that their tags can make."""
-    table = Table(title=f"What is measured, dc {settings.dc}", title_justify="left")
-    for column in ("tenant", "experiment", "variations"):
-        table.add_column(column)
-    for column in ("metrics", "series at most"):
-        table.add_column(column, justify="right")
-    metrics_in_all = series_in_all = 0
-    for tenant in settings.compiled_tenants():
-        points = [(point.name, point.value is not None) for point in tenant.points]
-        combinations = TagSets(tenant.tags).count()
-        for experiment in tenant.experiments:
-            variations = [f"{name} {weight:g}" for name, weight in experiment.variations]
-            names = metric_names(tenant.name, [name for name, _ in experiment.variations], points)
-            shown = tenant.name, experiment.name, ", ".join(variations)
-            table.add_row(*shown, f"{len(names):,}", f"{len(names) * combinations:,}")
-            metrics_in_all += len(names)
-            series_in_all += len(names) * combinations
-    table.add_section()
-    table.add_row("in all", "", "", f"{metrics_in_all:,}", f"{series_in_all:,}")
-    return table
+COMMANDS = (
+    Command("check", "Check a configuration and show what it measures.", WATCH),
+    Command("serve", "Serve the page and the HTTP API.", WATCH),
+    Command("top", "Show the job and the busiest experiments in the terminal.", WATCH),
+    Command("state", "Show what a recovery store holds.", WATCH),
+    Command("grafana", "Write a data source and dashboards for Grafana.", WATCH),
+    Command("verify", "Prove the stored numbers by computing them again from the messages.", PROVE),
+    Command("explain", "Explain a visit: its events, its assignments and what it counts for.", PROVE),
+    Command("record", "Write a Kafka topic to a recorded log.", PROVE),
+    Command("run", "Run everything on simulated traffic: store, job and page.", TRY),
+    Command("incident", "Turn an incident on or off in a running `monitor run`.", TRY),
+    Command("simulate", "Generate seeded traffic of a shop, and what it must add up to.", TRY),
+    Command("replay", "Write a recorded log to a Kafka topic.", TRY),
+    Command("store", "Run the embedded store, which speaks KairosDB's REST API.", TRY),
+)
+"""All commands, in the order of `monitor --help`."""
 
 
-@app.command()
-def store(
-    path: Annotated[Path, typer.Argument(help="The SQLite file; made if it is not there.")],
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and summary, and imports one when its arguments are to be parsed."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for command in COMMANDS:
+            entry = TyperCommand(command.name, help=command.summary, rich_help_panel=command.panel)
+            self.add_command(entry)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The called command, imported; typer calls this to run a command and to complete its options.
+
+        An unknown name is refused by typer, which suggests the closest ones. Its context and command classes are
+        private to typer, hence `Any`.
+        """
+        name, entry, rest = super().resolve_command(ctx, args)
+        return name, entry and loaded(name or ""), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was called."""
+        with errors_reported():
+            return super().invoke(ctx)
+
+
+def loaded(name: str) -> TyperCommand:
+    """The whole command: its module is imported, and its options and help are known."""
+    command = next(command for command in COMMANDS if command.name == name)
+    function = getattr(import_module(f"monitor.commands.{name}"), name)
+    details = " ".join((function.__doc__ or "").split())
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, help=f"{command.summary}\n\n{details}")(function)
+    built = typer.main.get_command(single)
+    assert isinstance(built, TyperCommand), "a typer with one command and no callback makes that command"
+    return built
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ab-monitor {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Real-time monitor of A/B experiments.",
+)
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Runs the embedded store, which speaks KairosDB's REST API."""
-    with faults_told(embedded.StoreError):
-        embedded.serve(path, host, port)
-
-
-@app.command()
-def run(
-    config: Annotated[Path, typer.Option(help="The configuration file.")] = Path("examples/shop/monitor.toml"),
-    folder: Annotated[Path, typer.Option(help="Where the store, the recovery store and the logs are.")] = Path("var"),
-    port: Annotated[int, typer.Option(help="The port of the embedded store.")] = 8080,
-    page_port: Annotated[int, typer.Option(help="The port of the page and its API.")] = 8090,
-    rate: Annotated[float, typer.Option(min=0.1, help="Events a second, mean over a day.")] = 300.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same traffic.")] = 1,
-    incident: Annotated[
-        list[str] | None, typer.Option(help="An incident of the traffic, as in `simulate`; repeatable.")
-    ] = None,
-) -> None:
-    """Runs the store and the job, with recovery, on simulated traffic, and the page that shows it. Ctrl-C stops all."""
-    with faults_told(RunError, ConfigError):
-        run_all(config, folder, Ports(port, page_port), rate, seed, incident or [])
-
-
-@app.command()
-def incident(
-    name: Annotated[str, typer.Argument(help="KIND[:SETTING=VALUE,...], as of `simulate`.")],
-    folder: Annotated[Path, typer.Option(help="That of `monitor run`.")] = Path("var"),
-    off: Annotated[bool, typer.Option("--off", help="Switch it off; its kind is enough.")] = False,
-) -> None:
-    """Switches an incident on in the traffic of a `monitor run` that runs. Visits that begin from then on have it."""
-    with faults_told(RunError, IncidentError, OSError):
-        if not folder.is_dir():
-            msg = f"{folder} must be the folder of a `monitor run`; there is no such folder"
-            raise RunError(msg)
-        switched = switch(folder / SWITCHES, name, not off, time.time_ns() // 1_000_000)
-    at = datetime.fromtimestamp(switched.at_ms / 1_000, UTC)
-    on = ", ".join(switched.on) or "none"
-    OUT.print(f"from {at:%H:%M:%S} UTC on these incidents are on: {on}", markup=False, highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    app()
+    """Takes the options that stand before a command."""

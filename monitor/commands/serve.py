@@ -1,17 +1,17 @@
-"""`monitor serve`: runs the query service and its page. A fault is one message on stderr and exit status 2."""
+"""`monitor serve`: the query service and its page, in the foreground."""
 
 import socket
-from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
 from fastapi import FastAPI
 
-from monitor.config.errors import ConfigError
+from monitor.commands.options import EXAMPLE, ConfigFile, KairosDbUrl
 from monitor.config.reader import load
+from monitor.page import site
 from monitor.runtime import logs
-from monitor.runtime.console import ERR, faults_told
+from monitor.runtime.console import ERR
 from monitor.runtime.listening import listening, serve_until_signal
 from monitor.serve.app import create_app
 from monitor.serve.own_metrics import Watch
@@ -20,44 +20,34 @@ from monitor.serve.service import Service, open_service
 BACKLOG = 128
 """Connections that wait to be accepted; the kernel refuses more."""
 CONNECTIONS_MAX = 1_000
-"""Open connections and requests in progress, a page that is open included; another one is answered 503."""
+"""Open connections and requests in progress, open pages included; a further one is answered 503."""
 STOP_S = 10
-"""How long requests in progress may take to end once the server is told to stop."""
-
-app = typer.Typer(no_args_is_help=True)
+"""How long requests in progress may take to end when the server stops."""
 
 
-@app.command()
 def serve(
-    config: Annotated[Path, typer.Option(envvar="MONITOR_CONFIG", help="The configuration file.")] = Path(
-        "examples/shop/monitor.toml"
-    ),
+    config: ConfigFile = EXAMPLE,
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: serve.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port. Default: serve.port.")] = None,
-    url: Annotated[str | None, typer.Option(help="The KairosDB to read. Default: the configuration's.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on. Default: serve.port.")] = None,
+    url: KairosDbUrl = None,
 ) -> None:
-    """Shows experiments and health in the browser, and answers over HTTP; needs store and configuration only."""
-    with faults_told(ConfigError, OSError):
-        settings = load(config)
-        address = host or settings.serve.host, settings.serve.port if port is None else port
-        store_url = url or settings.kairosdb.url
-        logs.set_up()
-        with (
-            listening(*address, BACKLOG) as listener,
-            open_service(settings, store_url) as service,
-            Watch(service, store_url),
-        ):
-            at = "http://{}:{}".format(*listener.getsockname()[:2])
-            ERR.print(
-                f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True
-            )
-            _run(_app(service), listener)
+    """Needs the configuration and the store only, not the job. Ctrl-C stops it."""
+    settings = load(config)
+    address = host or settings.serve.host, settings.serve.port if port is None else port
+    store_url = url or settings.kairosdb.url
+    logs.set_up()
+    with (
+        listening(*address, BACKLOG) as listener,
+        open_service(settings, store_url) as service,
+        Watch(service, store_url),
+    ):
+        at = "http://{}:{}".format(*listener.getsockname()[:2])
+        ERR.print(f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True)
+        _run(_app(service), listener)
 
 
 def _app(service: Service) -> FastAPI:
-    """All that is served: the API, and the page at every other path."""
-    from monitor.page import site  # takes a second, which other commands need not wait
-
+    """The API, and the page at every other path."""
     app = create_app(service)
     site.mount(app, service)
     return app

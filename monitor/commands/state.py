@@ -1,4 +1,4 @@
-"""`monitor state`: prints a summary of a recovery store. An error is one message on stderr and exit status 2."""
+"""`monitor state`: the contents of a recovery store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,18 +8,13 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.flow.contents import Contents, TenantSummary, inspect
-from monitor.runtime.console import OUT, faults_told, moment
-from monitor.runtime.errors import MonitorError
-
-app = typer.Typer(no_args_is_help=True)
+from monitor.runtime.console import OUT, moment
 
 UNKNOWN = "-"
 
 
-@app.command()
 def state(
     directory: Annotated[Path, typer.Argument(help="The directory that the job was started with (-r).")],
     config: Annotated[
@@ -27,9 +22,8 @@ def state(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show the content of a recovery store: positions, watermark, sessions, totals, size. Safe while a job runs."""
-    with faults_told(ConfigError, MonitorError):
-        contents = inspect(directory, None if config is None else load(config).compiled_tenants())
+    """Positions, watermark, live visits, totals and size. It is safe while a job runs."""
+    contents = inspect(directory, None if config is None else load(config).compiled_tenants())
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(contents)))
         return

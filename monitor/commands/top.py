@@ -1,4 +1,4 @@
-"""`monitor top`: the job and the busiest experiments, in the terminal. A client of the query service's API."""
+"""`monitor top`: the job and the busiest experiments in the terminal, from the query service's API."""
 
 import time
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from monitor.runtime.console import FAULT, say
+from monitor.runtime.errors import MonitorError
 from monitor.serve.models import (
     DcHealth,
     ExperimentAnswer,
@@ -33,43 +33,37 @@ PLAIN_EVERY_S = 10.0
 
 M = TypeVar("M", bound=BaseModel)
 
-app = typer.Typer(no_args_is_help=True)
 
-
-class TopError(Exception):
-    """The query service does not answer as it should; the message says where and what came."""
+class TopError(MonitorError):
+    """The query service does not answer as it should; the message says where, and what came."""
 
 
 class ExperimentNow(NamedTuple):
-    """One experiment over 24 hours, with the point by which its conversion is shown."""
+    """One experiment over 24 hours, and the point whose rate is its conversion."""
 
     answer: ExperimentAnswer
     point: str
 
 
 class Now(NamedTuple):
-    """All that the view shows."""
+    """Everything that the view shows."""
 
     health: HealthAnswer
     experiments: list[ExperimentNow]
 
 
-@app.command()
 def top(
-    url: Annotated[str, typer.Option(help="Where `monitor serve` answers.")] = "http://127.0.0.1:8090",
-    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+    url: Annotated[str, typer.Option(help="The address of `monitor serve`.")] = "http://127.0.0.1:8090",
+    once: Annotated[bool, typer.Option("--once", help="Show it once and exit.")] = False,
 ) -> None:
-    """Shows the job and the busiest experiments in the terminal. Ctrl-C ends it."""
+    """It needs a running `monitor serve`. Ctrl-C ends it."""
     try:
         if once:
             Console().print(view(look(url)))
         else:
             watch(url)
-    except TopError as error:
-        say(f"monitor: {error}")
-        raise typer.Exit(FAULT) from None
     except KeyboardInterrupt:
-        pass
+        pass  # the only way to end it
 
 
 def watch(url: str, check: Callable[[], None] = lambda: None) -> None:
@@ -82,11 +76,11 @@ def watch(url: str, check: Callable[[], None] = lambda: None) -> None:
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen:
         while True:
             check()
-            shown = _shown(url)
+            current = _view_or_error(url)
             if console.is_terminal:
-                screen.update(shown, refresh=True)
+                screen.update(current, refresh=True)
             elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
-                console.print(shown)
+                console.print(current)
                 printed_s = time.monotonic()
             time.sleep(REFRESH_S)
 
@@ -140,7 +134,7 @@ def view(now: Now) -> RenderableType:
     return Group(title, *advice, *tenants, _experiment_table(now.experiments))
 
 
-def _shown(url: str) -> RenderableType:
+def _view_or_error(url: str) -> RenderableType:
     try:
         return view(look(url))
     except TopError as error:
@@ -154,8 +148,23 @@ def _get(session: requests.Session, url: str, path: str, model: type[M]) -> M:
         answer.raise_for_status()
         return model.model_validate_json(answer.content)
     except (requests.RequestException, ValidationError) as error:
-        msg = f"GET {address} must answer; got {str(error).splitlines()[0]}; is `monitor serve` running there?"
-        raise TopError(msg) from error
+        message = f"is `monitor serve` running at {url}? GET {address}: {_reason(error)}"
+        raise TopError(message) from error
+
+
+def _reason(error: requests.RequestException | ValidationError) -> str:
+    """A failed request in a few words; the library's own message repeats the address and names its classes."""
+    match error:
+        case requests.HTTPError(response=requests.Response() as response):
+            return f"answered with status {response.status_code}"
+        case requests.Timeout():
+            return f"no answer in {TIMEOUT_S:.0f} s"
+        case requests.ConnectionError():
+            return "no connection"
+        case ValidationError():
+            return "the answer is not that of a query service of this version"
+        case _:
+            return str(error)
 
 
 def _assigned(pair: tuple[object, ExperimentState]) -> int:
@@ -164,10 +173,11 @@ def _assigned(pair: tuple[object, ExperimentState]) -> int:
 
 def _tenant_table(dc: DcHealth) -> Table:
     table = Table(title="Tenants (events/s over 5 min, rejects over 1 h)", title_justify="left")
-    table.add_column("tenant")
-    table.add_column("events/s", justify="right")
-    table.add_column("rejected", justify="right")
-    table.add_column("reasons", overflow="ellipsis", no_wrap=True)
+    # on a narrow terminal the reasons wrap, so that nobody has to guess a tenant or a number that is cut
+    table.add_column("tenant", no_wrap=True)
+    table.add_column("events/s", justify="right", no_wrap=True)
+    table.add_column("rejected", justify="right", no_wrap=True)
+    table.add_column("reasons", overflow="fold")
     rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for count in dc.rejected:
         rejected[count.tenant][count.reason] += count.messages
@@ -181,14 +191,15 @@ def _tenant_table(dc: DcHealth) -> Table:
 def _experiment_table(experiments: Sequence[ExperimentNow]) -> Table:
     table = Table(title="Busiest experiments (24 h)", title_justify="left")
     for column in ("tenant", "experiment", "variation"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for column in ("assigned", "qualified", "conversion"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for answer, point in experiments:
         names = answer.tenant, answer.experiment
         for variation in answer.variations:
-            shown = f"{_rate(variation, point)} {point}".strip()
-            table.add_row(*names, variation.variation, f"{variation.assigned:,}", f"{variation.qualified:,}", shown)
+            conversion = f"{_rate(variation, point)} {point}".strip()
+            visits = f"{variation.assigned:,}", f"{variation.qualified:,}"
+            table.add_row(*names, variation.variation, *visits, conversion)
             names = "", ""
         table.add_section()
     return table

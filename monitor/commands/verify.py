@@ -1,12 +1,11 @@
-"""The command that proves the numbers: `monitor verify`.
+"""`monitor verify`: the stored totals against those that are computed again from the messages.
 
-Exit status 0 if all is equal, 1 if something differs, 2 if it could not be compared (told on stderr).
+Exit status 0 if all are equal, 1 if one differs, 2 if they could not be compared.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import duckdb
@@ -17,12 +16,10 @@ from rich.table import Table
 
 from monitor.batch import workspace
 from monitor.batch.pipeline import minute_of
-from monitor.config.errors import ConfigError
+from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, KairosDbUrl, LogFile
 from monitor.config.reader import load
-from monitor.kairosdb.errors import KairosDbError
-from monitor.runtime.console import OUT, faults_told, moment, printable
-from monitor.topics.kafka import TopicError
-from monitor.topics.recorded import RecordedLogError
+from monitor.runtime.console import OUT, moment, printable
+from monitor.verify import comparison
 from monitor.verify.comparison import (
     EXPLAINED_MAX,
     Comparison,
@@ -31,43 +28,38 @@ from monitor.verify.comparison import (
     PointDifference,
     VerifyError,
     mirrors,
-    verify,
 )
 from monitor.verify.stored import END_MS, Store
 
 DIFFERS = 1
 MINUTES_SHOWN_MAX = 20
 
-app = typer.Typer(no_args_is_help=True)
 
-_FAULTS = (ConfigError, VerifyError, TopicError, RecordedLogError, OSError, duckdb.Error, KairosDbError)
-
-
-@app.command("verify")
-def verify_command(
-    log: Annotated[
-        Path | None, typer.Option(help="Read this recorded log. Default: the configuration's topics, to their end.")
-    ] = None,
-    config: Annotated[Path, typer.Option(envvar="MONITOR_CONFIG", help="The configuration file.")] = Path(
-        "examples/shop/monitor.toml"
-    ),
+def verify(
+    log: LogFile = None,
+    config: ConfigFile = EXAMPLE,
     start: Annotated[str | None, typer.Option("--from", help="The first minute, ISO 8601.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Before this minute, ISO 8601.")] = None,
-    dc: Annotated[str | None, typer.Option(help="Whose points. Default: the configuration's dc.")] = None,
-    against: Annotated[str | None, typer.Option(help="Compare with the points of this dc, and read no log.")] = None,
-    url: Annotated[str | None, typer.Option(help="The KairosDB to read. Default: the configuration's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+    end: Annotated[str | None, typer.Option("--to", help="The minute to stop before, ISO 8601.")] = None,
+    dc: Annotated[
+        str | None, typer.Option(help="The data center whose points are verified. Default: the configuration's dc.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Compare with the points of this data center, and read no log.")
+    ] = None,
+    url: KairosDbUrl = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Prove the numbers: compute the batch answer from the messages once more, and compare it with the store."""
-    with faults_told(*_FAULTS):
-        settings = load(config)
-        whose = dc or settings.dc
-        first_ms, end_ms = _minute(start, "--from"), _minute(end, "--to")
-        with workspace() as work, closing(Store(url or settings.kairosdb.url, settings)) as store:
-            if against is None:
-                verdict: Comparison | Mirrors = verify(work, settings, store, whose, log, first_ms, end_ms)
-            else:
-                verdict = mirrors(work, store, whose, against, first_ms, end_ms)
+    """It computes the batch answer from the messages and compares every stored total with it. The exit status is 0 if
+    all are equal, 1 if one differs, 2 if they could not be compared.
+    """
+    settings = load(config)
+    stored_dc = dc or settings.dc
+    first_ms, end_ms = _minute(start, "--from"), _minute(end, "--to")
+    with _duckdb_errors(), workspace() as work, closing(Store(url or settings.kairosdb.url, settings)) as store:
+        if against is None:
+            verdict: Comparison | Mirrors = comparison.verify(work, settings, store, stored_dc, log, first_ms, end_ms)
+        else:
+            verdict = mirrors(work, store, stored_dc, against, first_ms, end_ms)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(verdict)))
     else:
@@ -76,24 +68,34 @@ def verify_command(
     raise typer.Exit(DIFFERS if verdict.differing else 0)
 
 
+@contextmanager
+def _duckdb_errors() -> Iterator[None]:
+    """Reports what keeps the batch answer from being computed, such as a full disk, as an error to act on."""
+    try:
+        yield
+    except duckdb.Error as error:
+        message = f"the batch answer could not be computed: {error}"
+        raise VerifyError(message) from error
+
+
 def _minute(text: str | None, option: str) -> int | None:
-    """The start of the minute of a time; without a zone it is UTC."""
+    """The start of the minute of a time in an option, ms; a time without a zone is in UTC."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         msg = f"{option} must be a time such as 2026-11-25T10:00Z; got {text!r}"
         raise VerifyError(msg) from None
-    return minute_of(round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000))
+    return minute_of(round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000))
 
 
 def _of_verdict(verdict: Comparison) -> Iterator[RenderableType]:
     yield f"{verdict.messages:,} messages read, dc {verdict.dc}, {_range(verdict.first_ms, verdict.end_ms)}"
     if verdict.end_ms < END_MS:
-        yield f"minutes from {moment(verdict.end_ms)} on are left out: not sealed yet, or beyond --to"
+        yield f"minutes from {moment(verdict.end_ms)} on are left out: not final yet, or beyond --to"
     if verdict.unsure:
-        yield f"{verdict.unsure:,} totals left out: they depend on messages that the log has lost"
+        yield f"{verdict.unsure:,} totals left out: they depend on messages that are no longer in the log"
     if verdict.counts:
         yield _counts(verdict.counts)
     if not verdict.differing:
@@ -125,33 +127,33 @@ def _differences(differences: list[PointDifference]) -> Table:
     for column in ("stored", "wanted"):
         table.add_column(column, justify="right")
     table.add_column("visits behind it (amount, session, since)", overflow="fold")
-    for found in differences:
-        tags = " ".join(f"{tag}={value}" for tag, value in found.tags.items())
-        visits = "\n".join(f"{v.amount:+} {printable(v.session_id)} {moment(v.began_ms)}" for v in found.visits)
-        stored = "-" if found.stored is None else printable(found.stored)
-        row = moment(found.minute_ms), found.metric, printable(tags), stored, found.wanted or "-", visits
+    for point in differences:
+        tags = " ".join(f"{tag}={value}" for tag, value in point.tags.items())
+        visits = "\n".join(f"{v.amount:+} {printable(v.session_id)} {moment(v.began_ms)}" for v in point.visits)
+        stored = "-" if point.stored is None else printable(point.stored)
+        row = moment(point.minute_ms), point.metric, printable(tags), stored, point.wanted or "-", visits
         table.add_row(*row)
     return table
 
 
-def _of_mirrors(found: Mirrors) -> Iterator[RenderableType]:
-    yield f"{found.dc} against {found.against}, {_range(found.first_ms, found.end_ms)}"
-    if not found.differing:
-        yield f"equal: {found.compared:,} points compared"
+def _of_mirrors(verdict: Mirrors) -> Iterator[RenderableType]:
+    yield f"{verdict.dc} against {verdict.against}, {_range(verdict.first_ms, verdict.end_ms)}"
+    if not verdict.differing:
+        yield f"equal: {verdict.compared:,} points compared"
         return
     table = Table(title="Minutes that differ", title_justify="left")
     table.add_column("minute")
-    for column in (f"points of {found.dc}", f"points of {found.against}", "differing"):
+    for column in (f"points of {verdict.dc}", f"points of {verdict.against}", "differing"):
         table.add_column(column, justify="right")
-    for minute in found.minutes[:MINUTES_SHOWN_MAX]:
+    for minute in verdict.minutes[:MINUTES_SHOWN_MAX]:
         amounts = (minute.totals, minute.totals_against, minute.differing)
         table.add_row(moment(minute.minute_ms), *(f"{amount:,}" for amount in amounts))
     yield table
-    fuller = found.more_complete
+    fuller = verdict.more_complete
     complete = "both hold as many points" if fuller is None else f"{fuller} is more complete"
     yield (
-        f"DIFFERENT: {found.differing:,} of {found.compared:,} points; {complete} "
-        f"({found.dc} {found.totals:,}, {found.against} {found.totals_against:,})"
+        f"DIFFERENT: {verdict.differing:,} of {verdict.compared:,} points; {complete} "
+        f"({verdict.dc} {verdict.totals:,}, {verdict.against} {verdict.totals_against:,})"
     )
 
 

@@ -1,93 +1,59 @@
-"""The settings.
+"""The settings: every table and key of the configuration file, with its rule, default and meaning.
 
-every table and key of the configuration file, with its rule, default and meaning, and its form for the core.
-
-config.py reads the file and checks what concerns several tables.
+`compiled` methods give them as definitions of the core. `reader` reads the file, `values` has the types of single
+values, `relations` the rules between settings.
 """
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field
 from pydantic import Tag as Case
 
-from monitor.config.errors import broken, names, shown
+from monitor.config.values import (
+    AnyScalar,
+    DataCenter,
+    KafkaProperty,
+    Name,
+    NonZero,
+    Number,
+    OneOrMoreNames,
+    OneOrMoreScalars,
+    Scalars,
+    Seconds,
+    Text,
+    Unique,
+    Url,
+    Weight,
+    as_tuple,
+    one_or_more,
+)
 from monitor.core import definitions
 from monitor.core.tags import sanitised
 
-INTEGER_END = 2**63
 DEFAULT_MAXIMUM = 1_000_000_000_000
+"""The largest value that a point sums, where its table says no other."""
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", validate_default=False)
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
-Text = Annotated[str, Field(min_length=1)]
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
-
-
-def _number(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise broken(f"must be a finite number; got {shown(value)}")
-    if isinstance(value, int) and not -INTEGER_END <= value < INTEGER_END:
-        raise broken(f"must fit 64 bits, or be written with a decimal point; got {shown(value)}")
-    if not math.isfinite(value):
-        raise broken(f"must be a finite number; got {shown(value)}")
-    return value
-
-
-Number = Annotated[int | float, PlainValidator(_number)]
-Scalar = Annotated[str, Case("<text>")] | Annotated[bool, Case("<boolean>")] | Annotated[Number, Case("<number>")]
-
-
-def _scalar_case(value: object) -> str:
-    if isinstance(value, bool):
-        return "<boolean>"
-    return "<number>" if isinstance(value, int | float) else "<text>"
-
-
-AnyScalar = Annotated[Scalar, Discriminator(_scalar_case)]
-Scalars = Annotated[list[AnyScalar], Field(min_length=1)]
-
-
-def _one_or_more(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<one>"
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def _weight(value: object) -> int | float:
-    if _number(value) < 0:
-        raise broken(f"must not be negative; got {shown(value)}")
-    return _number(value)
-
-
-Weight = Annotated[int | float, PlainValidator(_weight)]
-
-
 class ConditionTable(_Model):
-    """What an attribute has to be, beyond equality."""
+    """A condition on an attribute, other than equality."""
 
-    none_of: (
-        Annotated[Annotated[Scalars, Case("<list>")] | Annotated[AnyScalar, Case("<one>")], Discriminator(_one_or_more)]
-        | None
-    ) = Field(None, alias="not", description="present and none of these")
+    none_of: OneOrMoreScalars | None = Field(None, alias="not", description="present and none of these")
     exists: bool | None = Field(None, description="present (true) or absent (false)")
     minimum: Number | None = Field(None, alias="min", description="a number of at least this")
     maximum: Number | None = Field(None, alias="max", description="a number of at most this")
 
     def compiled(self) -> definitions.Condition:
         """The condition for the core."""
-        none_of = None if self.none_of is None else _listed(self.none_of)
+        none_of = None if self.none_of is None else as_tuple(self.none_of)
         return definitions.Condition(None, none_of, self.exists, self.minimum, self.maximum)
 
 
 def _condition_case(value: object) -> str:
-    return "<table>" if isinstance(value, dict) else _one_or_more(value)
+    return "<table>" if isinstance(value, dict) else one_or_more(value)
 
 
 Condition = Annotated[
@@ -96,39 +62,29 @@ Condition = Annotated[
     | Annotated[AnyScalar, Case("<one>")],
     Discriminator(_condition_case),
 ]
-EventNames = Annotated[
-    Annotated[Annotated[list[str], Field(min_length=1)], Case("<list>")] | Annotated[str, Case("<one>")],
-    Discriminator(_one_or_more),
-]
 
 
 class PredicateTable(_Model):
-    """Which events are meant."""
+    """A condition on events: their name and their attributes."""
 
-    event: EventNames | None = Field(None, description="name of the event, or a list of names; absent: any")
+    event: OneOrMoreNames | None = Field(None, description="name of the event, or a list of names; absent: any")
     where: dict[Text, Condition] = Field({}, description="attribute to condition, all must hold; absent: any")
 
     def predicate(self) -> definitions.Predicate:
         """The predicate for the core."""
         where = tuple(
-            (name, c.compiled() if isinstance(c, ConditionTable) else definitions.Condition(_listed(c)))
+            (name, c.compiled() if isinstance(c, ConditionTable) else definitions.Condition(as_tuple(c)))
             for name, c in self.where.items()
         )
-        return definitions.Predicate(None if self.event is None else _listed(self.event), where)
+        return definitions.Predicate(None if self.event is None else as_tuple(self.event), where)
 
 
 class ValueTable(_Model):
     """The number that a point measures."""
 
     attribute: Text = Field(description="the attribute that holds it")
-    scale: Number = Field(1, description="factor before rounding to an integer, 100 for cents")
+    scale: NonZero = Field(1, description="factor before rounding to an integer, 100 for cents")
     max: int = Field(DEFAULT_MAXIMUM, gt=0, description="larger ones are clipped, in scaled units")
-
-    @model_validator(mode="after")
-    def _scales(self) -> "ValueTable":
-        if self.scale == 0:
-            raise broken("scale must not be 0")
-        return self
 
 
 class PointTable(PredicateTable):
@@ -183,14 +139,6 @@ class ExperimentTable(_Model):
     variations: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
 
-    @model_validator(mode="after")
-    def _fits(self) -> "ExperimentTable":
-        if self.control not in self.variations:
-            raise broken(
-                f"control must be one of the variations; got '{self.control}', not in {names(self.variations)}"
-            )
-        return self
-
     def compiled(self, name: str) -> definitions.Experiment:
         """The experiment for the core."""
         return definitions.Experiment(
@@ -206,7 +154,7 @@ class TagTable(_Model):
 
 
 class TenantTable(_Model):
-    """What is measured for one tenant."""
+    """The tags, points and experiments of one tenant."""
 
     tags: dict[
         Name,
@@ -231,24 +179,24 @@ class TenantTable(_Model):
 
 
 class KafkaTable(_Model):
-    """Where events come from."""
+    """The source of the events."""
 
-    brokers: Text = Field("127.0.0.1:9092", description="bootstrap servers, host:port, separated by commas")
+    brokers: Text = Field(
+        "127.0.0.1:9092", description="bootstrap servers, host:port, separated by commas", examples=["a:9092,b:9092"]
+    )
     topics: Annotated[list[Text], Field(min_length=1)] = Field(["useful-events"], description="topics to read")
     tail: bool = Field(True, description="false: stop at the present end of the topics")
     start: Literal["beginning", "end"] = Field("beginning", description="where to begin when no offset was recovered")
     key_is_session_id: bool = Field(True, description="false: route by the decoded sessionId, not by the message key")
-    options: dict[str, str | int | float | bool] = Field({}, description="any librdkafka property: SASL, TLS, ...")
+    options: dict[str, KafkaProperty] = Field({}, description="any librdkafka property: SASL, TLS, ...")
 
 
 class KairosDbTable(_Model):
-    """Where points go."""
+    """The store of the totals."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] = Field(
-        "http://127.0.0.1:8080", description="base URL of KairosDB"
-    )
+    url: Url = Field("http://127.0.0.1:8080", description="base URL of KairosDB")
     ttl_days: int = Field(30, ge=1, le=7_300, description="how long points live, days from their writing")
-    dead_letters: Text = Field("dead-letters.jsonl", description="file for points that KairosDB refuses")
+    dead_letters: Text = Field("dead-letters.jsonl", description="file for points that KairosDB rejects permanently")
 
 
 class TimeTable(_Model):
@@ -264,15 +212,6 @@ class TimeTable(_Model):
         10, description="how often changed totals are written"
     )
 
-    @model_validator(mode="after")
-    def _late_within_gap(self) -> "TimeTable":
-        if self.allowed_lateness_s > self.session_gap_s:
-            raise broken(
-                f"allowed_lateness_s must not exceed session_gap_s; "
-                f"got {self.allowed_lateness_s:g} and {self.session_gap_s:g}"
-            )
-        return self
-
 
 class LimitsTable(_Model):
     """Bounds of what is accepted."""
@@ -281,21 +220,20 @@ class LimitsTable(_Model):
     events_per_visit: int = Field(5_000, ge=1, description="further events of a visit are rejected")
 
 
-DataCenter = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+\z")]
-
-
 class ServeTable(_Model):
-    """The query service: whose totals it reads, when it turns to another data center, and its bounds."""
+    """The query service: the data centers that it reads, when it changes to another one, and its bounds."""
 
-    dcs: list[DataCenter] = Field([], description="data centers, in order of preference; empty: `dc` alone")
+    dcs: Annotated[list[DataCenter], Unique] = Field(
+        [], description="data centers, in order of preference; empty: `dc` alone"
+    )
     host: Text = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8_090, ge=1, le=65_535, description="the port")
-    stale_after_s: int = Field(30, ge=1, le=3_600, description="a data center that is silent for longer is stale")
+    stale_after_s: int = Field(30, ge=1, le=3_600, description="a data center without a report for longer is stale")
     behind_s: int = Field(
-        60, ge=1, le=86_400, description="a watermark that is further behind another data center's is too old"
+        60, ge=1, le=86_400, description="a watermark further behind another data center's is too old"
     )
     return_after_s: int = Field(
-        120, ge=0, le=86_400, description="how long a data center must be in order before it serves again"
+        120, ge=0, le=86_400, description="how long a data center must be healthy before it serves again"
     )
     fewer_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(
         5, description="a minute that lacks more of an experiment's assigned visits is less complete"
@@ -307,19 +245,13 @@ class ServeTable(_Model):
     query_timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = Field(
         10, description="how long KairosDB may take for one"
     )
-    cached_values: int = Field(2_000_000, ge=0, le=100_000_000, description="sealed values kept in memory")
-
-    @model_validator(mode="after")
-    def _once(self) -> "ServeTable":
-        if len(set(self.dcs)) < len(self.dcs):
-            raise broken(f"dcs must not name one twice; got {names(self.dcs)}")
-        return self
+    cached_values: int = Field(2_000_000, ge=0, le=100_000_000, description="final values kept in memory")
 
 
 class Settings(_Model):
     """The whole configuration."""
 
-    dc: DataCenter = Field(description="tag `dc` of every point: the data center")
+    dc: DataCenter = Field(examples=["dal"], description="tag `dc` of every point: the data center")
     kafka: KafkaTable = KafkaTable()
     kairosdb: KairosDbTable = KairosDbTable()
     time: TimeTable = TimeTable()
@@ -328,7 +260,7 @@ class Settings(_Model):
     tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
 
     def compiled_tenants(self) -> list[definitions.Tenant]:
-        """What is measured, for the core."""
+        """The tenants, for the core."""
         return [tenant.compiled(name) for name, tenant in self.tenants.items()]
 
     def served_dcs(self) -> list[str]:
@@ -352,7 +284,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def _tag_values(listed: list[str]) -> tuple[str, ...]:
-    """The listed values as they are compared: in the alphabet of tag values, as those of events."""
+    """The values in the alphabet of KairosDB's tag values, as those of events are when they are compared."""
     return tuple(dict.fromkeys(sanitised(value) for value in listed))
 
 

@@ -1,7 +1,6 @@
 """Starts and stops the store: in the foreground until a signal, or in a thread for the length of a `with` block."""
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,9 +29,9 @@ def wall_clock_ms() -> int:
 def serve(path: Path, host: str, port: int) -> None:
     """Serves the store in a file until SIGTERM or SIGINT, then ends cleanly and returns. From the main thread only.
 
-    Raises StoreError if the file cannot be opened or the address cannot be listened on.
+    Raises StoreError if the file cannot be opened, ListenError if the address cannot be listened on.
     """
-    with _listening(host, port) as listener, _open(path, wall_clock_ms) as database:
+    with listening(host, port, BACKLOG) as listener, _open(path, wall_clock_ms) as database:
         server = _server(database, wall_clock_ms, on_ready=lambda: None)
         serve_until_signal(server, listener)
 
@@ -43,9 +42,9 @@ def running(
 ) -> Iterator[str]:
     """Runs a store in a thread for the length of the block and gives its base URL; port 0 is any free port.
 
-    now_ms is the clock for ttl and relative times. Raises StoreError if it cannot start.
+    now_ms is the clock for ttl and relative times. Raises StoreError or ListenError if it cannot start.
     """
-    with _listening(host, port) as listener, _open(path, now_ms) as database:
+    with listening(host, port, BACKLOG) as listener, _open(path, now_ms) as database:
         ready = threading.Event()
         server = _server(database, now_ms, on_ready=ready.set)
         failures: list[BaseException] = []
@@ -82,16 +81,6 @@ def _server(database: Database, now_ms: Callable[[], int], on_ready: Callable[[]
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     return uvicorn.Server(config)
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    with contextlib.ExitStack() as stack:
-        try:
-            listener = stack.enter_context(listening(host, port, BACKLOG))
-        except OSError as error:
-            raise StoreError(str(error)) from error
-        yield listener
 
 
 @contextlib.contextmanager

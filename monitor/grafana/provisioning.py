@@ -18,6 +18,7 @@ from monitor.grafana.health import health_dashboard
 from monitor.grafana.overview import overview_dashboard
 from monitor.grafana.targets import DATA_SOURCE, PLUGIN, Json
 from monitor.kairosdb.client import without_password
+from monitor.runtime.errors import MonitorError
 
 DASHBOARDS = "dashboards"
 MANIFEST = "monitor-grafana.json"
@@ -28,7 +29,7 @@ INTERVALS = "1m,2m,5m,10m,15m,30m,1h,2h,3h,6h,12h,1d,7d"
 TIMEOUT_S = 115
 
 
-class ForeignFiles(Exception):
+class ForeignFiles(MonitorError):
     """Files are in the way that this command has not written, or that were changed since."""
 
     def __init__(self, directory: Path, paths: Sequence[str]) -> None:

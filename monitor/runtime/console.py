@@ -1,4 +1,4 @@
-"""What the commands print with: results on stdout; a fault as one message on stderr, and its exit status."""
+"""Printing of the commands: results on stdout; an error as one message on stderr, with its exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,37 +7,57 @@ from datetime import UTC, datetime
 import typer
 from rich.console import Console
 
+from monitor.runtime.errors import MonitorError
+
 OUT, ERR = Console(), Console(stderr=True)
-FAULT, INTERRUPTED = 2, 130
-"""Exit statuses: what was asked for cannot be done; Ctrl-C."""
+FAILED, INTERRUPTED = 2, 130
+"""Exit statuses: the command cannot do what was asked for; Ctrl-C."""
 _DATES_END_MS = 253_402_300_800_000
 
 
 @contextmanager
-def faults_told(*faults: type[Exception]) -> Iterator[None]:
-    """Ends the command with one message when one of these faults comes, or Ctrl-C."""
+def errors_reported() -> Iterator[None]:
+    """Ends the command with one message and an exit status at an error that a person can act on, or at Ctrl-C.
+
+    That is a MonitorError, or an error of the operating system (no such file, no permission, disk full). Any other
+    exception is a bug of ours and keeps its traceback.
+    """
     try:
         yield
-    except faults as fault:
-        say(f"monitor: {fault}")
-        raise typer.Exit(FAULT) from fault
+    except BrokenPipeError:
+        raise  # the reader of our output has gone (`| head`): typer ends the command without a message
+    except (MonitorError, OSError) as error:
+        print_error(f"monitor: {_described(error)}")
+        raise typer.Exit(FAILED) from error
     except KeyboardInterrupt as interrupt:
-        say("monitor: interrupted")
+        print_error("monitor: interrupted")
         raise typer.Exit(INTERRUPTED) from interrupt
 
 
-def say(message: str) -> None:
-    """Prints a message on stderr as it is."""
+def print_error(message: str) -> None:
+    """Prints a message on stderr, unwrapped."""
     ERR.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def print_line(line: str) -> None:
+    """Prints a line on stdout, unwrapped, whatever brackets and numbers are in it."""
+    OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def printable(text: str) -> str:
-    """A text that cannot steer a terminal."""
+    """The text with escapes in place of characters that would control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def moment(time_ms: int) -> str:
-    """A time in UTC, to the second; beyond the calendar (an event may claim any time) its milliseconds."""
+    """A time in UTC, to the second; the milliseconds as a number if it is beyond the year 9999, as an event may say."""
     if time_ms >= _DATES_END_MS:
         return f"{time_ms} ms"
     return datetime.fromtimestamp(time_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _described(error: MonitorError | OSError) -> str:
+    """The message of an error; of the operating system's: the path and the reason, without the error number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -25,7 +25,7 @@ import requests
 from playwright.sync_api import expect
 
 from monitor import devstore
-from monitor.commands.run import SWITCHES
+from monitor.commands.options import SWITCHES_FILE
 from monitor.flow import recovery_store, simulated_source
 from monitor.runtime.errors import JobError
 from monitor.simulate import Switchboard, Traffic
@@ -57,14 +57,18 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, "_R
 
 
 def test_it_shows_what_happens_and_goes_on_after_a_stop(tmp_path: Path) -> None:
-    """The view has events and visits within seconds. Ctrl-C and SIGTERM stop all parts, with status 0.
+    """`monitor top` has events and visits within seconds; without a terminal the run prints its page's address only.
+
+    Ctrl-C and SIGTERM stop all parts, with status 0.
 
     Started again it goes on: the store holds exactly what the oracle makes of the traffic from its first second on.
     """
     with _run(tmp_path) as run:
-        _until(lambda: _shown_events(run.output()) > 0 and _shown_visits(run.output()) > 0, run)
+        _until(lambda: "page http" in run.output(), run)
+        _until(lambda: (view := _top(run.page)) and _shown_events(view) > 0 and _shown_visits(view) > 0, run)
         run.end(signal.SIGINT)
-    assert run.errors() == "stopped; started again, it goes on where it was\n"
+        assert run.output().splitlines() == [f"page {run.page}, logs in {tmp_path}; Ctrl-C stops all"]
+    assert run.errors() == "stopped; run it again to resume\n"
     seconds, events = _check_store(tmp_path)
     with _run(tmp_path) as again:
         _until(lambda: _events(again.url) > events, again)
@@ -137,6 +141,13 @@ def _incident(folder: Path, *arguments: str) -> str:
     """What `monitor incident` says."""
     command = [sys.executable, "-m", "monitor", "incident", *arguments, "--folder", str(folder)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def _top(page: str) -> str:
+    """What `monitor top` shows."""
+    command = [sys.executable, "-m", "monitor", "top", "--once", "--url", page]
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 class _Run:
@@ -256,7 +267,7 @@ def _check_store(folder: Path, counts: bool = True) -> tuple[int, int]:
     version, start_ms, seconds = recovery_store.source_states(folder / "recovery")[simulated_source.PARTITION]
     assert version == simulated_source.STATE_VERSION
     config = tomllib.loads(CONFIG.read_text())
-    switches = Switchboard(folder / SWITCHES)
+    switches = Switchboard(folder / SWITCHES_FILE)
     switches.look()
     traffic = Traffic(SEED, start_ms, RATE, on_at=switches.on_at)
     arrived = [message for second in range(seconds) for message in traffic.second(second)]

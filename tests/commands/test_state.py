@@ -19,7 +19,7 @@ import pytest
 from bytewax.recovery import init_db_dir
 from typer.testing import CliRunner
 
-from monitor.commands.state import app
+from monitor.commands.main import app
 from monitor.config.reader import parse
 from monitor.flow import recovery_prepare
 from monitor.flow.contents import Contents, inspect
@@ -151,7 +151,7 @@ def test_a_new_store_is_shown_as_new(tmp_path: Path) -> None:
     init_db_dir(tmp_path, recovery_prepare.PARTITIONS)
     contents = inspect(tmp_path)
     assert (contents.resume_epoch, contents.execution, contents.partitions, contents.tenants) == (0, None, [], [])
-    result = CliRunner().invoke(app, [str(tmp_path)])
+    result = CliRunner().invoke(app, ["state", str(tmp_path)])
     assert (result.exit_code, result.stderr) == (0, "")
     assert "no job has used it yet" in result.output
 
@@ -236,7 +236,7 @@ def test_what_is_no_store_is_told(left: Left, damage: object, says: str) -> None
     """One message on stderr that names the directory, status 2, and nothing on stdout."""
     assert callable(damage)
     damage(left.store)
-    result = CliRunner().invoke(app, [str(left.store)])
+    result = CliRunner().invoke(app, ["state", str(left.store)])
     assert result.exit_code == 2
     assert result.stdout == ""
     assert says in result.stderr
@@ -247,7 +247,7 @@ def test_what_is_no_store_is_told(left: Left, damage: object, says: str) -> None
 def test_a_wrong_configuration_is_told(left: Left, tmp_path: Path) -> None:
     """As every command does."""
     (tmp_path / "wrong.toml").write_text("colour = 1\n")
-    result = CliRunner().invoke(app, [str(left.store), "--config", str(tmp_path / "wrong.toml")])
+    result = CliRunner().invoke(app, ["state", str(left.store), "--config", str(tmp_path / "wrong.toml")])
     assert result.exit_code == 2
     assert "colour" in result.stderr
 
@@ -255,14 +255,14 @@ def test_a_wrong_configuration_is_told(left: Left, tmp_path: Path) -> None:
 def test_both_forms_of_output(left: Left, tmp_path: Path) -> None:
     """Tables for people, which fit 80 columns, and JSON with the same numbers for programs."""
     contents = inspect(left.store)
-    found = json.loads(CliRunner().invoke(app, [str(left.store), "--json"]).output)
+    found = json.loads(CliRunner().invoke(app, ["state", str(left.store), "--json"]).output)
     assert found["resume_epoch"] == contents.resume_epoch
     assert [p["position"] for p in found["partitions"]] == [p.position for p in contents.partitions]
     assert {t["tenant"]: t["live_sessions"] for t in found["tenants"]} == {
         t.tenant: t.live_sessions for t in contents.tenants
     }
     (tmp_path / "other.toml").write_text(to_toml(left.config | {"tenants": {"shop": left.config["tenants"]["shop"]}}))
-    said = CliRunner().invoke(app, [str(left.store), "--config", str(tmp_path / "other.toml")]).output
+    said = CliRunner().invoke(app, ["state", str(left.store), "--config", str(tmp_path / "other.toml")]).output
     for tenant in contents.tenants:
         assert any({tenant.tenant, f"{tenant.live_sessions:,}"} <= set(line.split()) for line in said.splitlines())
     assert "17 open flush windows" in said

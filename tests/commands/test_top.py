@@ -79,6 +79,23 @@ def test_every_number(tmp_path: Path) -> None:
     assert "watermark 611 s behind" in text
 
 
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_narrow_terminal_has_every_number(tmp_path: Path, width: int) -> None:
+    """Tenant, events/s and rejected are whole; the reasons wrap below each other."""
+    points = [("monitor.events|tenant=uswm", NOW_MS, 6_480_000)]
+    points += [
+        (f"monitor.rejected|tenant=uswm|reason={reason}", NOW_MS, 1_234_000 + i)
+        for i, reason in enumerate(("late", "duplicate", "future", "bad_time"))
+    ]
+    with answering(tmp_path, *points) as address:
+        text = _shown(top.look(address), width)
+    rows = _rows(text, "uswm")
+    assert rows[0][:3] == ["uswm", "21,600.0", "4,936,006"]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert all(reason in text for reason in ("late", "duplicate", "future", "bad_time"))
+
+
 def test_an_empty_store_is_shown(tmp_path: Path) -> None:
     """Before the first flush there is nothing to read, and that is no error; but what to do is said."""
     with answering(tmp_path) as address:
@@ -118,7 +135,7 @@ def test_a_service_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     """It says where it was looked for; the command ends with status 2, one message and no traceback."""
     with answering(tmp_path) as address:
         pass
-    with pytest.raises(TopError, match=r"is `monitor serve` running there"):
+    with pytest.raises(TopError, match=rf"^is `monitor serve` running at {address}\? GET .*: no connection$"):
         top.look(address)
     command = [sys.executable, "-m", "monitor", "top", "--once", "--url", address]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -159,9 +176,9 @@ def _write(url: str, *points: tuple[str, int, int]) -> None:
         assert client.post(body(rendered)) is None
 
 
-def _shown(now: Now) -> str:
+def _shown(now: Now, width: int = 160) -> str:
     """The view as text."""
-    console = Console(record=True, width=160, file=io.StringIO())
+    console = Console(record=True, width=width, file=io.StringIO())
     console.print(top.view(now))
     return console.export_text()
 

@@ -1,4 +1,4 @@
-"""One TOML file, checked whole: what is valid compiles to the definitions, each fault is reported with its place."""
+"""One TOML file, checked whole: what is valid compiles to the definitions, each error is reported with its place."""
 
 import tomllib
 from pathlib import Path
@@ -23,7 +23,7 @@ from monitor.core.definitions import (
     Tenant,
     Value,
 )
-from tests.support.example_config import COLOR, EXAMPLE, HOME, ORDER, U, example, faults_of, put
+from tests.support.example_config import COLOR, EXAMPLE, HOME, ORDER, U, errors_of, example, put
 from tests.support.strategies import Config, configs, to_toml
 
 PAGE_VIEW = ("page_view",)
@@ -125,7 +125,7 @@ def test_the_other_side_of_each_boundary_is_valid(path: str, value: Any) -> None
     [
         (b"dc = ", "is not TOML"),
         (b"a = 1\na = 2", "is not TOML"),
-        (b'\xef\xbb\xbfdc = "dal"', "is not TOML"),
+        (b'\xef\xbb\xbfdc = "dal"', "begins with a byte order mark"),
         (b'dc = "\xff"', "is not UTF-8: invalid start byte at byte 6"),
     ],
 )
@@ -138,6 +138,29 @@ def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes, message: str) ->
     assert caught.value.source == str(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "mark"),
+    [
+        ('dc = "dal"\nkafka = { tail = true\n', "kafka = { tail = true", 22),
+        ('dc = "dal"\n\tkafka == 1\n', " kafka == 1", 9),
+    ],
+)
+def test_a_syntax_error_shows_its_line(tmp_path: Path, text: str, line: str, mark: int) -> None:
+    """The line, with a mark below the column that the parser stopped at."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), {})
+    *_, shown, marked = str(caught.value).splitlines()
+    assert shown == f"    {line}"
+    assert marked == f"    {' ' * (mark - 1)}^"
+
+
+def test_a_syntax_error_in_a_long_line_stays_readable(tmp_path: Path) -> None:
+    """The line is shortened, and nothing is marked beyond its end."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, f'dc = "{"x" * 10_000}" y'), {})
+    assert max(map(len, str(caught.value).splitlines()[2:])) < 130
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """The message says which file, and why it cannot be read."""
     with pytest.raises(ConfigError, match="No such file or directory") as caught:
@@ -148,7 +171,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("environment", [{}, {"MONITOR_CONFIG": ""}])
 def test_no_file_is_named(environment: dict[str, str]) -> None:
     """The message names the variable to set."""
-    with pytest.raises(ConfigError, match=r"MONITOR_CONFIG: 1 fault.*\n  is not set"):
+    with pytest.raises(ConfigError, match=r"MONITOR_CONFIG: 1 error\n  is not set"):
         load(None, environment)
 
 
@@ -178,30 +201,35 @@ def test_the_environment_names_the_file_and_overrides_it(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("variable", "text", "place", "message"),
     [
-        ("MONITOR_DC", "d c", "dc", "must match"),
+        ("MONITOR_DC", "d c", "dc", "may have letters, digits, . _ / and - only; got 'd c'"),
         ("MONITOR_KAFKA__START", "middle", "kafka.start", "must be 'beginning' or 'end'"),
         ("MONITOR_KAFKA__TAIL", "maybe", "kafka.tail", "MONITOR_KAFKA__TAIL must be a TOML value"),
-        ("MONITOR_KAFKA__TAIL", "1", "kafka.tail", "must be a valid boolean; got 1"),
+        ("MONITOR_KAFKA__TAIL", "1", "kafka.tail", "must be true or false; got 1"),
         ("MONITOR_KAFKA__TOPIC", "x", "kafka.topic", "did you mean 'topics'?"),
         ("MONITOR_TIME__FLUSH_S", "", "time.flush_s", "must be a TOML value"),
-        ("MONITOR_TIME__SESSION_GAP_S", "599", "time", "must not exceed session_gap_s; got 600 and 599"),
-        ("MONITOR_LIMITS__EVENTS_PER_VISIT", "true", "limits.events_per_visit", "must be a valid integer; got true"),
+        (
+            "MONITOR_TIME__SESSION_GAP_S",
+            "599",
+            "time.allowed_lateness_s",
+            "must not exceed session_gap_s; got 600 and 599",
+        ),
+        ("MONITOR_LIMITS__EVENTS_PER_VISIT", "true", "limits.events_per_visit", "must be a whole number; got true"),
     ],
 )
-def test_a_wrong_override_is_a_fault(variable: str, text: str, place: str, message: str) -> None:
+def test_a_wrong_override_is_an_error(variable: str, text: str, place: str, message: str) -> None:
     """A variable is checked like the setting that it replaces."""
-    faults = faults_of(example(), {variable: text})
-    assert [fault for fault in faults if fault.place == place and message in fault.message], faults
+    errors = errors_of(example(), {variable: text})
+    assert [error for error in errors if error.place == place and message in error.message], errors
 
 
 def test_an_override_in_a_section_that_is_no_table() -> None:
-    """The section's own fault is reported."""
-    assert faults_of(put(example(), "kafka", 5), {"MONITOR_KAFKA__BROKERS": "x"})[0].place == "kafka"
+    """The section's own error is reported."""
+    assert errors_of(put(example(), "kafka", 5), {"MONITOR_KAFKA__BROKERS": "x"})[0].place == "kafka"
 
 
 def test_a_variable_below_a_setting_that_is_no_section() -> None:
-    """`dc` has no keys: such a variable is a fault or somebody else's, as others are."""
-    assert all(fault.place.startswith("dc") for fault in faults_of(example(), {"MONITOR_DC__X": "1"}, or_none=True))
+    """`dc` has no keys: such a variable is an error or somebody else's, as others are."""
+    assert all(error.place.startswith("dc") for error in errors_of(example(), {"MONITOR_DC__X": "1"}, or_none=True))
 
 
 @given(config=configs())

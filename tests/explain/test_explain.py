@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from monitor.commands import explain as explain_cli
+from monitor.commands.main import app
 from monitor.config.settings import PredicateTable
 from monitor.explain import session_messages as explain_messages
 from monitor.explain.console_tables import ENDS, instant
@@ -278,7 +278,7 @@ def test_faults(arguments: list[str], message_of: str, tmp_path: Path, monkeypat
     config.write_text(to_toml(shop() | {"kafka": {"brokers": "127.0.0.1:1"}}))
     (tmp_path / "bad").write_text("{}\n")
     filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    result = CliRunner(env={"MONITOR_CONFIG": str(config)}).invoke(mounted(), ["explain", *filled])
+    result = CliRunner(env={"MONITOR_CONFIG": str(config)}).invoke(app, ["explain", *filled])
     assert (result.exit_code, result.stdout) == (2, "")
     assert message_of in result.stderr
     assert result.stderr.startswith("monitor: ")
@@ -299,7 +299,7 @@ def test_reading_topics(real_kafka: Kafka, tmp_path: Path) -> None:
     kafka = {"brokers": real_kafka.bootstrap, "topics": names, "options": {"enable.auto.offset.store": False}}
     file = tmp_path / "monitor.toml"
     file.write_text(to_toml(shop() | {"kafka": kafka}))
-    result = CliRunner().invoke(mounted(), ["explain", "uswm", SESSION, "--json", "--config", str(file)])
+    result = CliRunner().invoke(app, ["explain", "uswm", SESSION, "--json", "--config", str(file)])
     assert result.exit_code == 0, result.output
     told, wanted = json.loads(result.stdout), json.loads(run(tmp_path, shop(), log, "--json").stdout)
     assert told["scanned"] == 6
@@ -449,20 +449,13 @@ def worked_log() -> list[Message]:
     return [message(12 * MIN, "item"), message(14 * MIN, "home"), message(15 * MIN, "item"), late]
 
 
-def mounted() -> typer.Typer:
-    """The command as a command line has it."""
-    app = typer.Typer()
-    app.add_typer(explain_cli.app)
-    return app
-
-
 def run(tmp_path: Path, config: Config, log: Sequence[Message], *options: str, session: str = SESSION) -> Result:
     """Runs the command on a recorded log."""
     file, path = tmp_path / "monitor.toml", tmp_path / "log.ndjson.gz"
     file.write_text(to_toml(config))
     recorded.write(path, records(log))
     arguments = ["explain", "uswm", session, "--log", str(path), "--config", str(file), *options]
-    return CliRunner().invoke(mounted(), arguments)
+    return CliRunner().invoke(app, arguments)
 
 
 def cells(output: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The core as machine code: where it can be built it is in wheels, where it cannot be the source runs, and says so."""
+"""The wheel: it has the compiled core where that can be built, the example, and commands that need no checkout."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor import __version__
 from tests.support.interpreted import is_compiled
 from tests.support.job import ROOT
 from tests.support.servers import in_ci
@@ -24,6 +25,7 @@ def project(tmp_path: Path) -> Path:
     """A copy of what is built."""
     copy = tmp_path / "project"
     shutil.copytree(ROOT / "monitor", copy / "monitor", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(ROOT / "examples", copy / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "hatch_build.py", "dataflow.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
@@ -40,6 +42,15 @@ def run(folder: Path, *arguments: object, **environment: str) -> subprocess.Comp
         text=True,
         timeout=BUILD_S,
     )
+
+
+def build_wheel(project: Path, folder: Path, compiled: str) -> Path:
+    """The wheel of the project, built into a folder as `pip wheel` does."""
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
+    built = run(project, "-m", "pip", "wheel", *options, project, AB_MONITOR_COMPILE=compiled)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 @pytest.mark.skipif(not in_ci(), reason="elsewhere there need be no compiler")
@@ -72,10 +83,7 @@ def test_a_build_that_must_be_compiled_fails_without_a_compiler(project: Path) -
 @has_compiler
 def test_a_wheel_has_the_compiled_core(project: Path, tmp_path: Path) -> None:
     """It is for this platform, and what it has is what runs."""
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
-    built = run(project, "-m", "pip", "wheel", *options, project, AB_MONITOR_COMPILE="yes")
-    assert built.returncode == 0, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = build_wheel(project, tmp_path, "yes")
     assert "py3-none-any" not in wheel.name
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as files:
@@ -86,7 +94,32 @@ def test_a_wheel_has_the_compiled_core(project: Path, tmp_path: Path) -> None:
 
 def test_a_wheel_may_be_for_any_platform(project: Path, tmp_path: Path) -> None:
     """`AB_MONITOR_COMPILE=no` builds one of sources alone."""
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
-    built = run(project, "-m", "pip", "wheel", *options, project, AB_MONITOR_COMPILE="no")
-    assert built.returncode == 0, built.stderr
-    assert [path.name.endswith("-py3-none-any.whl") for path in tmp_path.glob("*.whl")] == [True]
+    assert build_wheel(project, tmp_path, "no").name.endswith("-py3-none-any.whl")
+
+
+def test_a_wheel_has_all_that_its_commands_need(project: Path, tmp_path: Path) -> None:
+    """Every module, the page's files, the types' mark, the dataflow and the example, in this version; no tests."""
+    with zipfile.ZipFile(build_wheel(project, tmp_path, "no")) as files:
+        names = {name for name in files.namelist() if ".dist-info/" not in name}
+        (metadata,) = (name for name in files.namelist() if name.endswith("/METADATA"))
+        metadata_lines = files.read(metadata).decode().splitlines()
+        assert files.read("monitor/examples/shop/monitor.toml") == (ROOT / "examples/shop/monitor.toml").read_bytes()
+    package = {str(path.relative_to(project)) for path in (project / "monitor").rglob("*") if path.is_file()}
+    assert names == package | {"dataflow.py", "monitor/examples/shop/monitor.toml"}
+    assert "monitor/py.typed" in names
+    assert f"Version: {__version__}" in metadata_lines
+    assert "Classifier: Typing :: Typed" in metadata_lines
+
+
+def test_an_installed_wheel_finds_its_example(project: Path, tmp_path: Path) -> None:
+    """Outside of a checkout, the configuration that commands take by default is the wheel's copy."""
+    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with zipfile.ZipFile(build_wheel(project, tmp_path, "no")) as files:
+        files.extractall(installed)
+    program = "from monitor.config.example import example_file; print(example_file())"
+    example = run(elsewhere, "-c", program, PYTHONPATH=str(installed)).stdout.strip()
+    assert example == str(installed / "monitor/examples/shop/monitor.toml")
+    checked = run(elsewhere, "-m", "monitor", "check", example, PYTHONPATH=str(installed))
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.endswith(": OK\n")

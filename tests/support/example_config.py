@@ -1,4 +1,4 @@
-"""The configuration example of the contract, and what tests change in it."""
+"""The configuration that the tests of the configuration start from, and changes of it."""
 
 import copy
 import tomllib
@@ -80,11 +80,11 @@ def put(config: Config, path: str, value: Any) -> Config:
     return config
 
 
-def faults_of(config: Config, environment: dict[str, str] | None = None, or_none: bool = False) -> list[SettingError]:
-    """The faults that are reported; none only if that is all right."""
+def errors_of(config: Config, environment: dict[str, str] | None = None, or_none: bool = False) -> list[SettingError]:
+    """The errors that are reported; none only if the caller allows a valid configuration."""
     try:
         parse(config, "monitor.toml", environment or {})
     except ConfigError as error:
-        return error.faults
-    assert or_none, "no fault was reported"
+        return error.errors
+    assert or_none, "no error was reported"
     return []

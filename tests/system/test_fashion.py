@@ -215,7 +215,7 @@ def test_another_file_than_the_wheel_is_refused(make: Callable[[Path], object], 
     command = [sys.executable, *map(str, (EXAMPLE / "prepare.py", tmp_path / "log", "--wheel", tmp_path / "other.whl"))]
     done = subprocess.run(command, env=environment({}), capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'other.whl'} must be the wheel of obp==0.4.1: ")
+    assert done.stderr.startswith(f"monitor: {tmp_path / 'other.whl'} must be the wheel of obp==0.4.1: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "log").exists()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from monitor.commands.traffic import app
+from monitor.commands.main import app
 from monitor.topics import kafka, recorded
 from monitor.topics.recorded import Record, RecordedLogError, Survey
 

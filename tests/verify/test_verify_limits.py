@@ -115,7 +115,7 @@ def test_a_job_that_has_gone_on_is_no_difference(tmp_path: Path, server: str, dc
     sealed(server, dc, BASE_MS + 35 * MIN)
     result = run(tmp_path, server, log, "--dc", dc)
     assert result.exit_code == 0, result.output
-    assert "left out: not sealed yet" in result.stdout
+    assert "left out: not final yet" in result.stdout
     assert told(run(tmp_path, server, log, "--dc", dc, "--json"))["end_ms"] == BASE_MS + 30 * MIN
     write(server, [(RED_ITEM, BASE_MS + MIN, TAGS, 9)], dc)
     assert told(run(tmp_path, server, log, "--dc", dc, "--json"))["differing"] == 1
