@@ -16,7 +16,7 @@ from monitor.core.events import Decoder
 from monitor.core.metrics import MINUTE_MS, Deltas
 from monitor.core.sessions import Measures
 from monitor.explain.messages import Gathered, Judged, Seen, judged
-from monitor.explain.rules import Clause, Happened, Moment, told
+from monitor.explain.rules import Clause, Happened, Moment, clause_of
 
 
 class Amount(Struct, frozen=True):
@@ -140,7 +140,7 @@ def _visit(measures: Measures, dc: str, tenant: str, number: int, run: Sequence[
     points = {point.name: point for point in definitions.points}
     happened = [_happened(message, measures.decoder) for message in run]
     outcomes = [
-        _outcome(experiment, run, told(experiment.qualified_when, points, happened))
+        _outcome(experiment, run, clause_of(experiment.qualified_when, points, happened))
         for experiment in definitions.experiments
     ]
     first_ms, last_ms = _order(run[0]).time_ms, _order(run[-1]).time_ms

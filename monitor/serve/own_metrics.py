@@ -13,9 +13,9 @@ import structlog
 from monitor.core.metrics import MINUTE_MS, DataPoint, health_series
 from monitor.kairosdb.client import Misconfigured, Refused, Transient, Transport
 from monitor.kairosdb.points import Renderer, batches, body
-from monitor.serve.evidence import Visits, evidence, visits_by
+from monitor.serve.evidence import Visits, current_evidence, visits_by
 from monitor.serve.failover import Evidence, minutes
-from monitor.serve.health import DIVERGENCE, FAILOVER, switches
+from monitor.serve.health import DIVERGENCE, FAILOVER, failovers
 from monitor.serve.models import ServingReason
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
@@ -54,7 +54,7 @@ class Watch:
     def once(self) -> int:
         """Looks once, and writes what is new; how many points. Raises ProblemError, Transient, Misconfigured."""
         service = self._service
-        known = evidence(service, service.now_ms() - 2 * COMPARED_MS)
+        known = current_evidence(service, service.now_ms() - 2 * COMPARED_MS)
         points = [*_switched(known, service.rules.stale_after_ms)]
         sealed_ms = _sealed_by_all_ms(known)
         span = Span(max(self._compared_ms, sealed_ms - COMPARED_MS), sealed_ms)
@@ -89,7 +89,7 @@ class Watch:
 
 def _switched(known: Evidence, settle_ms: int) -> Iterator[tuple[str, DataPoint]]:
     """A point for each switch of the present, at its moment; not the newest, that late reports might still move."""
-    for switch in switches(known):
+    for switch in failovers(known):
         at_ms = round(switch.at.timestamp() * 1_000)
         if at_ms <= known.now_ms - settle_ms:
             tags = {"from": switch.from_dc, "reason": str(switch.reason)}
