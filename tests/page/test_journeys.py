@@ -134,7 +134,7 @@ def test_an_update_leaves_scroll_focus_and_zoom(page: Page, shop: tuple[str, Sho
     scrolled = page.evaluate("scrollY")
     assert scrolled > 0
     page.evaluate(COUNT_UPDATES)
-    page.wait_for_function("window.updates >= 2", timeout=20_000)
+    page.wait_for_function("window.updates >= 2", timeout=90_000)
     zoom = page.evaluate(f"{option}.getOption().dataZoom[0]")
     assert (round(zoom["start"]), round(zoom["end"])) == (40, 70)
     assert page.evaluate("scrollY") == scrolled
