@@ -15,7 +15,7 @@ from monitor.core.definitions import Experiment
 from monitor.core.deltas import Deltas, add_deltas
 from monitor.core.events import Decoder
 from monitor.core.predicates import scalar
-from monitor.explain.rules import Clause, Happened, Moment, told
+from monitor.explain.rules import Clause, Happened, Moment, clause_of
 from monitor.explain.session_messages import Gathered, Judged, MessageReport, judged
 
 
@@ -140,7 +140,7 @@ def _visit(measures: CompiledConfig, dc: str, tenant: str, number: int, run: Seq
     points = {point.name: point for point in definitions.points}
     happened = [_happened(message, measures.decoder) for message in run]
     outcomes = [
-        _outcome(experiment, run, told(experiment.qualified_when, points, happened))
+        _outcome(experiment, run, clause_of(experiment.qualified_when, points, happened))
         for experiment in definitions.experiments
     ]
     first_ms, last_ms = _order(run[0]).time_ms, _order(run[-1]).time_ms

@@ -1,4 +1,8 @@
-"""Dashboards of Grafana 11: their frame, variables, links, and the places of panels."""
+"""Dashboards of Grafana 11: their frame, variables, links, and the places of panels.
+
+The JSON is written by hand: grafana-foundation-sdk is some ten thousand generated lines for the five kinds of panels
+here, and does not know the targets of the KairosDB plugin.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,20 +17,20 @@ COLUMNS = 24
 TAG, EXPERIMENT_TAG = "ab-monitor", "ab-monitor-experiment"
 OVERVIEW_UID, HEALTH_UID = "abm-overview", "abm-health"
 NO_FILTER = " "
-"""What "All" of a tag stands for: the plugin leaves out a filter that is blank."""
+"""The value of "All" of a tag: the plugin leaves out a blank filter."""
 UID_NAME_CHARACTERS = 24
 """Grafana allows 40 characters in all."""
 
 
 class TimeSeries(NamedTuple):
-    """Panels beside each other, each with its width; together 24 at most."""
+    """Panels side by side, each with its width; at most 24 together."""
 
     height: int
     panels: Sequence[tuple[int, Json]]
 
 
 def heading(row: Json) -> TimeSeries:
-    """A row's own line."""
+    """A line with only a row's heading."""
     return TimeSeries(1, [(COLUMNS, row)])
 
 
@@ -59,7 +63,7 @@ def dashboard(
 
 
 def experiment_uid(experiment: str) -> str:
-    """The same for ever for an experiment's name, and another for each: also where names differ by case only."""
+    """A stable id for an experiment's name, different for names that differ only by case."""
     return f"abm-{experiment[:UID_NAME_CHARACTERS]}-{blake2b(experiment.encode(), digest_size=4).hexdigest()}"
 
 
@@ -69,7 +73,7 @@ def experiment_url(experiment: str, tenant: str) -> str:
 
 
 def choice(name: str, label: str, values: Sequence[str], description: str = "") -> Json:
-    """A variable with exactly one of these values, at first the first one."""
+    """A variable with exactly one of these values, the first one by default."""
     options = [{"text": value, "value": value, "selected": number == 0} for number, value in enumerate(values)]
     return _variable("custom", name, label, description, values) | {
         "multi": False,
@@ -80,7 +84,7 @@ def choice(name: str, label: str, values: Sequence[str], description: str = "") 
 
 
 def choices(name: str, label: str, values: Sequence[str], description: str = "", every: str | None = None) -> Json:
-    """A variable with one or more of these values, at first with all. `every`: what "All" stands for instead."""
+    """A variable with one or more of these values, by default all. `every`: another value for "All"."""
     everything = {"text": "All", "value": "$__all", "selected": True}
     options = [everything, *({"text": value, "value": value, "selected": False} for value in values)]
     return _variable("custom", name, label, description, values) | {
@@ -105,18 +109,18 @@ def constant(name: str, value: str) -> Json:
 
 def data_center(dcs: Sequence[str]) -> Json:
     """The variable `dc`."""
-    return choice("dc", "Data center", dcs, "Each holds a copy of the same totals: look at one at a time.")
+    return choice("dc", "Data center", dcs, "Each has a copy of the same totals: choose one at a time.")
 
 
 def tag_variables(tags: Iterable[str]) -> dict[str, str]:
-    """The name of the variable of each tag. A variable is named by letters, digits and `_` alone, a tag also by `-`."""
-    found: dict[str, str] = {}
+    """The name of the variable of each tag. A variable's name has letters, digits and `_` only, a tag's also `-`."""
+    names: dict[str, str] = {}
     for tag in tags:
         name = "tag_" + re.sub(r"\W", "_", tag, flags=re.ASCII)
-        while name in found.values():
+        while name in names.values():
             name += "_"
-        found[tag] = name
-    return found
+        names[tag] = name
+    return names
 
 
 def _variable(kind: str, name: str, label: str, description: str, values: Sequence[str]) -> Json:

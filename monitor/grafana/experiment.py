@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from monitor.core import wording
 from monitor.core.definitions import Experiment, Tenant
 from monitor.core.tags import OTHER, UNKNOWN
-from monitor.explain.rules import Clause, told
 from monitor.grafana import panels, transformations
 from monitor.grafana.dashboards import (
     EXPERIMENT_TAG,
@@ -27,11 +27,11 @@ from monitor.grafana.transformations import Ratio
 CROSSED = Steps(warning=0.01, alarm=0.05)
 """Shares of the assigned visits that were given another variation later."""
 CONVERTED, VISITS, AMOUNT, CROSSING = "converted", "visits", "amount", "crossing"
-"""What follows a variation's name in the names of series that ratios are made of."""
+"""The words after a variation's name in the names of series that ratios are computed from."""
 
 
 class ShownExperiment(NamedTuple):
-    """An experiment by its name: what any of its tenants measures.
+    """An experiment by its name, with all that any of its tenants measures.
 
     `points`: point to the divisor of its value, 1 where tenants differ, None where it has no value. `tags`: tag to its
     values.
@@ -63,8 +63,8 @@ def _shown(name: str, tenants: Sequence[Tenant]) -> ShownExperiment:
     for tenant, _ in running:
         for point in tenant.points:
             scale = None if point.value is None else float(point.value.scale)
-            known = points.setdefault(point.name, scale)
-            points[point.name] = known if known == scale or scale is None else scale if known is None else 1.0
+            first = points.setdefault(point.name, scale)
+            points[point.name] = first if first == scale or scale is None else scale if first is None else 1.0
         for tag in tenant.tags:
             tags.setdefault(tag.name, {}).update(dict.fromkeys(tag.values))
     return ShownExperiment(
@@ -74,12 +74,15 @@ def _shown(name: str, tenants: Sequence[Tenant]) -> ShownExperiment:
         {tenant.name: experiment for tenant, experiment in running},
         points,
         {tag: tuple(dict.fromkeys([*values, OTHER, UNKNOWN])) for tag, values in tags.items()},
-        {tenant.name: rule_words(tenant, experiment) for tenant, experiment in running},
+        {
+            tenant.name: wording.rule(experiment.qualified_when, {point.name: point for point in tenant.points})
+            for tenant, experiment in running
+        },
     )
 
 
 def experiment_dashboard(experiment: ShownExperiment, dcs: Sequence[str]) -> Json:
-    """The dashboard: how visits split, what they do by point, what that is worth, and the same by tag."""
+    """The dashboard: the split of the visits, conversion and values by metric, and the same by tag."""
     variables = [
         choice("tenant", "Tenant", list(experiment.tenants)),
         constant("experiment", experiment.name),
@@ -87,15 +90,15 @@ def experiment_dashboard(experiment: ShownExperiment, dcs: Sequence[str]) -> Jso
     ]
     if experiment.points:
         points = list(experiment.points)
-        variables.append(choices("point", "Points", points, "The measurement points that are shown below."))
-        variables.append(choice("of_point", "By tag", points, "The measurement point that is split by tags."))
+        variables.append(choices("point", "Metrics", points, "The metrics that are shown below."))
+        variables.append(choice("of_point", "Metric by tag", points, "The metric that is split by tags."))
     names = tag_variables(experiment.tags)
     for tag, values in experiment.tags.items():
         variables.append(choices(names[tag], f"Tag {tag}", values, "All: without this filter.", every=NO_FILTER))
     return dashboard(
         experiment_uid(experiment.name),
         f"Experiment {experiment.name}",
-        "One experiment: how its visits split, and what they do, by variation.",
+        "One experiment: its split, and its metrics by variation.",
         variables,
         _Panels(experiment).lines(),
         [EXPERIMENT_TAG],
@@ -126,68 +129,43 @@ class _Panels:
     def _visits(self) -> Iterator[TimeSeries]:
         qualified, assigned = self._of("fm", "beta"), self._of("assigned", "beta")
         yield heading(panels.row("Visits"))
-        yield TimeSeries(
-            7,
-            [
-                (
-                    7,
-                    panels.stat(
-                        "Qualified visits",
-                        "Visits that met the rule, each counted once, in the whole range.",
-                        qualified,
-                        calculation="sum",
-                        unit=EXACT,
-                        overrides=self._colours,
-                    ),
-                ),
-                (
-                    7,
-                    panels.shares(
-                        "Split of the assigned visits",
-                        "To be compared with the planned shares above. If it differs by more than chance, the system "
-                        "that assigns, or the way to Kafka, treats variations differently: do not trust the "
-                        "comparison.",
-                        assigned,
-                        self._colours,
-                    ),
-                ),
-                (6, self._qualified()),
-                (4, self._newest()),
-            ],
+        totals = panels.stat(
+            "Qualified visits",
+            "Visits that met the rule, each counted once, in the whole range.",
+            qualified,
+            calculation="sum",
+            unit=EXACT,
+            overrides=self._colours,
         )
-        yield TimeSeries(
-            9,
-            [
-                (
-                    9,
-                    panels.timeseries(
-                        "Assigned visits",
-                        "By the minute of the first event from the assignment on, per interval. The legend has the "
-                        "sum.",
-                        assigned,
-                        overrides=self._colours,
-                    ),
-                ),
-                (
-                    9,
-                    panels.timeseries(
-                        "Qualified visits over time",
-                        "By the minute in which they qualified, per interval. The last minutes may still grow. "
-                        "The legend has the sum.",
-                        qualified,
-                        overrides=self._colours,
-                    ),
-                ),
-                (6, self._crossed()),
-            ],
+        split = panels.shares(
+            "Split of the assigned visits",
+            "Compare it with the planned shares above. If it differs by more than chance, it is a sample ratio "
+            "mismatch: find the cause before reading any result.",
+            assigned,
+            self._colours,
         )
+        yield TimeSeries(7, [(7, totals), (7, split), (6, self._qualified()), (4, self._newest())])
+        assigned_course = panels.timeseries(
+            "Assigned visits",
+            "By the minute of the first event after the assignment, per interval. The legend has the sum.",
+            assigned,
+            overrides=self._colours,
+        )
+        qualified_course = panels.timeseries(
+            "Qualified visits over time",
+            "By the minute in which they qualified, per interval. The last minutes are provisional. The legend has "
+            "the sum.",
+            qualified,
+            overrides=self._colours,
+        )
+        yield TimeSeries(9, [(9, assigned_course), (9, qualified_course), (6, self._crossed())])
 
     def _qualified(self) -> Json:
         targets = [*self._of("fm", "beta", CONVERTED), *self._of("assigned", "beta", VISITS)]
         return panels.bars(
             "Qualified, of the assigned visits",
-            "How many of the assigned visits met the rule, in the whole range. Should be alike in all variations: "
-            "where it is not, what is compared below are different kinds of visits.",
+            "Qualified visits / assigned visits, in the whole range. It should be the same in all variations: if not, "
+            "the comparisons below are of different kinds of visits.",
             targets,
             unit="percentunit",
             overrides=self._colours,
@@ -197,9 +175,9 @@ class _Panels:
     def _crossed(self) -> Json:
         targets = [*self._of("crossed", "beta", CROSSING), *self._of("assigned", "beta", VISITS)]
         return panels.bars(
-            "Crossed over, of the assigned visits",
-            "Visits that were given another variation later; they stay with their first one. Normal: below 1 %. "
-            "If not: the system that assigns changes its mind within a visit, which blurs every comparison.",
+            "Crossovers, of the assigned visits",
+            "Visits that were given another variation later; they keep their first one. Normal: below 1 %. More point "
+            "to a bug in the assignment service, which blurs every comparison.",
             targets,
             unit="percentunit",
             limits=CROSSED,
@@ -209,8 +187,8 @@ class _Panels:
     def _newest(self) -> Json:
         return panels.stat(
             "Newest minute",
-            "The newest minute in which a visit of this experiment was assigned. If it is old: no visits, or the job "
-            "is behind; see the dashboard Health of the monitor.",
+            "The newest minute in which a visit of this experiment was assigned. If it is old, there are no visits, or "
+            "the job is behind: see the dashboard Health of the monitor.",
             self._of("assigned", "beta", aggregators=(newest(),)),
             calculation="lastNotNull",
             unit="dateTimeFromNow",
@@ -220,13 +198,14 @@ class _Panels:
         )
 
     def _points(self) -> Iterator[TimeSeries]:
-        """What comes for each chosen point: the row is repeated."""
+        """The panels of each chosen metric: the row is repeated."""
         targets = [*self._of("fm", "$point.beta", CONVERTED), *self._of("fm", "beta", VISITS)]
         ratios = self._ratios(CONVERTED, VISITS)
-        yield heading(panels.row("Point $point", repeat="point"))
+        yield heading(panels.row("Metric $point", repeat="point"))
         rate = panels.bars(
             "Conversion: $point",
-            "Of the qualified visits, those with at least one $point from then on, in the whole range.",
+            "Conversion rate in the whole range: qualified visits with at least one $point after they qualified / "
+            "qualified visits.",
             targets,
             unit="percentunit",
             overrides=self._colours,
@@ -244,7 +223,7 @@ class _Panels:
         )
         events = panels.timeseries(
             "Events: $point",
-            "All of them, several a visit too, by qualified visits, per interval. The legend has the sum.",
+            "All events of qualified visits, also several a visit, per interval. The legend has the sum.",
             self._of("fm", "$point"),
             overrides=self._colours,
         )
@@ -256,15 +235,14 @@ class _Panels:
         yield heading(panels.row(f"Value of {point}"))
         per_visit = panels.bars(
             f"{point}: value per qualified visit",
-            "The sum of the values, divided by all qualified visits, also those without any, in the whole range.",
+            "The sum of the values / all qualified visits, also those without any, in the whole range.",
             [*parts, *self._of("fm", "beta", VISITS)],
             overrides=self._colours,
             transformations=transformations.in_total(self._ratios(AMOUNT, VISITS)),
         )
         course = panels.timeseries(
             f"{point}: value per qualified visit, from the beginning of the range on",
-            "The sum of the values up to each moment, divided by qualified visits up to then. Few large values move "
-            "it much.",
+            "The sum of the values up to each moment / qualified visits up to then. A few large values move it a lot.",
             [*parts, *self._of("fm", "beta", VISITS)],
             legend=("lastNotNull",),
             overrides=self._colours,
@@ -284,7 +262,7 @@ class _Panels:
         yield heading(panels.row(f"By {tag}"))
         visits = panels.bars(
             f"Qualified visits by {tag}",
-            f"In the whole range, by the value that the tag {tag} had when the visit qualified.",
+            f"In the whole range, by the value of the tag {tag} when the visit qualified.",
             self._of("fm", "beta", by=(tag,)),
             calculation="sum",
             unit=EXACT,
@@ -336,9 +314,9 @@ class _Panels:
 
 
 def facts(experiment: ShownExperiment) -> str:
-    """What the configuration says of an experiment, as a table in Markdown."""
+    """The definition of an experiment, as a table in Markdown."""
     lines = [
-        "| tenant | control | planned shares | a visit qualifies when |",
+        "| tenant | control | planned shares | a visit qualifies with |",
         "| --- | --- | --- | --- |",
     ]
     for tenant, of_tenant in experiment.tenants.items():
@@ -349,17 +327,8 @@ def facts(experiment: ShownExperiment) -> str:
     return "\n".join(lines)
 
 
-def rule_words(tenant: Tenant, experiment: Experiment) -> str:
-    """A rule in words: `all of (a; any of (b; c))`."""
-    return _words(told(experiment.qualified_when, {point.name: point for point in tenant.points}, ()))
-
-
-def _words(clause: Clause) -> str:
-    return f"{clause.words} ({'; '.join(map(_words, clause.parts))})" if clause.parts else clause.words
-
-
 def _cell(words: str) -> str:
-    """Words as they stand in a cell of a table, whatever is in them."""
+    """Words as code in a cell of a Markdown table, whatever is in them."""
     return "`" + words.replace("`", "'").replace("|", "\\|") + "`"
 
 

@@ -1,4 +1,4 @@
-"""The dashboard of the monitor's own health: each metric, its normal range, and what to do outside of it."""
+"""The dashboard of the monitor's own health: each metric, its normal range, and what to do above it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,22 +6,30 @@ from monitor.config.settings import Settings, TimeTable
 from monitor.core.codes import MINUTE_MS
 from monitor.grafana import glance, panels, transformations
 from monitor.grafana.dashboards import HEALTH_UID, TimeSeries, dashboard, data_center, heading
-from monitor.grafana.glance import ANY, BEHIND, REJECTED, RETRIES, delay_words, health_target, lateness
-from monitor.grafana.panels import AtLeast, Limits, Steps
+from monitor.grafana.glance import described, health_target, limits_of
+from monitor.grafana.panels import AtLeast, Limits
 from monitor.grafana.targets import Json, divided, multiplied, newest_of_interval, per_interval, per_minute
 from monitor.grafana.transformations import PLAIN, Ratio
+from monitor.serve.health_ranges import (
+    BUSY,
+    CORRECTIONS,
+    CPU,
+    DEAD_LETTERS,
+    LAG,
+    MEAN_DELAY,
+    MEMORY,
+    REJECTS,
+    RETRIES,
+    SESSIONS,
+    SNAPSHOTS,
+    TOTALS,
+    WARNINGS,
+    HealthRange,
+    largest_delay,
+    watermark_delay,
+)
 
 TITLE = "A/B monitor: health"
-CONNECTIONS = 4
-"""Requests to KairosDB at a time."""
-
-NOTED = Steps(warning=0.01, alarm=0.05)
-CORRECTED = Steps(warning=0.5, alarm=2.0)
-IN_MEMORY = Steps(warning=1_000_000, alarm=5_000_000)
-MEMORY = Steps(warning=2 * 2**30, alarm=4 * 2**30)
-CORES = Steps(warning=0.7, alarm=0.9)
-SNAPSHOTS = Steps(warning=0.1, alarm=0.3)
-BUSY = Steps(warning=CONNECTIONS / 2, alarm=CONNECTIONS * 0.9)
 
 
 def health_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
@@ -29,8 +37,8 @@ def health_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
     return dashboard(
         HEALTH_UID,
         TITLE,
-        "What the job says of itself. Dashed lines mark where the normal range ends; the description of a panel (its "
-        "i) says what to do.",
+        "The job's own metrics. Dashed lines mark the end of the normal range; the description of a panel (its i) says "
+        "what to do.",
         [data_center(dcs)],
         _lines(settings),
     )
@@ -39,25 +47,25 @@ def health_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
 def _lines(settings: Settings) -> Iterator[TimeSeries]:
     tenants = list(settings.tenants)
     at_a_glance = [
-        glance.final_until(),
+        glance.final_until(settings.time),
         glance.furthest_behind(),
         glance.rejected_share(),
         glance.dead_letters(),
         glance.retried(),
-        glance.largest_delay(settings.time),
+        glance.longest_delay(settings.time),
     ]
     yield heading(panels.row("At a glance"))
     yield TimeSeries(4, [(4, panel) for panel in at_a_glance])
     yield heading(panels.row("Messages"))
     yield TimeSeries(9, [(8, _events()), (8, _rejected()), (8, _rejected_of(tenants))])
-    yield TimeSeries(9, [(8, _noted()), (8, _noted_of(tenants)), (8, _corrections(tenants))])
+    yield TimeSeries(9, [(8, _warnings()), (8, _warnings_of(tenants)), (8, _corrections(tenants))])
     yield TimeSeries(9, [(12, _delay(tenants)), (12, _delay_max(settings.time))])
     yield heading(panels.row("Kafka and time"))
     yield TimeSeries(9, [(12, _lag()), (12, _watermark_age(settings.time))])
     yield heading(panels.row("KairosDB"))
-    yield TimeSeries(9, [(6, _written()), (6, _busy()), (6, _retries()), (6, _given_up())])
+    yield TimeSeries(9, [(6, _written()), (6, _busy()), (6, _retries()), (6, _dead_letters())])
     yield heading(panels.row("Process"))
-    yield TimeSeries(9, [(12, _held("sessions")), (12, _held("totals"))])
+    yield TimeSeries(9, [(12, _in_state("sessions", SESSIONS)), (12, _in_state("totals", TOTALS))])
     yield TimeSeries(9, [(8, _memory()), (8, _cpu()), (8, _snapshots())])
 
 
@@ -65,8 +73,8 @@ def _events() -> Json:
     return _by_tenant(
         "events",
         "Accepted events",
-        "By tenant, per interval. Normal: above 0, and like yesterday. If a tenant stops: its producer; if all stop: "
-        "the lag, and the job's log.",
+        "By tenant, per interval. Normal: above 0, and like yesterday. If a tenant stops, look at its producer; if all "
+        "stop, at the lag and the job's log.",
         AtLeast(1),
     )
 
@@ -75,9 +83,9 @@ def _rejected() -> Json:
     return _by_tenant(
         "rejected",
         "Rejected messages",
-        "By tenant and reason, per interval. late: they came more than time.allowed_lateness_s after they happened. "
-        "future: a clock is ahead. duplicate: sent twice, harmless. visit_full: a client runs wild. unknown_tenant, "
-        "bad_field, not_json, oversized: the producer and the configuration do not agree.",
+        "By tenant and reason, per interval. late: more than time.allowed_lateness_s after the event time. "
+        "future: a clock is ahead. duplicate: sent twice, harmless. visit_full: a client sends without end. "
+        "unknown_tenant, bad_field, not_json, oversized: the producer and the configuration do not agree.",
         None,
         "reason",
     )
@@ -88,32 +96,31 @@ def _rejected_of(tenants: Sequence[str]) -> Json:
         "rejected",
         tenants,
         "Rejected, of a tenant's messages",
-        f"Within each interval. Normal: below {REJECTED.warning:.0%}. If not: the reasons are beside this.",
-        REJECTED,
+        f"Within each interval. {described(REJECTS)}",
+        REJECTS,
         both=True,
     )
 
 
-def _noted() -> Json:
+def _warnings() -> Json:
     return _by_tenant(
         "noted",
-        "Noted events",
-        "Not rejected, but not as they should be: by tenant and reason, per interval. unknown_experiment, "
-        "unknown_variation: other names in the events than in the configuration. bad_value: no number in the "
-        "attribute of a value. key_mismatch: the Kafka key is not the sessionId.",
+        "Warnings",
+        "Accepted events with a warning, by tenant and reason, per interval. unknown_experiment, unknown_variation: "
+        "names in the events that the configuration lacks. bad_value: the attribute of a value is not a number. "
+        "key_mismatch: the Kafka key is not the sessionId.",
         None,
         "reason",
     )
 
 
-def _noted_of(tenants: Sequence[str]) -> Json:
+def _warnings_of(tenants: Sequence[str]) -> Json:
     return _shares_of(
         "noted",
         tenants,
-        "Noted, for each accepted event, by tenant",
-        f"Within each interval. Normal: below {NOTED.warning:.0%}; much more where experiments run that are not "
-        "configured. If not: the reasons are beside this.",
-        NOTED,
+        "Warnings per accepted event, by tenant",
+        f"Within each interval. {described(WARNINGS)}",
+        WARNINGS,
         both=False,
     )
 
@@ -122,10 +129,9 @@ def _corrections(tenants: Sequence[str]) -> Json:
     return _shares_of(
         "corrections",
         tenants,
-        "Corrections, for each accepted event",
-        f"Totals that were lowered again, since events came out of order. Normal: below {CORRECTED.warning:g}. More "
-        "is not wrong, but work: look at the delay, and whether producers send in the order in which things happen.",
-        CORRECTED,
+        "Corrections per accepted event",
+        f"{described(CORRECTIONS)} The totals are right, but cost more work.",
+        CORRECTIONS,
         both=False,
         unit="short",
     )
@@ -136,63 +142,60 @@ def _delay(tenants: Sequence[str]) -> Json:
     ratios = [Ratio(tenant, (f"{tenant} sum",), (f"{tenant} count",)) for tenant in tenants]
     return panels.timeseries(
         "Mean delay from event to Kafka",
-        "Message timestamp less event time, by tenant. Normal: seconds, below 1 minute. If it grows, producers hold "
-        "events back; below 0, their clocks are ahead.",
+        f"By tenant. {described(MEAN_DELAY)}",
         targets,
         unit="ms",
         legend=("mean", "max"),
-        limits=Steps(MINUTE_MS, 5 * MINUTE_MS),
+        limits=limits_of(MEAN_DELAY),
         transformations=transformations.by_interval(ratios),
     )
 
 
 def _delay_max(time: TimeTable) -> Json:
+    limits = largest_delay(time)
     return panels.timeseries(
         "Largest delay from event to Kafka",
-        delay_words(time),
+        described(limits),
         [health_target("delay_ms.max", "$_tag_group_tenant", per_interval("max"), by=("tenant",))],
         unit="ms",
         legend=("max",),
-        limits=lateness(time),
+        limits=limits_of(limits),
     )
 
 
 def _lag() -> Json:
     return panels.timeseries(
         "Messages behind, by partition",
-        f"Between the position read and the end of the partition. Normal: below {BEHIND.warning:,.0f}, and falling "
-        "after a start. One partition alone: its key is too frequent. All: the job is too slow, or waits for "
-        "KairosDB.",
+        f"{described(LAG)} After a start it falls. One partition alone: its key is too frequent. All: the job is too "
+        "slow, or waits for KairosDB.",
         [
             health_target(
                 "lag", "$_tag_group_topic/$_tag_group_partition", per_interval("max"), by=("topic", "partition")
             )
         ],
         legend=("lastNotNull", "max"),
-        limits=BEHIND,
+        limits=limits_of(LAG),
     )
 
 
 def _watermark_age(time: TimeTable) -> Json:
-    normal_s = time.allowed_lateness_s + time.idle_after_s + time.flush_s
+    limits = watermark_delay(time)
     return panels.timeseries(
         "How far the watermark is behind",
-        f"Time of the flush less monitor.watermark_s. Normal: up to {2 * normal_s:g} s (twice allowed_lateness_s, "
-        "idle_after_s and flush_s together). If it grows, minutes do not become final: the slowest partition holds it "
-        "back, or a topic with CreateTime is silent.",
+        f"{described(limits)} A topic with CreateTime that is silent also holds it back.",
         [health_target("watermark_s", "watermark", newest_of_interval(), multiplied(1_000))],
         unit="ms",
         legend=("lastNotNull", "max"),
-        limits=Steps(2_000 * normal_s, 6_000 * normal_s),
+        limits=limits_of(limits),
         transformations=transformations.age_of("watermark", "behind"),
     )
 
 
 def _written() -> Json:
     return panels.timeseries(
-        "Points written",
-        "That KairosDB accepted, per interval. Normal: above 0 while there are events. If not: retries, and "
-        "KairosDB's log.",
+        "Data points written",
+        "Data points that KairosDB accepted, per interval. Normal: above 0 while there are events. If not, look at "
+        "the retries, and at KairosDB's log.",
         [health_target("points_written", "points", per_interval("sum"))],
         limits=AtLeast(1),
     )
@@ -200,47 +203,39 @@ def _written() -> Json:
 
 def _busy() -> Json:
     return panels.timeseries(
-        "Connections to KairosDB that are busy",
-        f"On average over a minute, of {CONNECTIONS} (from monitor.write_ms). Normal: below {BUSY.warning:g}. If it "
-        f"comes near {CONNECTIONS}, KairosDB is what limits the job: look at its own metrics, or write less often "
-        "(time.flush_s).",
+        "Busy connections to KairosDB",
+        f"{described(BUSY)} Computed from monitor.write_ms.",
         [health_target("write_ms", "busy", per_minute("sum"), divided(MINUTE_MS))],
         legend=("mean", "max"),
-        limits=BUSY,
+        limits=limits_of(BUSY),
     )
 
 
 def _retries() -> Json:
     return panels.timeseries(
-        "Requests tried again over time",
-        "Per interval. Normal: none. Nothing is lost by them, but points wait, and at last the job stops reading "
-        "Kafka.",
-        [health_target("retries", "tried again", per_interval("sum"))],
-        limits=RETRIES,
+        "Retries over time",
+        f"Per interval. {described(RETRIES)} Nothing is lost, but data points wait; in the end the job stops reading.",
+        [health_target("retries", "retries", per_interval("sum"))],
+        limits=limits_of(RETRIES),
     )
 
 
-def _given_up() -> Json:
+def _dead_letters() -> Json:
     return panels.timeseries(
-        "Points given up over time",
-        "Dead letters, per interval. Normal: none. The file kairosdb.dead_letters says which and why.",
-        [health_target("dead_letters", "given up", per_interval("sum"))],
-        limits=ANY,
+        "Dead letters over time",
+        f"Per interval. {described(DEAD_LETTERS)}",
+        [health_target("dead_letters", "dead letters", per_interval("sum"))],
+        limits=limits_of(DEAD_LETTERS),
     )
 
 
-def _held(what: str) -> Json:
-    words = {
-        "sessions": "Sessions in memory. They stay for session_gap_s and allowed_lateness_s after their last event.",
-        "totals": "Totals, by series and minute, in memory. They are held until their minute is final.",
-    }
+def _in_state(metric: str, limits: HealthRange) -> Json:
     return panels.timeseries(
-        f"Live {what}",
-        f"{words[what]} Normal: level with the traffic, below {IN_MEMORY.warning:,.0f} as a rule. If it only grows: "
-        "the watermark stands still.",
-        [health_target(what, what, per_interval("max"))],
+        limits.name.capitalize(),
+        f"{described(limits)} It should follow the traffic.",
+        [health_target(metric, metric, per_interval("max"))],
         legend=("lastNotNull", "max"),
-        limits=IN_MEMORY,
+        limits=limits_of(limits),
     )
 
 
@@ -248,10 +243,9 @@ def _memory() -> Json:
     return _by_worker(
         "memory_bytes",
         "Memory",
-        f"Resident, by process. Normal: level, below {MEMORY.warning / 2**30:g} GiB as a rule. If it grows with Live "
-        "sessions or totals: see there; start more processes, or keep fewer tag values.",
+        f"{described(MEMORY)} Shown by process; it should follow the sessions and totals in state.",
         "bytes",
-        MEMORY,
+        limits_of(MEMORY),
         per_interval("max"),
     )
 
@@ -260,10 +254,9 @@ def _cpu() -> Json:
     return _by_worker(
         "cpu_ms",
         "CPU",
-        f"Cores used, by process, on average over a minute. Normal: below {CORES.warning:g}; a process has one core "
-        "for its flow. If it comes near 1 and the lag grows: start more processes.",
+        described(CPU),
         "short",
-        CORES,
+        limits_of(CPU),
         per_minute("sum"),
         divided(MINUTE_MS),
     )
@@ -273,10 +266,9 @@ def _snapshots() -> Json:
     return _by_worker(
         "snapshot_ms",
         "Time spent on snapshots",
-        f"As a share of each minute, by process. Normal: below {SNAPSHOTS.warning:.0%}. If not: a slow disk under the "
-        "recovery directory, or too frequent snapshots (-s).",
+        described(SNAPSHOTS),
         "percentunit",
-        SNAPSHOTS,
+        limits_of(SNAPSHOTS),
         per_minute("sum"),
         divided(MINUTE_MS),
     )
@@ -293,12 +285,12 @@ def _shares_of(
     tenants: Sequence[str],
     title: str,
     description: str,
-    limits: Limits,
+    limits: HealthRange,
     *,
     both: bool,
     unit: str = "percentunit",
 ) -> Json:
-    """A counter for each accepted event, by tenant; with `both` for each accepted or so counted one."""
+    """A counter divided by accepted events, by tenant; with `both` by accepted and so counted ones together."""
     targets = [_of_tenants(metric, metric) for metric in (name, "events")]
     ratios = [
         Ratio(tenant, (f"{tenant} {name}",), (f"{tenant} events", *([f"{tenant} {name}"] if both else [])))
@@ -306,7 +298,7 @@ def _shares_of(
     ]
     steps = transformations.by_interval(ratios)
     return panels.timeseries(
-        title, description, targets, unit=unit, legend=("mean", "max"), limits=limits, transformations=steps
+        title, description, targets, unit=unit, legend=("mean", "max"), limits=limits_of(limits), transformations=steps
     )
 
 

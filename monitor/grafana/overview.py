@@ -1,12 +1,12 @@
-"""The dashboard of all experiments: is the monitor well, and what does each experiment do now."""
+"""The dashboard of all experiments: the health of the monitor, and the state of each experiment."""
 
 from collections.abc import Iterator, Sequence
 
 from monitor.config.settings import Settings
+from monitor.core import wording
 from monitor.core.definitions import Experiment, Tenant
 from monitor.grafana import glance, panels, transformations
 from monitor.grafana.dashboards import OVERVIEW_UID, TimeSeries, dashboard, data_center, experiment_url, heading
-from monitor.grafana.experiment import rule_words
 from monitor.grafana.panels import EXACT
 from monitor.grafana.targets import Json, newest, per_interval, target
 
@@ -14,7 +14,7 @@ TITLE = "A/B experiments: overview"
 
 
 def overview_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
-    """For each tenant a row, for each of its experiments a line: newest minute, qualified visits, their course."""
+    """A row for each tenant, a line for each of its experiments: newest minute, qualified visits, their history."""
     return dashboard(
         OVERVIEW_UID,
         TITLE,
@@ -26,7 +26,12 @@ def overview_dashboard(settings: Settings, dcs: Sequence[str]) -> Json:
 
 def _lines(settings: Settings) -> Iterator[TimeSeries]:
     width = 24 // 4
-    at_a_glance = [glance.final_until(), glance.furthest_behind(), glance.rejected_share(), glance.dead_letters()]
+    at_a_glance = [
+        glance.final_until(settings.time),
+        glance.furthest_behind(),
+        glance.rejected_share(),
+        glance.dead_letters(),
+    ]
     yield TimeSeries(4, [(width, panel) for panel in at_a_glance])
     for tenant in settings.compiled_tenants():
         yield heading(panels.row(f"Tenant {tenant.name}"))
@@ -45,11 +50,12 @@ def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Js
     assigned = [
         target(f"{tenant.name}.visit.assigned.{variation}.beta", variation, tags, newest()) for variation in variations
     ]
-    rule = f"Control: {experiment.control}. A visit qualifies when: {rule_words(tenant, experiment)}."
+    points = {point.name: point for point in tenant.points}
+    rule = f"Control: {experiment.control}. A visit qualifies with: {wording.rule(experiment.qualified_when, points)}."
     fresh = panels.stat(
         f"{experiment.name}: newest minute",
-        "The newest minute in which a visit was assigned. If it is old: this tenant sends no events with this "
-        "experiment, or the job is behind (see the top of this page).",
+        "The newest minute in which a visit was assigned. If it is old, this tenant sends no events with this "
+        "experiment, or the job is behind (see the top of this dashboard).",
         assigned,
         calculation="lastNotNull",
         unit="dateTimeFromNow",
@@ -66,11 +72,11 @@ def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Js
         overrides=colours,
         graph=False,
     )
-    course = panels.timeseries(
+    history = panels.timeseries(
         f"{experiment.name}: qualified visits over time",
         f"By the minute in which they qualified, per interval. {rule}",
         qualified,
         overrides=colours,
     )
     link = {"title": f"Experiment {experiment.name}", "url": experiment_url(experiment.name, tenant.name)}
-    return [(width, panel | {"links": [link]}) for width, panel in ((4, fresh), (8, totals), (12, course))]
+    return [(width, panel | {"links": [link]}) for width, panel in ((4, fresh), (8, totals), (12, history))]

@@ -1,4 +1,4 @@
-"""Panels of Grafana 11, and the colours that they share."""
+"""Panels of Grafana 11, and their shared colours."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,11 +17,11 @@ NORMAL, WARNING, ALARM = "#0072B2", "#E69F00", "#D55E00"
 """Blue, orange, vermilion: of Okabe and Ito's palette, which colour-blind people can tell apart."""
 CONTROL = "#999999"
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
-"""The rest of it, for variations other than the control; further ones begin anew with dashes."""
+"""The rest of it, for variations other than the control; further ones repeat it with dashes."""
 
 
 class Steps(NamedTuple):
-    """Where a value is no longer normal: from `warning` and from `alarm` on, in the panel's unit."""
+    """The values from which a panel warns and alarms, in its unit."""
 
     warning: float
     alarm: float
@@ -48,7 +48,7 @@ def timeseries(
     transformations: Sequence[Json] = (PLAIN,),
     stacked: bool = False,
 ) -> Json:
-    """Lines over time; stacked ones are filled. `legend`: what is told of each line over the range."""
+    """Lines over time; stacked ones are filled. `legend`: the calculations for each line over the range."""
     custom = {
         "drawStyle": "line",
         "lineWidth": 2,
@@ -82,7 +82,7 @@ def stat(
     fields: str = "",
     graph: bool = True,
 ) -> Json:
-    """Large numbers, one for each series. `fields`: a pattern of the columns that are shown; all numbers if empty."""
+    """Large numbers, one for each series. `fields`: a pattern of the columns to show; all numbers if empty."""
     options = {
         "reduceOptions": {"values": False, "calcs": [calculation], "fields": fields},
         "colorMode": "value",
@@ -106,7 +106,7 @@ def bars(
     overrides: Sequence[Json] = (),
     transformations: Sequence[Json] = (PLAIN,),
 ) -> Json:
-    """A bar for each series, to be compared."""
+    """A bar for each series, for comparison."""
     options = {
         "reduceOptions": {"values": False, "calcs": [calculation], "fields": ""},
         "displayMode": "basic",
@@ -125,7 +125,7 @@ def bars(
 
 
 def shares(title: str, description: str, targets: Sequence[Json], overrides: Sequence[Json]) -> Json:
-    """The part that each series has in the sum of all."""
+    """The share of each series in the sum of all."""
     options = {
         "reduceOptions": {"values": False, "calcs": ["sum"], "fields": ""},
         "pieType": "donut",
@@ -142,7 +142,7 @@ def shares(title: str, description: str, targets: Sequence[Json], overrides: Seq
 
 
 def text(title: str, markdown: str) -> Json:
-    """Words."""
+    """A text in Markdown."""
     return {
         "type": "text",
         "title": title,
@@ -152,7 +152,7 @@ def text(title: str, markdown: str) -> Json:
 
 
 def row(title: str, repeat: str | None = None) -> Json:
-    """A heading; with `repeat` it comes, with what is below it, for each value of that variable."""
+    """A heading; with `repeat`, it and the panels below it are repeated for each value of that variable."""
     return {"type": "row", "title": title, "collapsed": False, "panels": []} | ({"repeat": repeat} if repeat else {})
 
 
@@ -209,14 +209,14 @@ def _panel(
 def _steps(limits: Limits) -> list[Json]:
     match limits:
         case Steps(warning, alarm):
-            found: list[tuple[str, float | None]] = [(NORMAL, None), (WARNING, warning), (ALARM, alarm)]
+            steps: list[tuple[str, float | None]] = [(NORMAL, None), (WARNING, warning), (ALARM, alarm)]
         case AtLeast(normal):
-            found = [(ALARM, None), (NORMAL, normal)]
+            steps = [(ALARM, None), (NORMAL, normal)]
         case None:
-            found = [(NORMAL, None)]
-    return [{"color": colour, "value": value} for colour, value in found]
+            steps = [(NORMAL, None)]
+    return [{"color": colour, "value": value} for colour, value in steps]
 
 
 def _letters(number: int) -> str:
-    """A, B, ..., Z, AA, AB, ...: how Grafana names the queries of a panel."""
+    """A, B, ..., Z, AA, AB, ...: Grafana's names of the queries of a panel."""
     return (_letters(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)

@@ -1,7 +1,7 @@
-"""The files for Grafana, and how they are put into a directory that may already hold others.
+"""The files for Grafana, and their writing into a directory that may already contain others.
 
-What was written is remembered, with its hash, in a file of the directory. So the next run tells its own files from
-those of others and from those that somebody has changed since, and removes what the configuration no longer has.
+A file of the directory lists the written files with their hashes. With it, the next run recognizes its own files among
+others and among those that were changed since, and removes those that the configuration no longer needs.
 """
 
 import json
@@ -25,7 +25,7 @@ MANIFEST = "monitor-grafana.json"
 FOLDER = "A/B experiments"
 PASSWORD_VARIABLE = "MONITOR_GRAFANA_KAIROSDB_PASSWORD"
 INTERVALS = "1m,2m,5m,10m,15m,30m,1h,2h,3h,6h,12h,1d,7d"
-"""What the plugin rounds Grafana's interval up to."""
+"""The intervals to which the plugin rounds Grafana's interval up."""
 TIMEOUT_S = 115
 
 
@@ -35,19 +35,19 @@ class ForeignFiles(MonitorError):
     def __init__(self, directory: Path, paths: Sequence[str]) -> None:
         listed = "\n".join(f"  {path}" for path in paths)
         super().__init__(
-            f"{directory} holds files that `monitor grafana` has not written, or that were changed since. Nothing was "
-            f"written; move them away, choose another directory, or overwrite them with --force:\n{listed}"
+            f"{directory} contains files that `monitor grafana` has not written, or that were changed since. Nothing "
+            f"was written; move them away, choose another directory, or overwrite them with --force:\n{listed}"
         )
 
 
 class Written(NamedTuple):
-    """What became of the files, as paths within the directory."""
+    """The result for each file, as paths within the directory."""
 
     written: list[str]
     unchanged: list[str]
     removed: list[str]
     kept: list[str]
-    """No longer needed, but changed by somebody, and so left as they are."""
+    """No longer needed, but changed by somebody, so left as they are."""
 
 
 def files(settings: Settings, dcs: Sequence[str], url: str, dashboards_path: str) -> dict[str, str]:
@@ -97,7 +97,7 @@ def data_source(url: str) -> str:
 
 
 def provider(dashboards_path: str) -> str:
-    """Where Grafana finds the dashboards."""
+    """The provider, by which Grafana finds the dashboards."""
     lines = [
         "# Written by `monitor grafana` from the configuration.",
         "apiVersion: 1",
@@ -119,10 +119,10 @@ def write(directory: Path, texts: Mapping[str, str], *, force: bool = False) -> 
     Raises ForeignFiles, before anything is changed, if it would overwrite a file that is not its own; with `force` it
     does so. OSError as it comes.
     """
-    ours = _remembered(directory)
+    ours = _written_before(directory)
     there = {path: _hash((directory / path).read_bytes()) for path in {*texts, *ours} if (directory / path).is_file()}
-    wanted = {path: _hash(text.encode()) for path, text in texts.items()}
-    unchanged = [path for path in texts if there.get(path) == wanted[path]]
+    hashes = {path: _hash(text.encode()) for path, text in texts.items()}
+    unchanged = [path for path in texts if there.get(path) == hashes[path]]
     written = [path for path in texts if path not in unchanged]
     foreign = [path for path in written if path in there and there[path] != ours.get(path)]
     if foreign and not force:
@@ -134,23 +134,23 @@ def write(directory: Path, texts: Mapping[str, str], *, force: bool = False) -> 
         (directory / path).write_text(texts[path], encoding="utf-8")
     for path in removed:
         (directory / path).unlink()
-    (directory / MANIFEST).write_text(_text({"files": wanted}), encoding="utf-8")
+    (directory / MANIFEST).write_text(_text({"files": hashes}), encoding="utf-8")
     return Written(written, unchanged, removed, [path for path in obsolete if path not in removed])
 
 
-def _remembered(directory: Path) -> dict[str, str]:
-    """The files of the last run, path to hash; none if there was none, or its list is no longer to be read."""
+def _written_before(directory: Path) -> dict[str, str]:
+    """The files of the last run, path to hash; none if there was none, or its list cannot be read."""
     try:
-        found = json.loads((directory / MANIFEST).read_bytes())["files"]
+        listed = json.loads((directory / MANIFEST).read_bytes())["files"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(listed, dict):
         return {}
-    return {path: text for path, text in found.items() if isinstance(text, str) and _is_within(path)}
+    return {path: text for path, text in listed.items() if isinstance(text, str) and _is_within(path)}
 
 
 def _is_within(path: str) -> bool:
-    """Whether a remembered path can be one that was written: only those are ever removed."""
+    """True for a listed path that this command can have written: only those are ever removed."""
     return path.startswith(("provisioning/", f"{DASHBOARDS}/")) and ".." not in Path(path).parts
 
 
@@ -163,5 +163,5 @@ def _text(value: Json) -> str:
 
 
 def _yaml(text: str) -> str:
-    """A text in YAML, in which Grafana takes `$` for a variable unless it is doubled."""
+    """A text in YAML; Grafana reads `$` as a variable unless it is doubled."""
     return json.dumps(text.replace("$", "$$"))

@@ -1,4 +1,4 @@
-"""What panels ask of KairosDB, in the form that the plugin keeps in a dashboard (its `src/types.ts`)."""
+"""The queries of panels, in the form in which the KairosDB plugin keeps them in a dashboard (its `src/types.ts`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ DATA_SOURCE: Json = {"type": PLUGIN, "uid": "abm-kairosdb"}
 def target(metric: str, alias: str, tags: Mapping[str, str], *aggregators: Json, by: Sequence[str] = ()) -> Json:
     """One metric, filtered by one value (or variable) for each of `tags`, split by the tags `by`.
 
-    `tags` must hold `dc`: the totals of two data centers are copies, never to be added up.
+    `tags` must contain `dc`: the totals of two data centers are copies, never to be added up.
     """
     return {
         "datasource": DATA_SOURCE,

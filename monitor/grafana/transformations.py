@@ -1,7 +1,7 @@
-"""Grafana's transformations, which come after the queries: names, and ratios of one series to another.
+"""Grafana's transformations, which follow the queries: names, and ratios of series.
 
-A series that KairosDB has no point of does not come at all. A ratio must then still be 0, for a variation that nobody
-buys in any more is what a monitor is for. So each side of a ratio is first summed over what there is of it.
+KairosDB returns no series at all without data points. A ratio must then still be 0: a variation in which nobody buys
+any more is what a monitor must show. So each side of a ratio is first summed over its existing series.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from monitor.grafana.targets import Json
 
 PLAIN: Json = {"id": "renameByRegex", "options": {"regex": r"^(.*?)\{.*\}$", "renamePattern": "$1"}}
-"""Cuts off the tags that the plugin puts behind a name."""
+"""Removes the tags that the plugin appends to a name."""
 _JOINED: Json = {"id": "joinByField", "options": {"byField": "Time", "mode": "outer"}}
 _TOTALS: Json = {"id": "reduce", "options": {"mode": "reduceFields", "reducers": ["sum"], "includeTimeField": False}}
 
@@ -24,7 +24,7 @@ class Ratio(NamedTuple):
 
 
 def by_tag(tag: str) -> list[Json]:
-    """Renames series `VARIATION WHAT{...}` that are split by a tag: `VARIATION · VALUE WHAT`; others to plain names."""
+    """Renames series `VARIATION WHAT{...}` split by a tag to `VARIATION · VALUE WHAT`, and others to plain names."""
     regex = rf"^(\S+)(.*?)\{{(?:.*, )?{tag}=([^,}}]*).*\}}$"
     return [{"id": "renameByRegex", "options": {"regex": regex, "renamePattern": "$1 · $3$2"}}, PLAIN]
 
@@ -56,7 +56,7 @@ def by_interval(ratios: Sequence[Ratio]) -> list[Json]:
 
 
 def age_of(series: str, name: str) -> list[Json]:
-    """By how much the time of each point is later than its value, a time in milliseconds."""
+    """The time of each point less its value, a time in milliseconds."""
     return [PLAIN, _binary(name, "Time", "-", series), _only(["Time", name])]
 
 

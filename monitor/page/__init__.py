@@ -1,5 +1,5 @@
-"""The page: what `monitor serve` shows to people. Answers of the query service in, HTML and charts out.
+"""The web page of `monitor serve`: HTML and charts, from answers of the query service.
 
-Its state is in its address; all that is drawn is a function of that and of answers. `site.py` is the only module that
-knows NiceGUI; the others are pure.
+Its state is in its address; all content is a function of that and of answers. Only `site.py`, `frame.py` and
+`elements.py` know NiceGUI; the modules that make HTML and charts are pure.
 """

@@ -1,7 +1,7 @@
-"""The state of the page, as it stands in its address. Pure.
+"""The state of the page, read from its address. Pure.
 
-Everything that a reader chooses is in the query part, so that a link shows another reader the same. What is not in it
-has its default; what is not known is left out, so that an old link still works.
+All choices of a reader are in the query part, so that a link shows another reader the same. A choice that is not there
+has its default; parameters that do not exist are ignored, so that an old link still works.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from monitor.serve.models import Scope
 
 E = TypeVar("E", bound=StrEnum)
 TAG = "tag."
-"""Before the name of a tag: `tag.device=mobile`."""
+"""The prefix of the name of a tag: `tag.device=mobile`."""
 QUERY_CHARACTERS_MAX = 4_096
 """A longer query part is not read."""
 
 
 class Range(StrEnum):
-    """The ranges that are offered, up to the present."""
+    """The ranges up to the present that can be chosen."""
 
     HOUR = "1h"
     SIX_HOURS = "6h"
@@ -34,14 +34,12 @@ class Range(StrEnum):
 
     @property
     def words(self) -> str:
-        """As in "in ..."."""
-        return {"1h": "the last hour", "6h": "the last 6 hours", "24h": "the last 24 hours", "7d": "the last 7 days"}[
-            self.value
-        ]
+        """Words to begin a sentence with."""
+        return {"1h": "Last hour", "6h": "Last 6 hours", "24h": "Last 24 hours", "7d": "Last 7 days"}[self.value]
 
 
 class By(StrEnum):
-    """How charts are drawn over time."""
+    """The time axis of charts."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -49,21 +47,21 @@ class By(StrEnum):
 
 
 class Charted(StrEnum):
-    """What the charts of points show."""
+    """The values in the charts of metrics."""
 
     RATE = "rate"
     VISITS = "visits"
 
 
 class View(NamedTuple):
-    """What is shown of an experiment."""
+    """The choices on an experiment's page."""
 
     last: Range = Range.SIX_HOURS
     start: str | None = None
     end: str | None = None
     scope: Scope = Scope.QUALIFIED
     by: By = By.MINUTE
-    shown: Charted = Charted.RATE
+    charted: Charted = Charted.RATE
     goal: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     dc: str | None = None
@@ -80,7 +78,7 @@ class View(NamedTuple):
             end=plain.get("to"),
             scope=_one_of(Scope, plain.get("scope"), default.scope),
             by=_one_of(By, plain.get("by"), default.by),
-            shown=_one_of(Charted, plain.get("show"), default.shown),
+            charted=_one_of(Charted, plain.get("show"), default.charted),
             goal=plain.get("goal"),
             tags=tuple(dict.fromkeys((key.removeprefix(TAG), value) for key, value in pairs if key.startswith(TAG))),
             dc=plain.get("dc"),
@@ -95,7 +93,7 @@ class View(NamedTuple):
             ("to", self.end),
             ("scope", None if self.scope == default.scope else self.scope),
             ("by", None if self.by == default.by else self.by),
-            ("show", None if self.shown == default.shown else self.shown),
+            ("show", None if self.charted == default.charted else self.charted),
             ("goal", self.goal),
             *((TAG + tag, value) for tag, value in self.tags),
             ("dc", self.dc),
@@ -103,51 +101,51 @@ class View(NamedTuple):
         return "?" + urlencode([(key, str(value)) for key, value in pairs if value is not None])
 
     def setting(self, *keys: str) -> str:
-        """What these keys are set to, as a query part; nothing is the default.
+        """The values of these keys as a query part; empty is the default.
 
-        A link that changes them carries it beside its whole address: the reader may have followed another link before
-        the page has caught up with that.
+        A link that changes them carries it beside its whole address: the reader may have followed another link that
+        the page has not shown yet.
         """
         pairs = dict(_pairs(self.query()))
         return urlencode([(key, pairs.get(key, "")) for key in keys])
 
     def filter(self) -> dict[str, list[str]]:
-        """Tag to the values that are let through."""
-        found: dict[str, list[str]] = {}
+        """Tag to the chosen values."""
+        values: dict[str, list[str]] = {}
         for tag, value in self.tags:
-            found.setdefault(tag, []).append(value)
-        return found
+            values.setdefault(tag, []).append(value)
+        return values
 
     def toggled(self, tag: str, value: str) -> "View":
-        """With a value of a tag let through, or no longer."""
+        """The view with a value of a tag added, or removed if it was chosen."""
         pair = tag, value
         tags = tuple(p for p in self.tags if p != pair) if pair in self.tags else (*self.tags, pair)
         return self._replace(tags=tags)
 
     def without(self, tag: str) -> "View":
-        """With all values of a tag."""
+        """The view without a filter on a tag."""
         return self._replace(tags=tuple(pair for pair in self.tags if pair[0] != tag))
 
 
 class Search(NamedTuple):
-    """What is shown of the overview."""
+    """The choices on the overview."""
 
     text: str = ""
-    only_odd: bool = False
+    only_issues: bool = False
 
     @classmethod
     def read(cls, query: str) -> Self:
         """From the query part of an address."""
         plain = dict(_pairs(query))
-        return cls(plain.get("q", ""), plain.get("only") == "odd")
+        return cls(plain.get("q", ""), plain.get("only") == "issues")
 
     def query(self) -> str:
         """The query part, with its question mark."""
-        pairs = [("q", self.text), ("only", "odd" if self.only_odd else "")]
+        pairs = [("q", self.text), ("only", "issues" if self.only_issues else "")]
         return "?" + urlencode([pair for pair in pairs if pair[1]])
 
     def finds(self, tenant: str, experiment: str, *more: str) -> bool:
-        """Whether every word of the text occurs in these names."""
+        """True if every word of the text occurs in these names."""
         names = " ".join([tenant, experiment, *more]).lower()
         return all(word in names for word in self.text.lower().split())
 
@@ -158,9 +156,9 @@ def of_experiment(tenant: str, experiment: str, view: View | None = None) -> str
     return f"/experiments/{quote(tenant)}/{quote(experiment)}{'' if query == '?' else query}"
 
 
-def queried(what: Mapping[str, str | None], start: datetime, end: datetime, view: View) -> str:
+def queried(number: Mapping[str, str | None], start: datetime, end: datetime, view: View) -> str:
     """The query part of the address that shows the KairosDB queries behind one number."""
-    pairs = [(key, str(value)) for key, value in what.items() if value is not None]
+    pairs = [(key, str(value)) for key, value in number.items() if value is not None]
     pairs += [("from", f"{start:%Y-%m-%dT%H:%MZ}"), ("to", f"{end:%Y-%m-%dT%H:%MZ}")]
     pairs += [(TAG + tag, value) for tag, value in view.tags]
     pairs += [("dc", view.dc)] if view.dc else []

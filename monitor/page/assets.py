@@ -1,4 +1,4 @@
-"""Scripts and styles from memory: each is read and compressed once, so that a cold browser does not wait for that."""
+"""Scripts and styles from memory: each is read and compressed once, so that no new browser waits for it."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = "/_nicegui/"
-"""What is below it never changes under its name, which holds the version or a hash."""
-KEPT_BYTES_MAX = 16 * 1024 * 1024
-"""All that NiceGUI has for these pages is a tenth of that; beyond it, files are read and compressed each time."""
+"""A file below it never changes under its name, which contains the version or a hash."""
+CACHE_BYTES_MAX = 16 * 1024 * 1024
+"""NiceGUI's files for these pages are a tenth of that; beyond it, files are read and compressed each time."""
 
 
 class Asset(NamedTuple):
@@ -18,46 +18,46 @@ class Asset(NamedTuple):
     body: bytes
 
 
-class KeptAssets:
-    """An ASGI application in front of another one, whose answers below FOLDER it keeps."""
+class CachedAssets:
+    """An ASGI application in front of another one, whose answers below FOLDER it caches."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._kept: dict[tuple[str, str], Asset] = {}
+        self._cache: dict[tuple[str, str], Asset] = {}
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request from memory, or has it answered."""
+        """Answers a request from memory, or passes it on."""
         if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(FOLDER):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         key = scope["path"], headers.get("accept-encoding", "")
-        kept = self._kept.get(key)
-        if kept is None or "range" in headers or "if-none-match" in headers:
-            await self._app(scope, receive, self._keeping(key, send))
+        cached = self._cache.get(key)
+        if cached is None or "range" in headers or "if-none-match" in headers:
+            await self._app(scope, receive, self._caching(key, send))
             return
-        await send(kept.start)
-        await send({"type": "http.response.body", "body": kept.body})
+        await send(cached.start)
+        await send({"type": "http.response.body", "body": cached.body})
 
-    def _keeping(self, key: tuple[str, str], send: Send) -> Send:
-        """Hands an answer on, and keeps it if it is a whole one that may be kept."""
+    def _caching(self, key: tuple[str, str], send: Send) -> Send:
+        """Passes an answer on, and caches it if it is complete and may be cached."""
         start: Message = {}
         parts: list[bytes] = []
 
-        async def keep(message: Message) -> None:
+        async def cache(message: Message) -> None:
             if message["type"] == "http.response.start":
                 start.update(message)
             elif message["type"] == "http.response.body" and start["status"] == 200:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body", False):
-                    self._keep(key, Asset(dict(start), b"".join(parts)))
+                    self._put(key, Asset(dict(start), b"".join(parts)))
             await send(message)
 
-        return keep
+        return cache
 
-    def _keep(self, key: tuple[str, str], answer: Asset) -> None:
-        may_be_kept = b"immutable" in dict(answer.start["headers"]).get(b"cache-control", b"")
-        if may_be_kept and key not in self._kept and self._bytes + len(answer.body) <= KEPT_BYTES_MAX:
-            self._kept[key] = answer
+    def _put(self, key: tuple[str, str], answer: Asset) -> None:
+        may_be_cached = b"immutable" in dict(answer.start["headers"]).get(b"cache-control", b"")
+        if may_be_cached and key not in self._cache and self._bytes + len(answer.body) <= CACHE_BYTES_MAX:
+            self._cache[key] = answer
             self._bytes += len(answer.body)

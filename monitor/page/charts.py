@@ -1,8 +1,8 @@
-"""Charts over time: series in, options of ECharts out. Pure.
+"""Charts over time: options of ECharts, from series. Pure.
 
-Each variation is always two lines, what is sealed and what is open (dashed), even where one of them is empty: as long
-as the number of lines stays, an update leaves the reader's zoom alone. A datum is [ms, y, visits, base, open]; the
-functions that are named under a key that begins with a colon are in `page.js`.
+Each variation is always two lines, the final part and the provisional part (dashed), even where one of them is empty:
+as long as the number of lines stays, an update keeps the reader's zoom. A datum is [ms, y, visits, base, provisional];
+the functions named under a key that begins with a colon are in `page.js`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,10 @@ from monitor.page.address import By, Charted
 from monitor.serve.models import Line, SeriesAnswer, Step
 
 POINTS_DOTTED_MAX = 3
-"""So few steps are shown as dots, since a line would hardly be seen."""
+"""Up to this many steps are shown as dots, since a line would hardly be visible."""
 HOUR_S = 3_600
 LABELS = {"year": "{yyyy}", "month": "{d} {MMM}", "day": "{d} {MMM}", "hour": "{HH}:{mm}", "minute": "{HH}:{mm}"}
-"""How ECharts writes times at the axis."""
+"""ECharts' formats of times at the axis."""
 
 Option = dict[str, Any]
 
@@ -28,11 +28,11 @@ class Spot(NamedTuple):
     at: datetime
     visits: int
     base: int
-    is_open: bool
+    is_provisional: bool
 
 
 def step_of(by: By, length_s: float) -> Step:
-    """The step that a chart over a range of this length is drawn with: at most some hundred steps."""
+    """The step of a chart over a range of this length, which gives at most some hundred steps."""
     if by is By.HOUR:
         return Step.HOUR
     hours = length_s / HOUR_S
@@ -41,10 +41,10 @@ def step_of(by: By, length_s: float) -> Step:
     return Step.FIVE_MINUTES if hours <= 24 else Step.HOUR if hours > 72 else Step.QUARTER
 
 
-def of_point(visits: SeriesAnswer, base: SeriesAnswer, by: By, shown: Charted, colours: Mapping[str, str]) -> Option:
-    """Visits with a point, or their share of all visits in scope (`base`), by variation."""
+def of_point(visits: SeriesAnswer, base: SeriesAnswer, by: By, charted: Charted, colours: Mapping[str, str]) -> Option:
+    """Visits with a metric, or their share of all visits in scope (`base`), by variation."""
     lines = {line.variation: _spots(line, _line_of(base, line.variation), by is By.CUMULATIVE) for line in visits.lines}
-    return _option(_trimmed(lines), colours, is_rate=shown is Charted.RATE, is_cumulative=by is By.CUMULATIVE)
+    return _option(_trimmed(lines), colours, is_rate=charted is Charted.RATE, is_cumulative=by is By.CUMULATIVE)
 
 
 def of_visits(base: SeriesAnswer, by: By, colours: Mapping[str, str]) -> Option:
@@ -63,11 +63,11 @@ def _spots(visits: Line, base: Line, is_cumulative: bool) -> list[Spot]:
     if is_cumulative:
         counts, bases = accumulate(counts), accumulate(bases)
     steps = zip(visits.points, counts, bases, strict=True)
-    return [Spot(point.start, count, of, point.is_open) for point, count, of in steps]
+    return [Spot(point.start, count, of, point.is_provisional) for point, count, of in steps]
 
 
 def _trimmed(lines: Mapping[str, list[Spot]]) -> dict[str, list[Spot]]:
-    """Without the steps before the first visit of any variation."""
+    """The lines without the steps before the first visit of any variation."""
     length = max((len(spots) for spots in lines.values()), default=0)
     first = next((i for i in range(length) if any(spots[i].base or spots[i].visits for spots in lines.values())), 0)
     return {name: spots[first:] for name, spots in lines.items()}
@@ -112,7 +112,7 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
             ":formatter": "monitorPage.tipRate" if is_rate else "monitorPage.tipCount",
         },
-        # Without where it begins and ends: what the reader has chosen stays. The wheel alone scrolls the page.
+        # No start and end here: the reader's choice stays. The wheel without Ctrl scrolls the page.
         "dataZoom": [
             {"type": "inside", "filterMode": "none", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False},
             {"type": "slider", "filterMode": "none", "height": 16, "bottom": 8, "showDetail": False, **_slider()},
@@ -122,13 +122,13 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
 
 
 def _pair(name: str, spots: list[Spot], colour: str, is_rate: bool) -> list[Option]:
-    """The sealed part of a line, and the open one, which begins where that ends."""
-    end = next((i for i, spot in enumerate(spots) if spot.is_open), len(spots))
-    sealed, still_open = spots[:end], spots[max(0, end - 1) :] if end < len(spots) else []
+    """The final part of a line, and the provisional one, which begins where that ends."""
+    end = next((i for i, spot in enumerate(spots) if spot.is_provisional), len(spots))
+    final, provisional = spots[:end], spots[max(0, end - 1) :] if end < len(spots) else []
     few = len(spots) <= POINTS_DOTTED_MAX
     return [
-        _line(name, sealed, colour, "solid", is_rate, few),
-        _line(name, still_open, colour, "dashed", is_rate, few),
+        _line(name, final, colour, "solid", is_rate, few),
+        _line(name, provisional, colour, "dashed", is_rate, few),
     ]
 
 
@@ -150,7 +150,7 @@ def _line(name: str, spots: list[Spot], colour: str, kind: str, is_rate: bool, f
 
 def _datum(spot: Spot, is_rate: bool) -> list[float | None]:
     y = (spot.visits / spot.base if spot.base > 0 else None) if is_rate else spot.visits
-    return [spot.at.timestamp() * 1_000, y, spot.visits, spot.base, int(spot.is_open)]
+    return [spot.at.timestamp() * 1_000, y, spot.visits, spot.base, int(spot.is_provisional)]
 
 
 def _slider() -> Option:

@@ -1,13 +1,13 @@
-"""One colour for each variation, everywhere and always. Pure.
+"""One colour for each variation, the same everywhere. Pure.
 
-The palette is Okabe and Ito's (2008), which the colour-blind tell apart; `page.css` has its values for light and dark
-as the custom properties --v0 to --v7. The control has the first one; the others follow in their order.
+The palette is Okabe and Ito's (2008), which colour-blind people can tell apart; `page.css` has its values for light
+and dark as the custom properties --v0 to --v7. The control has the first one; the others follow in their order.
 """
 
 from collections.abc import Iterable
 
 COLOURS = 8
-"""More variations begin with the second colour again; then the names tell them apart."""
+"""Further variations begin with the second colour again."""
 
 
 def of_variations(control: str, variations: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What each page asks the query service: in parallel, and shared by all readers where it is the same. Blocks."""
+"""The requests of each page to the query service: in parallel, and shared by all readers where equal. Blocks."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from monitor.page import charts, colours
 from monitor.page.address import View
-from monitor.page.experiment import Told
+from monitor.page.experiment import ExperimentContext
 from monitor.page.issues import Issue, messages, of_experiment, of_tenant
 from monitor.page.overview import Overview, gather
 from monitor.page.shared_answers import Shared
@@ -27,19 +27,19 @@ from monitor.serve.service import Service
 from monitor.serve.spans import Span
 
 FRESH_S = 4.0
-"""How old an answer may be that readers share: less than the time between two questions of a page."""
-KNOWN_S = 60.0
-"""How old it may be to be shown at first, until the answer of the present is there some moments later."""
-QUESTIONS = 6
-"""Questions to the query service at a time, of all readers together; others wait."""
+"""The largest age of an answer that readers share: less than the time between two refreshes of a page."""
+CACHED_S = 60.0
+"""The largest age of an answer that is shown at first, until a fresh one arrives."""
+REQUESTS = 6
+"""Requests to the query service at a time, of all readers together; others wait."""
 
 
 class OfExperiment(NamedTuple):
-    """All that an experiment's page shows."""
+    """The content of an experiment's page."""
 
-    told: Told
+    context: ExperimentContext
     state: ExperimentState
-    oddities: list[Issue]
+    issues: list[Issue]
     health: HealthAnswer
     base: SeriesAnswer
     visits: Mapping[str, SeriesAnswer]
@@ -47,25 +47,25 @@ class OfExperiment(NamedTuple):
 
 
 class OfOverview(NamedTuple):
-    """All that the overview shows."""
+    """The content of the overview."""
 
     overview: Overview
     health: HealthAnswer
 
 
 class Asking:
-    """Asks one query service for all readers; may be used from any thread. What asks raises ProblemError."""
+    """Asks one query service for all readers. Thread-safe; its methods raise ProblemError unless they say otherwise."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._pool = ThreadPoolExecutor(QUESTIONS, "page-question")
+        self._pool = ThreadPoolExecutor(REQUESTS, "page-request")
         self._tenants = {
             name: Shared(partial(answers.experiments, service, name), FRESH_S) for name in service.settings.tenants
         }
         self._health = Shared(partial(health, service), FRESH_S)
 
     def close(self) -> None:
-        """Waits for the questions under way."""
+        """Waits for the requests in progress."""
         self._pool.shutdown()
 
     def health(self) -> HealthAnswer:
@@ -75,21 +75,21 @@ class Asking:
     def overview(self) -> OfOverview:
         """All experiments of all tenants."""
         state = self._pool.submit(self._health.get)
-        found = list(self._pool.map(Shared.get, self._tenants.values()))
-        return OfOverview(gather(found, state.result()), state.result())
+        experiments = list(self._pool.map(Shared.get, self._tenants.values()))
+        return OfOverview(gather(experiments, state.result()), state.result())
 
-    def known_overview(self) -> OfOverview | None:
-        """What the last reader has seen of it, if that is not long ago; asks nothing."""
-        state = self._health.known(KNOWN_S)
-        found = [answer for shared in self._tenants.values() if (answer := shared.known(KNOWN_S)) is not None]
-        if state is None or len(found) < len(self._tenants):
+    def cached_overview(self) -> OfOverview | None:
+        """The last answer for the overview, if it is not too old; asks nothing."""
+        state = self._health.cached(CACHED_S)
+        experiments = [answer for shared in self._tenants.values() if (answer := shared.cached(CACHED_S)) is not None]
+        if state is None or len(experiments) < len(self._tenants):
             return None
-        return OfOverview(gather(found, state), state)
+        return OfOverview(gather(experiments, state), state)
 
     def experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
-        """One experiment, as the view says."""
+        """One experiment, with the choices of a view."""
         service = self.service
-        definition = service.experiment(tenant, name)  # refuses what is not configured, before anything is asked
+        definition = service.experiment(tenant, name)  # raises if it is not configured, before any request
         span = self.span(view)
         step = charts.step_of(view.by, (span.end_ms - span.start_ms) / 1_000)
         about = _About(service, tenant, name, span, view)
@@ -104,7 +104,7 @@ class Asking:
         tags = answers.tag_values(service, tenant)
         breakdowns = {tag: submit(about.breakdown, tag) for tag in tags}
         compiled = service.tenant(tenant).compiled(tenant)
-        told = Told(
+        context = ExperimentContext(
             answer.result(),
             definition.compiled(name),
             {point.name: point for point in compiled.points},
@@ -113,33 +113,33 @@ class Asking:
         )
         state = next(state for state in of_state.result().experiments if state.experiment == name)
         return OfExperiment(
-            told,
+            context,
             state,
-            _oddities(tenant, state, of_health.result()),
+            _issues(tenant, state, of_health.result()),
             of_health.result(),
             base.result(),
             {point: series.result() for point, series in visits.items()},
-            {tag: found.result() for tag, found in breakdowns.items()},
+            {tag: breakdown.result() for tag, breakdown in breakdowns.items()},
         )
 
     def span(self, view: View) -> Span:
-        """The range that a view shows."""
+        """The range of a view."""
         now_ms = self.service.now_ms()
         if view.start is not None or view.end is not None:
             return spans.parse(view.start, view.end, now_ms)
         return spans.last(now_ms, view.last.hours)
 
 
-def _oddities(tenant: str, state: ExperimentState, health: HealthAnswer) -> list[Issue]:
-    found = of_experiment(state, health.at)
+def _issues(tenant: str, state: ExperimentState, health: HealthAnswer) -> list[Issue]:
+    issues = of_experiment(state, health.at)
     for dc in health.dcs:
         if dc.is_serving:
-            found += of_tenant(messages(dc)[tenant])
-    return found
+            issues += of_tenant(messages(dc)[tenant])
+    return issues
 
 
 class _About(NamedTuple):
-    """The questions about one experiment."""
+    """The requests about one experiment."""
 
     service: Service
     tenant: str

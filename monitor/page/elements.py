@@ -1,4 +1,8 @@
-"""The parts of a page as NiceGUI elements: HTML that is updated in place, charts, and what keeps them live."""
+"""The parts of a page as NiceGUI elements: HTML that is updated in place, charts, and the refresh loop.
+
+The update in place is 25 lines of `page.js`: the library idiomorph is many times as long, and its matching by ids is of
+no use here, since the structure of a fragment stays.
+"""
 
 import asyncio
 import time
@@ -17,20 +21,20 @@ from monitor.serve.problems import ProblemError, of_status
 
 T = TypeVar("T")
 EVERY_S = 5.0
-"""How often a page that is looked at asks again."""
+"""The time between two refreshes of a visible page."""
 SOON_S = 1.5
-"""When to ask again where something known was shown at first: once the browser has loaded all it needs."""
+"""The time until the first refresh where a cached answer was shown: the browser has then loaded its scripts."""
 FIRST_S = 0.3
-"""How long the first answer is waited for; after that the page is shown without numbers, which follow."""
+"""The wait for the first answer; after that the page is shown without numbers, which follow."""
 
 SIMPLE = frozenset({"div", "header", "main", "section"})
-"""Elements that are the same in plain HTML; all others are shown as a div."""
+"""Elements that keep their name in plain HTML; all others become a div."""
 
 log = structlog.get_logger(__name__)
 
 
 class Fragment(Element, component="fragment.js"):
-    """HTML that is updated in place: what has not changed keeps focus, scroll and selection."""
+    """HTML that is updated in place: unchanged parts keep focus, scroll and selection."""
 
     def __init__(self, content: Html = Html(), classes: str = "") -> None:  # noqa: B008
         super().__init__()
@@ -45,7 +49,7 @@ class Fragment(Element, component="fragment.js"):
 
 
 class Address(Element, component="address.js"):
-    """The query part of the address, as the reader changes it, and whether the page is looked at."""
+    """The query part of the address, as the reader changes it, and the visibility of the page."""
 
     def __init__(self, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class Address(Element, component="address.js"):
         self.on("seen", on_seen)
 
     def arrived(self) -> None:
-        """What the reader has asked for is shown."""
+        """Reports to the browser that the requested content is shown."""
         self._props["round"] += 1
         self.update()
 
@@ -86,10 +90,10 @@ class Plot:
 
 
 class Living(Generic[T]):
-    """Asks for what the address says, again and again, and shows what came: one question at a time, with rests between.
+    """Refreshes a page with the answer for its address: one request at a time, with pauses between.
 
-    `ask` may block and raise ProblemError; it is given the query part of the address. Nothing is asked while the page
-    is out of sight.
+    `ask` may block and raise ProblemError; its argument is the query part of the address. It is not called while the
+    page is hidden.
     """
 
     def __init__(self, query: str, ask: Callable[[str], T], show: Callable[[T], None]) -> None:
@@ -101,10 +105,10 @@ class Living(Generic[T]):
         self._address = Address(self._moved, self._seen)
         self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
 
-    async def begin(self, known: T | None = None) -> None:
-        """Shows what is known already; else waits for the first answer, but not for long."""
-        if known is not None:
-            self._show(known)
+    async def begin(self, cached: T | None = None) -> None:
+        """Shows the cached answer if there is one; otherwise waits up to FIRST_S for the first answer."""
+        if cached is not None:
+            self._show(cached)
             ui.timer(SOON_S, self._tick, once=True)
         else:
             await asyncio.wait({self._start()}, timeout=FIRST_S)
@@ -136,13 +140,12 @@ class Living(Generic[T]):
             self._is_asked_again = False
             started_s = time.monotonic()
             try:
-                found = await asyncio.to_thread(self._ask, self._query)
-                self._show(found)
+                self._show(await asyncio.to_thread(self._ask, self._query))
             except ProblemError as error:
                 self._problem.show(problem(error.problem))
             except Exception:
                 log.exception("page_failed", query=self._query)
-                self._problem.show(problem(of_status(500, "an error of the page itself; its log has it").problem))
+                self._problem.show(problem(of_status(500, "an error of the page itself; see its log").problem))
             else:
                 self._problem.show(Html())
             took_s = time.monotonic() - started_s
@@ -152,25 +155,23 @@ class Living(Generic[T]):
                 return
 
 
-def still(shown: Element) -> Html:
-    """An element and what is in it as plain HTML: what the browser shows until the scripts are there."""
-    if isinstance(shown, Fragment | ui.html):
-        inside = Html(shown.props["content"] if isinstance(shown, Fragment) else shown.content)
+def still(root: Element) -> Html:
+    """An element and its content as plain HTML, which the browser shows until the scripts are loaded."""
+    if isinstance(root, Fragment | ui.html):
+        inside = Html(root.props["content"] if isinstance(root, Fragment) else root.content)
     else:
-        inside = joined(*(still(child) for child in shown.default_slot.children))
-    tag = shown.tag if shown.tag in SIMPLE else "div"
-    return element(tag, inside, class_=" ".join(shown.classes))
+        inside = joined(*(still(child) for child in root.default_slot.children))
+    tag = root.tag if root.tag in SIMPLE else "div"
+    return element(tag, inside, class_=" ".join(root.classes))
 
 
-def problem(found: Problem) -> Html:
-    """What is wrong, and what to do; what was shown before stays."""
-    again = (
-        " Older numbers, if there are any, stay below; I ask again every few seconds." if found.status >= 500 else ""
-    )
+def problem(of: Problem) -> Html:
+    """A notice of an error, with what to do; the numbers that were shown before stay."""
+    again = " Any numbers shown are from before. Retrying every few seconds." if of.status >= 500 else ""
     return element(
         "div",
-        element("p", element("strong", f"{found.title}.")),
-        element("p", f"{found.detail}. {found.fix}{again}"),
+        element("p", element("strong", f"{of.title}.")),
+        element("p", f"{of.detail}. {of.fix}{again}"),
         class_="notice bad",
         role="alert",
     )

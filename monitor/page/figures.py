@@ -1,5 +1,9 @@
-"""Numbers as people read them. Pure."""
+"""Numbers as people read them. Pure.
 
+The package humanize has no percentage points, narrow spaces or real minus signs, and would replace three functions.
+"""
+
+from monitor.serve.health_ranges import HealthRange, Unit
 from monitor.serve.models import Difference, Estimate
 
 NONE = "\N{EN DASH}"
@@ -62,13 +66,15 @@ def interval(low: float | None, high: float | None, of_rates: bool) -> str:
     return f"{signed(low, amount(abs(low)))} to {signed(high, amount(abs(high)))}"
 
 
-def estimate(value: Estimate, of_rate: bool) -> str:
+def estimate(value: Estimate | None, of_rate: bool) -> str:
     """A rate or a mean."""
+    if value is None:
+        return NONE
     return rate(value.value) if of_rate else amount(value.value)
 
 
 def duration(seconds: float | None) -> str:
-    """How long, to the unit that matters: 4 s, 12 min, 3 h 20 min, 5 days."""
+    """A duration in the unit that matters: 4 s, 12 min, 3 h 20 min, 5 days."""
     if seconds is None:
         return "never"
     whole = max(0, round(seconds))
@@ -96,3 +102,42 @@ def size(number: int | None) -> str:
 def plural(number: int, one: str, more: str | None = None) -> str:
     """`1 visit`, `2,345 visits`."""
     return f"{count(number)} {one if number == 1 else more or one + 's'}"
+
+
+def in_unit(unit: Unit, value: float | None) -> str:
+    """A value in its unit."""
+    if value is None:
+        return "never" if unit is Unit.SECONDS else NONE
+    match unit:
+        case Unit.SECONDS:
+            return duration(value)
+        case Unit.SHARE:
+            return percent(value, 2)
+        case Unit.PER_MILLION:
+            return percent(value / 1_000_000, 2)
+        case Unit.RATIO:
+            return f"{value:.2f}"
+        case Unit.BYTES:
+            return size(round(value))
+        case Unit.MILLISECONDS:
+            return f"{value:,.0f} ms"
+        case Unit.COUNT:
+            return count(round(value))
+
+
+def normal_range(of: HealthRange) -> str:
+    """The normal range in words: `0`, or `up to 2 %`."""
+    if not of.normal:
+        return "0"
+    match of.unit:
+        case Unit.SHARE:
+            text = percent(of.normal, 0)
+        case Unit.PER_MILLION:
+            text = percent(of.normal / 1_000_000, 0)
+        case Unit.RATIO:
+            text = f"{of.normal:g}"
+        case Unit.COUNT:
+            text = compact(of.normal)
+        case _:
+            text = in_unit(of.unit, of.normal)
+    return f"up to {text}"

@@ -1,4 +1,4 @@
-"""What all pages have around them: the bar at the top, the foot, and what is shown while there is nothing to show."""
+"""The frame of all pages: the header, the footer, and the notices in place of content."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ PAGES = {"/": "Experiments", "/health": "Health"}
 
 @contextmanager
 def page(here: str) -> Iterator[Fragment]:
-    """A page's frame; gives the place for the state of the monitor. `here` is that of PAGES it is of."""
+    """The frame of a page; yields the place for the state of the monitor. `here` is its path in PAGES."""
     links = [
         element("a", text, href=path, aria_current="page" if path == here else None) for path, text in PAGES.items()
     ]
@@ -27,7 +27,7 @@ def page(here: str) -> Iterator[Fragment]:
             with ui.element("div").classes("right"):
                 status_place = Fragment()
                 ui.html(element("span", data_zone=True), sanitize=False)
-                button = element("button", "auto theme", type="button", data_theme_button=True)
+                button = element("button", "Theme: auto", type="button", data_theme_button=True)
                 ui.html(button, sanitize=False)
         with ui.element("main"):
             yield status_place
@@ -37,22 +37,22 @@ def page(here: str) -> Iterator[Fragment]:
         )
 
 
-def status(found: HealthAnswer) -> Html:
+def status(health: HealthAnswer) -> Html:
     """The state of the monitor in a few words, with a link to more."""
-    kind, words = STATUS[found.status]
-    serving = next((dc for dc in found.dcs if dc.is_serving), None)
-    age = "" if serving is None else f"{serving.dc}, {figures.duration(serving.report_age_s)} ago"
+    kind, words = STATUS[health.status]
+    serving = next((dc for dc in health.dcs if dc.is_serving), None)
+    age = "" if serving is None else f"{figures.duration(serving.heartbeat_age_s)} ago"
     light = element("span", class_=f"light {kind}")
     return element("a", light, age or words, href="/health", title=words, aria_label=f"{words}. {age}")
 
 
 def waiting() -> Html:
-    """While the first answer is on its way."""
-    return element("p", "Asking the store …", class_="note", role="status")
+    """A note until the first answer comes."""
+    return element("p", "Loading …", class_="note", role="status")
 
 
 def crumbs(tenant: str, experiment: str) -> Html:
-    """The way back to an experiment."""
+    """Links back to an experiment and the overview."""
     return element(
         "nav",
         element("a", "Experiments", href="/"),
@@ -63,8 +63,8 @@ def crumbs(tenant: str, experiment: str) -> Html:
     )
 
 
-def lost(problem: Problem) -> Html:
-    """There is no such page."""
+def not_found(problem: Problem) -> Html:
+    """The content of a page for an experiment that is not configured."""
     return joined(
         element("h1", problem.title),
         element(

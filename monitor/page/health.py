@@ -5,63 +5,65 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.page import figures, plots
-from monitor.page.health_ranges import Normal
 from monitor.page.markup import Html, element, joined, moment
+from monitor.serve.health_ranges import HealthRange
 from monitor.serve.models import Count, DcHealth, DcState, Divergence, Failover, HealthAnswer, ServingReason, Status
 
 REASONS = {
-    ServingReason.PREFERRED: "it is the preferred one, and in order",
-    ServingReason.STALE: "the preferred one has not reported lately",
-    ServingReason.MISSING: "the preferred one has not reported at all",
+    ServingReason.PREFERRED: "it is the preferred one, and healthy",
+    ServingReason.STALE: "the preferred one has sent no heartbeat lately",
+    ServingReason.MISSING: "the preferred one has never sent a heartbeat",
     ServingReason.BEHIND: "the watermark of the preferred one is too far behind",
     ServingReason.LESS_COMPLETE: "the preferred one holds fewer visits",
-    ServingReason.RECOVERING: "the preferred one is in order again, but not for long enough yet",
-    ServingReason.FORCED: "it was asked for",
+    ServingReason.RECOVERING: "the preferred one is healthy again, but not for long enough yet",
+    ServingReason.FORCED: "it was chosen",
 }
 """Why a data center serves, as the rest of a sentence that begins with "because"."""
 STATES = {
     DcState.HEALTHY: "good",
-    DcState.RECOVERING: "odd",
-    DcState.BEHIND: "odd",
+    DcState.RECOVERING: "warning",
+    DcState.BEHIND: "warning",
     DcState.STALE: "bad",
     DcState.MISSING: "bad",
 }
 STATUS = {
     Status.OK: ("good", "All is well"),
-    Status.DEGRADED: ("odd", "The numbers are right, but something needs a look"),
-    Status.DOWN: ("bad", "Numbers are old, or there are none"),
+    Status.DEGRADED: ("warning", "The numbers are right, but something needs attention"),
+    Status.DOWN: ("bad", "Numbers are old, or missing"),
 }
 
 
 class Figure(NamedTuple):
     """One figure of one data center."""
 
-    normal: Normal
+    range: HealthRange
     value: float | None
-    text: str
+
+    @property
+    def text(self) -> str:
+        """The value in its unit."""
+        return figures.in_unit(self.range.unit, self.value)
 
 
 def headline(health: HealthAnswer) -> Html:
-    """All in one sentence, and what to do."""
+    """The state in one sentence, and what to do."""
     kind, words = STATUS[health.status]
-    sealed = (
-        joined("; sealed up to ", moment(health.sealed_until)) if health.sealed_until else "; nothing is sealed yet"
-    )
+    final = joined(" Final until ", moment(health.final_until), ".") if health.final_until else " Nothing is final yet."
     advice = [element("li", text) for text in health.advice]
     return element(
         "div",
         element("p", element("strong", f"{words}.")),
-        element("p", "The present is served by ", element("strong", health.serving_dc), sealed, "."),
+        element("p", "Active data center: ", element("strong", health.serving_dc), ".", final),
         element("ul", advice) if advice else None,
         class_=f"notice {kind}",
         role="status",
     )
 
 
-def data_centers(health: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
+def data_centers(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
     """A card for each data center, and one for the store."""
-    cards = [_data_center(dc, normal) for dc in health.dcs]
-    return element("div", cards, _store(health, normal), class_="cards-grid")
+    cards = [_data_center(dc, ranges) for dc in health.dcs]
+    return element("div", cards, _store(health, ranges), class_="cards-grid")
 
 
 def messages(health: HealthAnswer) -> Html:
@@ -69,82 +71,64 @@ def messages(health: HealthAnswer) -> Html:
     return joined(*(_messages(dc, len(health.dcs) > 1) for dc in health.dcs))
 
 
-def switches(found: Sequence[Failover]) -> Html:
-    """When another data center took over."""
-    if not found:
-        return element("p", "None within 24 hours: one data center has served all the time.", class_="note")
+def failovers(listed: Sequence[Failover]) -> Html:
+    """A table of the failovers: the moment, the data centers, and the reason."""
+    if not listed:
+        return element("p", "None within 24 hours.", class_="note")
     head = element("tr", *(element("th", text, scope="col") for text in ("When", "From", "To", "Of", "Because")))
     rows = [
         element(
             "tr",
-            element("th", moment(switch.at, "day"), scope="row"),
-            element("td", switch.from_dc, data_label="From"),
-            element("td", switch.to_dc, data_label="To"),
-            element("td", f"{switch.tenant} {switch.experiment}" if switch.experiment else "all", data_label="Of"),
-            element("td", REASONS[switch.reason], data_label="Because"),
+            element("th", moment(failover.at, "day"), scope="row"),
+            element("td", failover.from_dc, data_label="From"),
+            element("td", failover.to_dc, data_label="To"),
+            element(
+                "td", f"{failover.tenant} {failover.experiment}" if failover.experiment else "all", data_label="Of"
+            ),
+            element("td", REASONS[failover.reason], data_label="Because"),
         )
-        for switch in found
+        for failover in listed
     ]
     return element("table", element("thead", head), element("tbody", rows), class_="cards")
 
 
-def divergences(health: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
-    """How far mirrors are apart."""
+def divergences(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
+    """The experiments in which data centers differ, and by how much."""
     if len(health.dcs) < 2:
         return element("p", "There is one data center, so there is nothing to compare it with.", class_="note")
     if not health.divergences:
         compared = figures.plural(health.compared_experiments, "experiment")
-        return element("p", f"None: {compared} compared over sealed minutes, all equal.", class_="note")
-    return _divergence_table(health.divergences, normal["divergence"])
+        return element("p", f"None: {compared} compared over final minutes, all equal.", class_="note")
+    return _divergence_table(health.divergences, ranges["divergence"])
 
 
-def of_dc(dc: DcHealth, normal: Mapping[str, Normal]) -> list[Figure]:
+def of_dc(dc: DcHealth, ranges: Mapping[str, HealthRange]) -> list[Figure]:
     """The figures of a data center that have a normal range."""
     rejected = sum(count.messages for count in dc.rejected)
     events = sum(flow.events for flow in dc.tenants)
-    share = rejected / (events + rejected) if events + rejected else 0.0
-    corrected = dc.corrections / events if events else 0.0
-    shown = {
-        "report age": (dc.report_age_s, figures.duration(dc.report_age_s)),
-        "watermark delay": (dc.watermark_age_s, figures.duration(dc.watermark_age_s)),
-        "lag": (dc.lag_messages, figures.count(dc.lag_messages)),
-        "rejects": (share, figures.percent(share, 2)),
-        "corrections": (corrected, f"{corrected:.2f}"),
-        "sessions in state": (dc.sessions, figures.count(dc.sessions)),
-        "totals in state": (dc.totals, figures.count(dc.totals)),
-        "memory": (dc.memory_bytes, figures.size(dc.memory_bytes)),
-        "retries": (dc.retries, figures.count(dc.retries)),
-        "dead letters": (dc.dead_letters, figures.count(dc.dead_letters)),
+    values: dict[str, float | None] = {
+        "heartbeat age": dc.heartbeat_age_s,
+        "watermark delay": dc.watermark_age_s,
+        "lag": dc.lag_messages,
+        "rejects": rejected / (events + rejected) if events + rejected else 0.0,
+        "corrections": dc.corrections / events if events else 0.0,
+        "sessions in state": dc.sessions,
+        "totals in state": dc.totals,
+        "memory": dc.memory_bytes,
+        "retries": dc.retries,
+        "dead letters": dc.dead_letters,
     }
-    return [Figure(normal[name], value, text) for name, (value, text) in shown.items()]
+    return [Figure(ranges[name], value) for name, value in values.items()]
 
 
-def most(normal: Normal) -> str:
-    """The end of the normal range in words."""
-    match normal.name:
-        case "report age" | "watermark delay":
-            return figures.duration(normal.most)
-        case "rejects":
-            return figures.percent(normal.most, 0)
-        case "corrections":
-            return f"{normal.most:g}"
-        case "memory":
-            return figures.size(round(normal.most))
-        case "store answer":
-            return f"{normal.most:g} ms"
-        case "divergence":
-            return f"{figures.count(round(normal.most))} ppm"
-    return figures.compact(normal.most)
-
-
-def _data_center(dc: DcHealth, normal: Mapping[str, Normal]) -> Html:
+def _data_center(dc: DcHealth, ranges: Mapping[str, HealthRange]) -> Html:
     state = element("span", dc.state.value, class_=f"tag {STATES[dc.state]}")
-    serving = element("span", "serves", class_="tag good") if dc.is_serving else None
-    rows = [_figure(figure) for figure in of_dc(dc, normal)]
+    serving = element("span", "active", class_="tag good") if dc.is_serving else None
+    rows = [_figure(figure) for figure in of_dc(dc, ranges)]
     by_partition = [
         element("li", f"{partition}: {figures.count(lag)}") for partition, lag in sorted(dc.lag_by_partition.items())
     ]
-    sink = f"{figures.plural(dc.points_written, 'point')} written to KairosDB in the last hour."
+    sink = f"{figures.plural(dc.points_written, 'data point')} written to KairosDB in the last hour."
     return element(
         "section",
         element("header", element("h3", dc.dc), state, serving),
@@ -157,14 +141,13 @@ def _data_center(dc: DcHealth, normal: Mapping[str, Normal]) -> Html:
     )
 
 
-def _store(health: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
+def _store(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
     store = health.store
     kind, word = ("good", "answers") if store.reachable else ("bad", "does not answer")
-    text = figures.NONE if store.answer_ms is None else f"{store.answer_ms:,.0f} ms"
     return element(
         "section",
         element("header", element("h3", "KairosDB"), element("span", word, class_=f"tag {kind}")),
-        element("dl", _figure(Figure(normal["store answer"], store.answer_ms, text)), class_="figures"),
+        element("dl", _figure(Figure(ranges["store answer"], store.answer_ms)), class_="figures"),
         element("p", store.url, class_="note address"),
         element("p", store.message, class_="note") if store.message else None,
         class_="card",
@@ -172,27 +155,27 @@ def _store(health: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
 
 
 def _figure(figure: Figure) -> Html:
-    normal, value = figure.normal, figure.value
-    outside = value is not None and value > normal.most
-    range_words = f"normal: up to {most(normal)}" if normal.most else "normal: 0"
+    limits, value = figure.range, figure.value
+    outside = value is not None and value > limits.normal
+    range_words = f"normal: {figures.normal_range(limits)}"
     label = f"{figure.text}, {range_words}"
     return element(
         "div",
-        element("dt", normal.name, title=normal.meaning),
+        element("dt", limits.name, title=limits.meaning),
         element("dd", figure.text, class_="value"),
-        element("dd", plots.gauge(value, (0.0, normal.most), normal.reach, label) if value is not None else None),
+        element("dd", plots.gauge(value, (0.0, limits.normal), limits.alarm, label) if value is not None else None),
         element("dd", range_words, class_="normal-words"),
-        element("dd", normal.fix, class_="fix") if outside else None,
+        element("dd", limits.fix, class_="fix") if outside else None,
         class_="outside" if outside else None,
     )
 
 
 def _messages(dc: DcHealth, is_named: bool) -> Html:
-    rejected, noted = _by_tenant(dc.rejected), _by_tenant(dc.noted)
+    rejected, warnings = _by_tenant(dc.rejected), _by_tenant(dc.warnings)
     flows = {flow.tenant: flow for flow in dc.tenants}
-    titles = ("Tenant", "Events/s", "Events, 1 h", "Delay, mean", "Delay, longest", "Rejected", "Noted")
+    titles = ("Tenant", "Events/s", "Events, 1 h", "Delay, mean", "Delay, longest", "Rejected", "Warnings")
     rows = []
-    for tenant in dict.fromkeys([*flows, *rejected, *noted]):
+    for tenant in dict.fromkeys([*flows, *rejected, *warnings]):
         flow = flows.get(tenant)
         delay_mean = None if flow is None or flow.delay_ms_mean is None else flow.delay_ms_mean / 1_000
         delay_max = None if flow is None or flow.delay_ms_max is None else flow.delay_ms_max / 1_000
@@ -211,7 +194,7 @@ def _messages(dc: DcHealth, is_named: bool) -> Html:
                     for title, text in zip(titles[1:], cells, strict=False)
                 ],
                 element("td", _reasons(rejected[tenant]), data_label=titles[5], class_="reasons"),
-                element("td", _reasons(noted[tenant]), data_label=titles[6], class_="reasons"),
+                element("td", _reasons(warnings[tenant]), data_label=titles[6], class_="reasons"),
             )
         )
     caption = (
@@ -238,8 +221,8 @@ def _reasons(counts: Mapping[str, int]) -> Html:
     return element("ul", [element("li", reason, " ", element("b", figures.count(n))) for reason, n in ordered])
 
 
-def _divergence_table(found: Sequence[Divergence], normal: Normal) -> Html:
-    titles = ("Experiment", "Data centers", "Worst minute", "Apart", "Compared")
+def _divergence_table(divergences: Sequence[Divergence], limits: HealthRange) -> Html:
+    titles = ("Experiment", "Data centers", "Worst minute", "Difference", "Compared")
     head = element("tr", *(element("th", text, scope="col") for text in titles))
     rows = [
         element(
@@ -247,10 +230,12 @@ def _divergence_table(found: Sequence[Divergence], normal: Normal) -> Html:
             element("th", f"{of.tenant} {of.experiment}", scope="row"),
             element("td", f"{of.dc}, {of.against}", data_label=titles[1]),
             element("td", moment(of.worst_minute, "day"), data_label=titles[2]),
-            element("td", f"{figures.count(of.ppm_max)} ppm", data_label=titles[3], class_="figure"),
+            element("td", figures.in_unit(limits.unit, of.ppm_max), data_label=titles[3], class_="figure"),
             element("td", figures.plural(of.minutes, "minute"), data_label=titles[4], class_="figure"),
         )
-        for of in found
+        for of in divergences
     ]
     table = element("table", element("thead", head), element("tbody", rows), class_="cards")
-    return joined(element("p", f"{normal.meaning} Normal: up to {most(normal)}. {normal.fix}", class_="note"), table)
+    return joined(
+        element("p", f"{limits.meaning} Normal: {figures.normal_range(limits)}. {limits.fix}", class_="note"), table
+    )

@@ -1,4 +1,4 @@
-"""What is odd about an experiment, with what to do about it. Pure."""
+"""The issues of experiments and tenants, each with what to do about it. Pure."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -6,26 +6,25 @@ from math import log, sqrt
 from typing import NamedTuple
 
 from monitor.page import figures
+from monitor.serve.health_ranges import REJECTS, WARNINGS
 from monitor.serve.models import Count, DcHealth, ExperimentState, Running, SplitVerdict
 
 MESSAGES_S = 300
-"""Of so many last seconds messages are judged: many rejects have to be seen soon after they begin."""
+"""The seconds of which messages are judged: a high rejection rate must be seen soon after it begins."""
 JUDGED_MINUTES = 2
-"""Of the last minutes that an answer tells, the last one under way, so many are held against the rest."""
+"""The number of last minutes, the current one included, that are compared with those before."""
 EXPECTED_MIN = 20
-"""Fewer expected visits prove no drop."""
+"""The expected visits below which nothing proves a drop."""
 MISSING_SHARE, MISSING_CHANCE = 0.25, 1e-6
-"""A variation with less than this share of what its weight gives it is missing, if that is hardly ever chance."""
+"""A variation with less than this share of its planned visits has no traffic, if chance explains it too rarely."""
 DROPPED_SHARE = 0.4
 DEVIATIONS = 5.0
-"""By so many standard deviations a count must be too low."""
+"""The standard deviations by which a count must be too low."""
 CROSSED_SHARE = 0.02
-REJECTED_SHARE = 0.02
-NOTED_SHARE = 0.01
 
 
 class Issue(NamedTuple):
-    """Something odd: in a word or two, whole, and what to do."""
+    """An issue: a few words for it, a sentence, and what to do."""
 
     short: str
     text: str
@@ -33,74 +32,77 @@ class Issue(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """Messages of a tenant in the last minutes: accepted, and rejected or noted by reason."""
+    """Messages of a tenant in the last minutes: accepted; rejected, and with a warning, by reason."""
 
     accepted: int
     rejected: Mapping[str, int]
-    noted: Mapping[str, int]
+    warnings: Mapping[str, int]
 
 
 def of_experiment(state: ExperimentState, at: datetime) -> list[Issue]:
-    """What is odd about one experiment at the moment `at` of its answer, the worst first."""
+    """The issues of one experiment at the moment `at` of its answer, the worst first."""
     if state.state is Running.NO_DATA:
-        fix = "Do events carry it? Look for unknown experiment and unknown variation among what was noted."
+        fix = "Do events carry this experiment? Look for unknown experiment and unknown variation among the warnings."
         return [Issue("no traffic", "No visit was assigned within 24 hours.", fix)]
-    found = []
+    issues = []
     if state.state is Running.SILENT:
-        fix = "Has the assigning system stopped it? If not, look at the health page."
-        found.append(Issue("no traffic now", "No visit was assigned within 15 minutes.", fix))
-    found += [_missing(name) for name in missing(state)]
+        fix = "Has the assignment service stopped it? If not, see the Health page."
+        issues.append(Issue("no traffic now", "No visit was assigned within 15 minutes.", fix))
+    issues += [_without_traffic(name) for name in without_traffic(state)]
     if dropped := _dropped(state, at):
-        found.append(dropped)
-    if state.split.verdict is SplitVerdict.WRONG:
-        text = "The shares of the assigned visits are not those of the weights (chi-square test, p < 0.001)."
-        fix = "Differences between variations may come from that: find out why before you read them."
-        found.append(Issue("wrong split", text, fix))
+        issues.append(dropped)
+    if state.split.verdict is SplitVerdict.MISMATCH:
+        text = "The shares of the assigned visits do not match the weights (chi-square test, p < 0.001)."
+        fix = "Find the cause before reading any result."
+        issues.append(Issue("sample ratio mismatch", text, fix))
     if state.assigned and state.crossed > CROSSED_SHARE * state.assigned:
         share = figures.percent(state.crossed / state.assigned)
         text = f"{share} of the assigned visits were given another variation later."
-        found.append(Issue("many crossed", text, "The assigning system changes its mind within a visit."))
-    return found
+        issues.append(Issue("many crossovers", text, "Look for a bug in the assignment service."))
+    return issues
 
 
 def of_tenant(messages: Messages) -> list[Issue]:
-    """What is odd about a tenant's messages."""
-    found = []
-    rejected, noted = sum(messages.rejected.values()), messages.noted
-    if rejected > REJECTED_SHARE * (messages.accepted + rejected):
+    """The issues of a tenant's messages."""
+    issues = []
+    rejected, warnings = sum(messages.rejected.values()), messages.warnings
+    if rejected > REJECTS.normal * (messages.accepted + rejected):
         share = figures.percent(rejected / (messages.accepted + rejected))
         reasons = ", ".join(f"{reason} {figures.count(n)}" for reason, n in _largest(messages.rejected))
         text = f"{share} of the messages were rejected: {reasons}."
-        found.append(
-            Issue("many rejects", text, "The reference says what each reason means; the producer has to mend it.")
-        )
+        fix = "See the reference for each reason; the producer must fix it."
+        issues.append(Issue("high rejection rate", text, fix))
     for reason, words in (("unknown_variation", "unknown variation"), ("unknown_experiment", "unknown experiment")):
-        if noted.get(reason, 0) > NOTED_SHARE * max(1, messages.accepted):
-            text = f"{figures.plural(noted[reason], 'event')} carried an {words}."
-            found.append(Issue(words, text, "Names in the events and in the configuration differ."))
-    return found
+        if warnings.get(reason, 0) > WARNINGS.normal * max(1, messages.accepted):
+            text = f"{figures.plural(warnings[reason], 'event')} carried an {words}."
+            issues.append(Issue(words, text, "The names in the events and in the configuration differ."))
+    return issues
 
 
 def messages(dc: DcHealth) -> dict[str, Messages]:
     """The messages of the last minutes in a data center, by tenant."""
     accepted = {flow.tenant: round(flow.events_per_s * MESSAGES_S) for flow in dc.tenants}
-    tenants = dict.fromkeys([*accepted, *(count.tenant for count in (*dc.rejected, *dc.noted))])
+    tenants = dict.fromkeys([*accepted, *(count.tenant for count in (*dc.rejected, *dc.warnings))])
     return {
-        tenant: Messages(accepted.get(tenant, 0), _lately(dc.rejected, tenant), _lately(dc.noted, tenant))
+        tenant: Messages(accepted.get(tenant, 0), _lately(dc.rejected, tenant), _lately(dc.warnings, tenant))
         for tenant in tenants
     }
 
 
-def missing(state: ExperimentState) -> list[str]:
-    """Variations that lately get hardly any visits, though others do, going by the weights."""
+def without_traffic(state: ExperimentState) -> list[str]:
+    """The variations with hardly any visits lately, although the others get theirs, by the weights."""
     weights, lately = state.variations, state.assigned_recent
-    judged = {name: sum(lately[name][-JUDGED_MINUTES:]) for name in weights}
-    under_way = {name: sum(lately[name][-1:]) for name in weights}
-    return [name for name in weights if _is_missing(name, weights, judged) or _is_missing(name, weights, under_way)]
+    last_minutes = {name: sum(lately[name][-JUDGED_MINUTES:]) for name in weights}
+    current = {name: sum(lately[name][-1:]) for name in weights}
+    return [
+        name
+        for name in weights
+        if _lacks_traffic(name, weights, last_minutes) or _lacks_traffic(name, weights, current)
+    ]
 
 
-def _is_missing(name: str, weights: Mapping[str, float], counts: Mapping[str, int]) -> bool:
-    """Chernoff's bound: so few of n visits have a chance below exp(-n KL(share, planned share))."""
+def _lacks_traffic(name: str, weights: Mapping[str, float], counts: Mapping[str, int]) -> bool:
+    """Chernoff's bound: a share this low of n visits has a probability below exp(-n KL(share, planned share))."""
     visits, count, planned = sum(counts.values()), max(0, counts[name]), weights[name] / sum(weights.values())
     if not 0 < planned < 1 or not visits or count >= MISSING_SHARE * planned * visits:
         return False
@@ -109,13 +111,13 @@ def _is_missing(name: str, weights: Mapping[str, float], counts: Mapping[str, in
     return visits * divergence > -log(MISSING_CHANCE)
 
 
-def _missing(name: str) -> Issue:
-    text = f"{name} gets hardly any visits now, though the others do."
-    return Issue(f"{name} missing", text, "Look at what assigns visits, and at the pages of that variation.")
+def _without_traffic(name: str) -> Issue:
+    text = f"{name} gets hardly any visits now, although the others do."
+    return Issue(f"{name}: no traffic", text, "Check the assignment service, and the pages of that variation.")
 
 
 def _dropped(state: ExperimentState, at: datetime) -> Issue | None:
-    """All variations together, against the minutes before. Events come late: the minute under way proves nothing."""
+    """All variations together, against the minutes before. Events come late: the current minute proves nothing."""
     by_minute = [sum(minute) for minute in zip(*state.assigned_recent.values(), strict=True)]
     before, now = by_minute[:-JUDGED_MINUTES], by_minute[-JUDGED_MINUTES:]
     filled = [count for count in before if count]
@@ -123,11 +125,11 @@ def _dropped(state: ExperimentState, at: datetime) -> Issue | None:
         return None
     minutes = JUDGED_MINUTES - 1 + at.second / 60
     expected = sum(before) / len(before) * minutes
-    seen = sum(now)
-    if expected < EXPECTED_MIN or seen >= DROPPED_SHARE * expected or seen > expected - DEVIATIONS * sqrt(expected):
+    visits = sum(now)
+    if expected < EXPECTED_MIN or visits >= DROPPED_SHARE * expected or visits > expected - DEVIATIONS * sqrt(expected):
         return None
-    text = f"Visits have fallen to {figures.percent(seen / expected, 0)} of those of the minutes before."
-    return Issue("traffic dropped", text, "Is the site up, and do its events arrive? Look at the health page.")
+    text = f"Visits have fallen to {figures.percent(visits / expected, 0)} of the level of the minutes before."
+    return Issue("traffic dropped", text, "Is the site up, and do its events arrive? See the Health page.")
 
 
 def _lately(counts: Iterable[Count], tenant: str) -> dict[str, int]:

@@ -1,4 +1,7 @@
-"""HTML as text that is escaped exactly once. Pure."""
+"""HTML as text that is escaped exactly once. Pure.
+
+Of MarkupSafe only the two lines of `Html` could be replaced: it builds no elements, and writes floats in full.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -6,7 +9,7 @@ from html import escape
 from typing import Literal, TypeAlias
 
 VOID = frozenset({"br", "hr", "img", "input"})
-"""Elements without content, as they are used here; those of SVG are closed like others."""
+"""Elements without content, of those used here; those of SVG are closed like others."""
 
 
 class Html(str):
@@ -22,8 +25,8 @@ Attribute: TypeAlias = str | int | float | bool | None
 def element(name: str, *children: Child, of: Mapping[str, str] | None = None, **attributes: Attribute) -> Html:
     """An element; text among its children is escaped.
 
-    Attributes: `class_` is class, other underscores are dashes; `of` takes names that Python has no words for.
-    True is an attribute without a value, False and None leave it out.
+    Attributes: `class_` is class, other underscores are dashes; `of` takes names that are no Python names.
+    True is an attribute without a value; False and None omit it.
 
     >>> element("a", "fish & chips", href="/?q=a&b", class_="dish")
     '<a href="/?q=a&amp;b" class="dish">fish &amp; chips</a>'

@@ -5,22 +5,23 @@ from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
-from monitor.page.issues import MESSAGES_S, REJECTED_SHARE, Issue, Messages, messages, of_experiment, of_tenant
+from monitor.page.issues import MESSAGES_S, Issue, Messages, messages, of_experiment, of_tenant
 from monitor.page.markup import Html, element, joined, moment
+from monitor.serve.health_ranges import REJECTS
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, HealthAnswer, Running
 
 SPARK_HOURS = 2
-"""That is how far `qualified_recent` reaches back."""
+"""The hours that `qualified_recent` covers."""
 UNKNOWN = "unknown"
 COLUMNS = ("Experiment", f"Qualified, {SPARK_HOURS} h", "Qualified, 24 h", "Assigned, 24 h", "Share", "Last visit")
 
 
 class ExperimentRow(NamedTuple):
-    """One experiment, and what is odd about it."""
+    """One experiment, and its issues."""
 
     tenant: str
     state: ExperimentState
-    oddities: Sequence[Issue]
+    issues: Sequence[Issue]
 
 
 class Overview(NamedTuple):
@@ -31,7 +32,7 @@ class Overview(NamedTuple):
 
     @property
     def tenants(self) -> list[str]:
-        """In the order of the configuration."""
+        """Their names, in the order of the configuration."""
         return list(dict.fromkeys(row.tenant for row in self.rows))
 
 
@@ -47,67 +48,66 @@ def gather(answers: Sequence[ExperimentsAnswer], health: HealthAnswer) -> Overvi
 
 
 def summary(overview: Overview, search: Search) -> Html:
-    """How many there are and how many are odd, with a switch to see only those."""
+    """The number of experiments and of those with issues, with links to show all or only those."""
     running = sum(row.state.state is Running.RUNNING for row in overview.rows)
-    odd = sum(bool(row.oddities) for row in overview.rows)
+    with_issues = sum(bool(row.issues) for row in overview.rows)
     links = [
-        _choice(f"all {len(overview.rows)}", search._replace(only_odd=False), not search.only_odd),
-        _choice(f"odd {odd}", search._replace(only_odd=True), search.only_odd),
+        _choice(f"all {len(overview.rows)}", search._replace(only_issues=False), not search.only_issues),
+        _choice(f"issues {with_issues}", search._replace(only_issues=True), search.only_issues),
     ]
     said = f"{running} of {figures.plural(len(overview.rows), 'experiment')} running"
-    return joined(
-        element("p", said, class_="said"), element("nav", links, class_="choices", aria_label="Which are shown")
-    )
+    return joined(element("p", said, class_="said"), element("nav", links, class_="choices", aria_label="Filter"))
 
 
 def tenants(overview: Overview, search: Search) -> Html:
-    """The experiments that are searched for, by tenant."""
-    found = [row for row in overview.rows if _wanted(row, search)]
+    """The experiments that match the search, by tenant."""
+    rows = [row for row in overview.rows if _matches(row, search)]
     if not overview.rows:
         return _empty(
-            "No experiment is configured.", "Add one to the configuration file; `monitor check` shows what it measures."
+            "No experiment is configured.", "Add one to the configuration file; `monitor check` shows its metrics."
         )
-    if not found:
-        href = "/" if search.text or search.only_odd else None
-        what = f"Nothing is called “{search.text}”" if search.text else "Nothing is odd"
+    if not rows:
+        href = "/" if search.text or search.only_issues else None
+        among = " with issues" if search.only_issues else ""
+        matching = f" matches “{search.text}”" if search.text else ""
         return joined(
             _empty(
-                f"{what}{' among what is odd' if search.text and search.only_odd else ''}.",
-                "Words are looked for in the names of tenants, experiments and variations.",
+                f"No experiment{among}{matching}.",
+                "The search looks at the names of tenants, experiments and variations.",
             ),
             element("p", element("a", "Show all", href=href, data_local=True, class_="button")),
         )
-    names = [name for name in overview.tenants if any(row.tenant == name for row in found)]
-    return joined(*(_tenant(name, [row for row in found if row.tenant == name], overview) for name in names))
+    names = [name for name in overview.tenants if any(row.tenant == name for row in rows)]
+    return joined(*(_tenant(name, [row for row in rows if row.tenant == name], overview) for name in names))
 
 
 def strangers(overview: Overview) -> Html:
-    """Messages of which the tenant is not known."""
+    """A notice of messages whose tenant is not configured or could not be read."""
     messages = overview.messages.get(UNKNOWN)
-    lost = sum(messages.rejected.values()) if messages else 0
+    rejected = sum(messages.rejected.values()) if messages else 0
     accepted = sum(of.accepted for name, of in overview.messages.items() if name != UNKNOWN)
-    if messages is None or lost <= REJECTED_SHARE * (accepted + lost):
+    if messages is None or rejected <= REJECTS.normal * (accepted + rejected):
         return joined()
     reasons = ", ".join(f"{reason} {figures.count(n)}" for reason, n in sorted(messages.rejected.items()))
     return element(
         "p",
-        element("strong", "Many rejects. "),
-        f"{figures.percent(lost / (accepted + lost))} of all messages of the last 5 minutes belong to no "
-        f"known tenant: {reasons}. ",
+        element("strong", "High rejection rate. "),
+        f"{figures.percent(rejected / (accepted + rejected))} of all messages in the last 5 minutes belong to no "
+        f"configured tenant: {reasons}. ",
         element("a", "Health", href="/health"),
         class_="notice",
     )
 
 
-def _wanted(row: ExperimentRow, search: Search) -> bool:
-    if search.only_odd and not row.oddities:
+def _matches(row: ExperimentRow, search: Search) -> bool:
+    if search.only_issues and not row.issues:
         return False
     return search.finds(row.tenant, row.state.experiment, *row.state.variations)
 
 
 def _choice(text: str, search: Search, is_chosen: bool) -> Html:
     href = f"/{search.query()}"
-    only = f"only={'odd' if search.only_odd else ''}"
+    only = f"only={'issues' if search.only_issues else ''}"
     return element("a", text, href=href, data_local=True, data_set=only, aria_current="true" if is_chosen else None)
 
 
@@ -118,7 +118,7 @@ def _empty(text: str, fix: str) -> Html:
 def _tenant(name: str, rows: Sequence[ExperimentRow], overview: Overview) -> Html:
     messages = overview.messages.get(name)
     pace = 0.0 if messages is None else messages.accepted / MESSAGES_S
-    odd = () if messages is None else of_tenant(messages)
+    issues = () if messages is None else of_tenant(messages)
     head = element("tr", *(element("th", column, scope="col") for column in COLUMNS))
     return element(
         "section",
@@ -126,7 +126,7 @@ def _tenant(name: str, rows: Sequence[ExperimentRow], overview: Overview) -> Htm
             "header",
             element("h2", name),
             element("span", f"{pace:,.1f} events/s", class_="faint"),
-            _chips(odd),
+            _chips(issues),
         ),
         element(
             "table",
@@ -146,7 +146,7 @@ def _experiment(row: ExperimentRow) -> Html:
     age = moment(state.last_assigned, "age") if state.last_assigned else "none in 24 h"
     return element(
         "tr",
-        element("th", _light(row), link, _chips(row.oddities), scope="row"),
+        element("th", _light(row), link, _chips(row.issues), scope="row"),
         element("td", plots.spark(state.qualified_recent, label), data_label=COLUMNS[1], class_="drawn"),
         element("td", figures.count(state.qualified), data_label=COLUMNS[2], class_="figure"),
         element("td", figures.count(state.assigned), data_label=COLUMNS[3], class_="figure"),
@@ -156,13 +156,13 @@ def _experiment(row: ExperimentRow) -> Html:
 
 
 def _light(row: ExperimentRow) -> Html:
-    """Running or not, in colour and as a word for those who do not see it."""
+    """The traffic of an experiment as a coloured dot, with a word for readers who do not see it."""
     kind, word = {
         Running.RUNNING: ("good", "running"),
-        Running.SILENT: ("bad", "silent"),
+        Running.SILENT: ("bad", "no traffic now"),
         Running.NO_DATA: ("none", "no data"),
     }[row.state.state]
-    kind = "odd" if kind == "good" and row.oddities else kind
+    kind = "warning" if kind == "good" and row.issues else kind
     return element("span", element("span", word, class_="unseen"), class_=f"light {kind}", title=word)
 
 
@@ -182,5 +182,5 @@ def _shares(state: ExperimentState) -> Html:
     return joined(plots.shares(parts, f"{names}; planned {planned}"), element("small", f"{text}, planned {planned}"))
 
 
-def _chips(found: Sequence[Issue]) -> Html:
-    return joined(*(element("span", o.short, class_="tag odd", title=f"{o.text} {o.fix}") for o in found))
+def _chips(issues: Sequence[Issue]) -> Html:
+    return joined(*(element("span", i.short, class_="tag warning", title=f"{i.text} {i.fix}") for i in issues))

@@ -1,5 +1,5 @@
-// What the page does in the browser: times in the reader's zone, updates that leave focus, scroll and open parts alone,
-// an address that follows what is chosen, and the texts of charts. There is no state here but the address and the theme.
+// The page in the browser: times in the reader's zone, updates that keep focus, scroll and open parts, an address that
+// follows the reader's choices, and the texts of charts. The only state here is the address and the theme.
 (() => {
   const SEARCH_PAUSE_MS = 150;
   const AGES_EVERY_MS = 5_000;
@@ -48,7 +48,7 @@
     }
   }
 
-  // Makes `mine` like `next`, node by node, so that what has not changed stays the same node: with focus and scroll.
+  // Makes `mine` like `next`, node by node, so that unchanged parts stay the same nodes, with focus and scroll.
   function morph(mine, next) {
     for (const { name, value } of next.attributes) {
       if (mine.getAttribute(name) !== value && !isReaders(mine, name)) mine.setAttribute(name, value);
@@ -152,7 +152,7 @@
   const theme = () => (THEMES.includes(localStorage.theme) ? localStorage.theme : "auto");
   const applyTheme = () => (document.documentElement.dataset.theme = theme());
   const nameTheme = () =>
-    document.querySelectorAll("[data-theme-button]").forEach((b) => (b.textContent = `${theme()} theme`));
+    document.querySelectorAll("[data-theme-button]").forEach((b) => (b.textContent = `Theme: ${theme()}`));
   applyTheme();
   document.addEventListener("click", (event) => {
     if (!event.target.closest("[data-theme-button]")) return;
@@ -178,14 +178,14 @@
     }
     if (!rows.size) return "";
     const at = new Date([...rows.values()][0].data[0]);
-    const isOpen = [...rows.values()].some(({ data }) => data[4]);
+    const isProvisional = [...rows.values()].some(({ data }) => data[4]);
     const lines = [...rows].map(
       ([name, { data, color }]) =>
         `<tr><td><span class="dot" style="background:${color}"></span> ${escape(name)}</td>${text(data)}</tr>`,
     );
     const local = `${day.format(at)} ${clock.format(at)}`;
     const utc = isUtc(at) ? " UTC" : ` (${utcClock(at)} UTC)`;
-    return `<b>${local}</b>${utc}${isOpen ? ", still open" : ""}<table class="tip">${lines.join("")}</table>`;
+    return `<b>${local}</b>${utc}${isProvisional ? ", provisional" : ""}<table class="tip">${lines.join("")}</table>`;
   }
 
   window.monitorPage = {

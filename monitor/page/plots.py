@@ -1,6 +1,6 @@
-"""Small drawings that stand in a line of text or a cell, as SVG. Pure.
+"""Small drawings for a line of text or a cell, as SVG. Pure.
 
-Their colours are CSS custom properties, so that they fit light and dark; what they show is also there as words.
+Their colours are CSS custom properties, for light and dark; each has its content as words too.
 """
 
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ EDGE = 3.0
 
 
 def spark(values: Sequence[int], label: str) -> Html:
-    """A line of counts over time, the last step open; words where there is nothing to draw."""
+    """A line of counts over time, the last step provisional; words where there is nothing to draw."""
     top = max(values, default=0)
     if top <= 0:
         return element("span", "no visits", class_="spark none")
     step = (SPARK_WIDTH - 2 * EDGE) / max(1, len(values) - 1)
     floor, height = SPARK_HEIGHT - EDGE, SPARK_HEIGHT - 2 * EDGE
     spots = [(EDGE + i * step, floor - height * max(0, value) / top) for i, value in enumerate(values)]
-    sealed = spots[:-1]
-    area = [(EDGE, floor), *sealed, (sealed[-1][0] if sealed else EDGE, floor)]
+    final = spots[:-1]
+    area = [(EDGE, floor), *final, (final[-1][0] if final else EDGE, floor)]
     return _svg(
         SPARK_WIDTH,
         SPARK_HEIGHT,
         "spark",
         label,
         element("polygon", points=_points(area), class_="area"),
-        element("polyline", points=_points(sealed), class_="stroke"),
-        element("polyline", points=_points(spots[-2:]), class_="stroke open"),
+        element("polyline", points=_points(final), class_="stroke"),
+        element("polyline", points=_points(spots[-2:]), class_="stroke provisional"),
     )
 
 
 def shares(parts: Sequence[tuple[str, float, float]], label: str) -> Html:
-    """Shares as one bar, with a mark where each should end: (colour, share, planned share), each 0 to 1."""
+    """Shares as one bar, with a mark at each planned end: (colour, share, planned share), shares from 0 to 1."""
     bars, marks = [], []
     planned_end = 0.0
     for colour, share, planned in parts:

@@ -1,4 +1,4 @@
-"""The KairosDB queries behind a number: what anyone can ask KairosDB to find the same. Pure."""
+"""The KairosDB queries behind a number, with which anyone can check it. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ WHATS = (*SCOPE_OF, *PART_OF)
 
 
 class QueriedNumber(NamedTuple):
-    """Which number: of a variation, of a point where `what` is one of PART_OF."""
+    """A number of a variation; of a point if `what` is one of PART_OF."""
 
     tenant: str
     experiment: str
@@ -27,12 +27,12 @@ class QueriedNumber(NamedTuple):
     scope: Scope
 
     def metric(self) -> str:
-        """The metric whose sum it is."""
+        """The KairosDB metric whose sum it is."""
         if self.point is None:
-            stem = MetricKey(self.experiment, SCOPE_OF[self.what], self.variation, None, "beta")
+            key = MetricKey(self.experiment, SCOPE_OF[self.what], self.variation, None, "beta")
         else:
-            stem = MetricKey(self.experiment, SCOPES[self.scope], self.variation, self.point, PART_OF[self.what])
-        return metric_name(self.tenant, stem)
+            key = MetricKey(self.experiment, SCOPES[self.scope], self.variation, self.point, PART_OF[self.what])
+        return metric_name(self.tenant, key)
 
 
 def body(number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -48,14 +48,18 @@ def body(number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]
 
 
 def address(url: str, query: Mapping[str, Any]) -> str:
-    """Where KairosDB answers the query to a browser."""
+    """The address at which KairosDB answers the query to a browser."""
     return f"{url.rstrip('/')}/api/v1/datapoints/query?query={quote(json.dumps(query, separators=(',', ':')))}"
 
 
-def shown(number: QueriedNumber, served: Sequence[Served], tags: Mapping[str, Sequence[str]], url: str) -> Html:
-    """The queries of a number, one for each stretch of minutes that a data center serves."""
+def content(number: QueriedNumber, served: Sequence[Served], tags: Mapping[str, Sequence[str]], url: str) -> Html:
+    """The queries of a number, one for each stretch of minutes of one data center."""
     parts = [_part(number, stretch, tags, url) for stretch in served]
-    many = "" if len(parts) == 1 else f" It is the sum of {len(parts)}, since the data center changed within the range."
+    many = (
+        ""
+        if len(parts) == 1
+        else f" It is the sum of {len(parts)} queries, since the data center changed within the range."
+    )
     return joined(
         element("p", "The number is the sum of ", element("code", number.metric()), f" over minutes and tags.{many}"),
         parts,

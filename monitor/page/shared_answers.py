@@ -1,4 +1,4 @@
-"""An answer that all readers share: asked for at most every few seconds, however many look."""
+"""An answer that all readers share: computed at most every few seconds, for any number of readers."""
 
 import threading
 import time
@@ -9,32 +9,32 @@ T = TypeVar("T")
 
 
 WORK_SHARE = 0.25
-"""An answer that takes long is kept for longer: at most this share of the time goes into computing it."""
+"""The largest share of the time that goes into computing an answer: a slow one is cached for longer."""
 
 
 class Shared(Generic[T]):
-    """The result of a function that blocks, at most `fresh_s` old when it is given. For any thread.
+    """The result of a function that blocks, at most `fresh_s` old. Thread-safe.
 
-    Who asks while it is computed waits for that. What it raises is raised to all who wait, and not kept.
+    A caller during the computation waits for it. An exception is raised to all who wait, and not cached.
     """
 
     def __init__(self, compute: Callable[[], T], fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._compute, self._fresh_s, self._clock = compute, fresh_s, clock
         self._lock = threading.Lock()
-        self._found: tuple[T, float] | None = None
+        self._last: tuple[T, float] | None = None
         self._took_s = 0.0
 
     def get(self) -> T:
         """The shared result."""
         with self._lock:
-            if (found := self.known(max(self._fresh_s, self._took_s / WORK_SHARE))) is None:
+            if (result := self.cached(max(self._fresh_s, self._took_s / WORK_SHARE))) is None:
                 started_s = self._clock()
-                found = self._compute()
+                result = self._compute()
                 self._took_s = self._clock() - started_s
-                self._found = found, started_s
-            return found
+                self._last = result, started_s
+            return result
 
-    def known(self, age_max_s: float) -> T | None:
-        """The last result if it is not older; asks nothing and does not wait."""
-        found = self._found
-        return None if found is None or self._clock() - found[1] > age_max_s else found[0]
+    def cached(self, age_max_s: float) -> T | None:
+        """The last result if it is not older; computes nothing and does not wait."""
+        last = self._last
+        return None if last is None or self._clock() - last[1] > age_max_s else last[0]

@@ -1,4 +1,4 @@
-"""The pages: where they show what they have asked for. Mounted into the application of `monitor serve`."""
+"""The pages, which show the answers for their addresses. Mounted into the application of `monitor serve`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,14 +8,14 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, ui
 from nicegui import app as elements
 
-from monitor.page import charts, experiment, frame, health, health_ranges, overview, queries, summary
+from monitor.page import charts, experiment, frame, health, overview, queries, summary
 from monitor.page.address import Charted, Search, View
-from monitor.page.assets import KeptAssets
+from monitor.page.assets import CachedAssets
 from monitor.page.data import Asking, OfExperiment, OfOverview
 from monitor.page.elements import Fragment, Living, Plot
-from monitor.page.health_ranges import Normal
 from monitor.page.markup import Html, element, joined
-from monitor.serve import answers
+from monitor.serve import answers, health_ranges
+from monitor.serve.health_ranges import HealthRange
 from monitor.serve.models import HealthAnswer
 from monitor.serve.problems import ProblemError, refuse_parameter
 from monitor.serve.service import Service
@@ -27,11 +27,11 @@ ICON = (
     '<path d="M6 22l6-8 5 4 9-11" stroke="#fff" stroke-width="3" fill="none"/></svg>'
 )
 RECONNECT_S = 10.0
-"""How long a reader's page outlives a broken connection; after that it is built anew."""
+"""The time for which a reader's page outlives a broken connection; after that it is built again."""
 
 
 def mount(app: FastAPI, service: Service) -> None:
-    """Adds the page to an application, at every path that is free."""
+    """Adds the pages to an application, at every path that the API leaves free."""
     asking = Asking(service)
     elements.on_shutdown(asking.close)
     _add_style()
@@ -50,7 +50,7 @@ def mount(app: FastAPI, service: Service) -> None:
         reconnect_timeout=RECONNECT_S,
         show_welcome_message=False,
     )
-    app.add_middleware(KeptAssets)
+    app.add_middleware(CachedAssets)
 
 
 def _add_style() -> None:
@@ -64,22 +64,22 @@ def _add_overview(asking: Asking) -> None:
         search = Search.read(request.url.query)
         with frame.page("/") as top:
             ui.html(_search_box(search.text), sanitize=False)
-            found, strangers = Fragment(classes="found"), Fragment()
+            summary_place, strangers = Fragment(classes="found"), Fragment()
             with ui.element("div").classes("body"):
                 tenants = Fragment(frame.waiting())
 
             def show(answer: tuple[Search, OfOverview]) -> None:
-                wanted, (shown, state) = answer
+                search, (experiments, state) = answer
                 top.show(frame.status(state))
-                found.show(overview.summary(shown, wanted))
-                strangers.show(overview.strangers(shown))
-                tenants.show(overview.tenants(shown, wanted))
+                summary_place.show(overview.summary(experiments, search))
+                strangers.show(overview.strangers(experiments))
+                tenants.show(overview.tenants(experiments, search))
 
             def ask(query: str) -> tuple[Search, OfOverview]:
                 return Search.read(query), asking.overview()
 
-            known = asking.known_overview()
-            first = None if known is None else (Search.read(request.url.query), known)
+            cached = asking.cached_overview()
+            first = None if cached is None else (Search.read(request.url.query), cached)
             await Living(request.url.query, ask, show).begin(first)
 
 
@@ -105,18 +105,18 @@ def _add_experiment(asking: Asking) -> None:
             try:
                 asking.service.experiment(tenant, name)
             except ProblemError as error:
-                Fragment(frame.lost(error.problem))
+                Fragment(frame.not_found(error.problem))
                 return
-            shown = _ExperimentPage(asking, tenant, top)
+            content = _ExperimentPage(asking, tenant, top)
 
             def ask(query: str) -> OfExperiment:
                 return asking.experiment(tenant, name, View.read(query))
 
-            await Living(request.url.query, ask, shown.show).begin()
+            await Living(request.url.query, ask, content.show).begin()
 
 
 class _ExperimentPage:
-    """The elements of an experiment's page, made once and filled again and again."""
+    """The elements of an experiment's page, made once and updated with each answer."""
 
     def __init__(self, asking: Asking, tenant: str, top: Fragment) -> None:
         table = asking.service.tenant(tenant)
@@ -138,40 +138,44 @@ class _ExperimentPage:
             self._rule = Fragment(classes="part rule")
             self._links = Fragment(classes="part")
 
-    def show(self, found: OfExperiment) -> None:
-        """Fills all of it."""
-        told, view = found.told, found.told.view
-        words = "the chosen range" if view.start or view.end else view.last.words
-        self._top.show(frame.status(found.health))
-        self._title.show(summary.title(told))
-        self._lead.show(summary.lead(told, found.state, words))
-        self._verdicts.show(summary.verdicts(told, found.state, found.oddities, found.health))
-        self._controls.show(summary.controls(told, self._tags, self._asking.service.dcs))
-        self._visits.show(joined(element("h2", "Variations"), experiment.table(told)))
-        self._points.show(joined(element("h2", "What visits do"), experiment.points_tables(told)))
+    def show(self, answer: OfExperiment) -> None:
+        """Updates all elements."""
+        context, view = answer.context, answer.context.view
+        words = "Chosen range" if view.start or view.end else view.last.words
+        self._top.show(frame.status(answer.health))
+        self._title.show(summary.title(context))
+        self._lead.show(summary.lead(context, answer.state, words))
+        self._verdicts.show(summary.verdicts(context, answer.state, answer.issues, answer.health))
+        self._controls.show(summary.controls(context, self._tags, self._asking.service.dcs))
+        self._visits.show(joined(element("h2", "Variations"), experiment.table(context)))
+        self._points.show(joined(element("h2", "Results"), experiment.points_tables(context)))
         self._charts_top.show(
-            joined(element("h2", "Over time"), summary.chart_controls(told), summary.legend(told, found.base.step))
+            joined(
+                element("h2", "Over time"), summary.chart_controls(context), summary.legend(context, answer.base.step)
+            )
         )
         self._charts.set_visibility(True)
-        self._base.show(charts.of_visits(found.base, view.by, told.colours), f"{told.scope_words} visits".capitalize())
+        self._base.show(
+            charts.of_visits(answer.base, view.by, context.colours), f"{context.scope_words} visits".capitalize()
+        )
         for point, plot in self._plots.items():
-            option = charts.of_point(found.visits[point], found.base, view.by, view.shown, told.colours)
-            plot.show(option, f"{point}, {'rate' if view.shown is Charted.RATE else 'visits'}")
-        self._breakdowns.show(_breakdowns(found, self._tags))
-        self._rule.show(joined(element("h2", "When a visit is qualified"), experiment.rule(told)))
-        self._links.show(summary.links(told))
+            option = charts.of_point(answer.visits[point], answer.base, view.by, view.charted, context.colours)
+            plot.show(option, f"{point}, {'conversion rate' if view.charted is Charted.RATE else 'visits'}")
+        self._breakdowns.show(_breakdowns(answer, self._tags))
+        self._rule.show(joined(element("h2", "Qualification"), experiment.rule(context)))
+        self._links.show(summary.links(context))
 
 
-def _breakdowns(found: OfExperiment, tags: Mapping[str, Sequence[str]]) -> Html:
-    told = found.told
+def _breakdowns(of_experiment: OfExperiment, tags: Mapping[str, Sequence[str]]) -> Html:
+    context = of_experiment.context
     parts = []
-    for tag, answer in found.breakdowns.items():
+    for tag, answer in of_experiment.breakdowns.items():
         groups = {group.tags[tag]: group.variations for group in answer.groups}
-        panels = experiment.breakdown_panels(told, tag, tags[tag], groups)
+        panels = experiment.breakdown_panels(context, tag, tags[tag], groups)
         parts.append(element("section", element("h3", f"by {tag}"), panels, class_="breakdown"))
     if not parts:
         return joined()
-    head = element("h2", f"Where: {told.goal} by tag" if told.goal else "By tag")
+    head = element("h2", f"Segments: {context.goal}" if context.goal else "Segments")
     return joined(head, parts)
 
 
@@ -180,9 +184,9 @@ def _add_query(asking: Asking) -> None:
     async def show_query(request: Request, tenant: str, name: str) -> None:
         parameters = dict(request.query_params)
         with frame.page("/"):
-            shown = Fragment(frame.waiting())
+            content = Fragment(frame.waiting())
             ask = partial(_query, asking, tenant, name, parameters)
-            await Living(request.url.query, ask, shown.show).begin()
+            await Living(request.url.query, ask, content.show).begin()
 
 
 def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str], query: str) -> Html:
@@ -192,8 +196,8 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
     table = asking.service.experiment(tenant, name)
     variation = parameters.get("variation", "")
     if variation not in table.variations:
-        known = ", ".join(table.variations)
-        refuse_parameter("variation", f"must be one of {known}; got '{variation}'", "Follow a number's link.")
+        names = ", ".join(table.variations)
+        refuse_parameter("variation", f"must be one of {names}; got '{variation}'", "Follow a number's link.")
     point = parameters.get("point")
     number = queries.QueriedNumber(tenant, name, variation, what, point, view.scope)
     answer = answers.experiment(
@@ -203,45 +207,45 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
     return joined(
         frame.crumbs(tenant, name),
         element("h1", title),
-        queries.shown(number, answer.basis.served, answer.tags, asking.service.store.url),
+        queries.content(number, answer.basis.served, answer.tags, asking.service.store.url),
     )
 
 
 def _add_health(asking: Asking) -> None:
     @ui.page("/health", title=f"Health - {TITLE}")
     async def show_health(request: Request) -> None:
-        normal = health_ranges.of(asking.service.settings)
+        ranges = health_ranges.ranges(asking.service.settings)
         with frame.page("/health") as top:
             ui.html(element("h1", "Health"), sanitize=False)
             with ui.element("div").classes("body"):
-                shown = Fragment(frame.waiting())
+                content = Fragment(frame.waiting())
 
-            def show(found: HealthAnswer) -> None:
-                top.show(frame.status(found))
-                shown.show(_health(found, normal))
+            def show(answer: HealthAnswer) -> None:
+                top.show(frame.status(answer))
+                content.show(_health(answer, ranges))
 
             await Living(request.url.query, lambda _: asking.health(), show).begin()
 
 
 def _add_nowhere() -> None:
-    """Tells at an address without a page where to go."""
+    """Adds a page for addresses without one, with a link to the overview."""
 
     @elements.exception_handler(404)
     async def show_nowhere(request: Request, _: Exception) -> Response:
         with Client(ui.page(""), request=request) as client, frame.page(""):
             all_of_them = element("a", "all experiments", href="/")
-            told = "An experiment is at /experiments/TENANT/EXPERIMENT, by the names of the configuration. See "
+            hint = "An experiment is at /experiments/TENANT/EXPERIMENT, with the names of the configuration. See "
             ui.html(element("h1", "There is no page at this address"), sanitize=False)
-            ui.html(element("p", f"Nothing is at {request.url.path}. {told}", all_of_them, "."), sanitize=False)
+            ui.html(element("p", f"Nothing is at {request.url.path}. {hint}", all_of_them, "."), sanitize=False)
         return client.build_response(request, 404)
 
 
-def _health(found: HealthAnswer, normal: Mapping[str, Normal]) -> Html:
+def _health(answer: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
     parts = {
-        "Data centers and store": health.data_centers(found, normal),
-        "Messages, last hour": health.messages(found),
-        "Failovers": health.switches(found.switches),
-        "Divergence of the mirrors": health.divergences(found, normal),
+        "Data centers and store": health.data_centers(answer, ranges),
+        "Messages, last hour": health.messages(answer),
+        "Failovers": health.failovers(answer.failovers),
+        "Divergence of the data centers": health.divergences(answer, ranges),
     }
     sections = [element("section", element("h2", title), part, class_="part") for title, part in parts.items()]
-    return joined(health.headline(found), sections)
+    return joined(health.headline(answer), sections)

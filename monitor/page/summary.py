@@ -1,11 +1,11 @@
-"""The top of an experiment's page: what it says in words, the four questions, and what can be chosen. Pure."""
+"""The top of an experiment's page: the summary, the four questions, and the controls. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.page import address, figures
 from monitor.page.address import By, Charted, Range, View
-from monitor.page.experiment import Told, sealed
+from monitor.page.experiment import ExperimentContext, final
 from monitor.page.health import REASONS
 from monitor.page.issues import Issue
 from monitor.page.markup import Html, element, joined, moment
@@ -31,7 +31,7 @@ STEPS = {
 
 
 class Card(NamedTuple):
-    """The answer to one question: good, odd, bad or none, in a word or two, and what it rests on."""
+    """The answer to one question. `kind`: good, warning, bad or none; `word`: the answer; `reason`: its basis."""
 
     question: str
     kind: str
@@ -39,9 +39,9 @@ class Card(NamedTuple):
     reason: Html
 
 
-def title(told: Told) -> Html:
-    """Tenant and name."""
-    answer = told.answer
+def title(context: ExperimentContext) -> Html:
+    """The tenant and the name of the experiment."""
+    answer = context.answer
     return joined(
         element(
             "nav", element("a", "Experiments", href="/"), " / ", answer.tenant, class_="crumbs", aria_label="Where"
@@ -50,37 +50,34 @@ def title(told: Told) -> Html:
     )
 
 
-def lead(told: Told, state: ExperimentState, range_words: str) -> Html:
-    """The header in words."""
-    answer, basis = told.answer, told.answer.basis
+def lead(context: ExperimentContext, state: ExperimentState, range_words: str) -> Html:
+    """The summary of the range, in a few sentences."""
+    answer = context.answer
     assigned, qualified = (sum(getattr(v, what) for v in answer.variations) for what in ("assigned", "qualified"))
     share = f" ({figures.percent(qualified / assigned)})" if assigned else ""
     return element(
         "p",
         _running(state),
-        f" In {range_words}, ",
+        f" {range_words}: ",
         element("strong", figures.plural(assigned, "visit")),
-        " were assigned and ",
+        " assigned, ",
         element("strong", figures.count(qualified)),
         f" qualified{share}",
-        _filtered(told),
+        _filtered(context),
         ". ",
-        sealed(told),
-        " Served by ",
-        element("strong", basis.serving_dc),
-        _served_words(told),
-        ".",
+        final(context),
+        _data_center(context),
         class_="lead",
     )
 
 
-def verdicts(told: Told, state: ExperimentState, oddities: Sequence[Issue], health: HealthAnswer) -> Html:
+def verdicts(context: ExperimentContext, state: ExperimentState, issues: Sequence[Issue], health: HealthAnswer) -> Html:
     """The four questions of an experimenter, each with its answer."""
-    found = (
+    answers = (
         _is_running(state),
-        _is_split_right(told),
-        _which_is_better(told),
-        _is_trusted(told, oddities, health),
+        _is_split_right(context),
+        _which_is_better(context),
+        _is_trusted(context, issues, health),
     )
     cards = [
         element(
@@ -90,67 +87,78 @@ def verdicts(told: Told, state: ExperimentState, oddities: Sequence[Issue], heal
             element("p", of.reason, class_="reason"),
             class_=f"verdict {of.kind}",
         )
-        for of in found
+        for of in answers
     ]
     return element("div", cards, class_="verdicts")
 
 
-def controls(told: Told, tags: Mapping[str, Sequence[str]], dcs: Sequence[str]) -> Html:
-    """What is shown: range, scope, tags, data center; as links, so that they work by keyboard and can be shared."""
-    view = told.view
+def controls(context: ExperimentContext, tags: Mapping[str, Sequence[str]], dcs: Sequence[str]) -> Html:
+    """The choices of range, scope, tags and data center, as links: they work by keyboard and can be shared."""
+    view = context.view
     ranges = [(r.value, view._replace(last=r, start=None, end=None), r is view.last and not view.start) for r in Range]
     scopes = [(scope.value, view._replace(scope=scope), scope is view.scope) for scope in Scope]
-    goals = [(name, view._replace(goal=name), name == told.goal) for name in told.points]
+    goals = [(name, view._replace(goal=name), name == context.goal) for name in context.points]
     groups = [
-        _choices(told, "Range", ("last", "from", "to"), ranges),
-        _range_form(told),
-        _choices(told, "Visits", ("scope",), scopes),
+        _choices(context, "Range", ("last", "from", "to"), ranges),
+        _range_form(context),
+        _choices(context, "Visits", ("scope",), scopes),
     ]
-    groups += [_choices(told, "Judged by", ("goal",), goals)] if goals else []
-    groups += [_tag_choices(told, tag, values) for tag, values in tags.items()]
+    groups += [_choices(context, "Primary metric", ("goal",), goals)] if goals else []
+    groups += [_tag_choices(context, tag, values) for tag, values in tags.items()]
     if len(dcs) > 1:
         named = [("automatic", None), *((dc, dc) for dc in dcs)]
         choices = [(text, view._replace(dc=dc), view.dc == dc) for text, dc in named]
-        groups.append(_choices(told, "Data center", ("dc",), choices))
+        groups.append(_choices(context, "Data center", ("dc",), choices))
     return element("div", groups, class_="controls")
 
 
-def chart_controls(told: Told) -> Html:
-    """How the charts are drawn."""
-    view = told.view
+def chart_controls(context: ExperimentContext) -> Html:
+    """The choices of the charts' time axis and values."""
+    view = context.view
     by = {By.MINUTE: "by minute", By.HOUR: "by hour", By.CUMULATIVE: "cumulative"}
-    shown = {Charted.RATE: "rate", Charted.VISITS: "visits"}
+    values = {Charted.RATE: "conversion rate", Charted.VISITS: "visits"}
     return element(
         "div",
-        _choices(told, "Over time", ("by",), [(text, view._replace(by=of), of is view.by) for of, text in by.items()]),
         _choices(
-            told, "Show", ("show",), [(text, view._replace(shown=of), of is view.shown) for of, text in shown.items()]
+            context, "Over time", ("by",), [(text, view._replace(by=of), of is view.by) for of, text in by.items()]
+        ),
+        _choices(
+            context,
+            "Show",
+            ("show",),
+            [(text, view._replace(charted=of), of is view.charted) for of, text in values.items()],
         ),
         class_="controls",
     )
 
 
-def legend(told: Told, step: Step) -> Html:
-    """The colours of the variations, what dashed means, how long a step is, and what a rate is there."""
-    is_of_steps = told.view.shown is Charted.RATE and told.view.by is not By.CUMULATIVE
-    rate = f"visits of a step per visit {told.scope_words} in it: may exceed 100 %" if is_of_steps else None
+def legend(context: ExperimentContext, step: Step) -> Html:
+    """The colours of the variations, the meaning of dashed lines and of rates, and the length of a step."""
+    is_of_steps = context.view.charted is Charted.RATE and context.view.by is not By.CUMULATIVE
+    rate = (
+        f"visits with the metric in a step / visits {context.scope_words} in it: may exceed 100 %"
+        if is_of_steps
+        else None
+    )
     names = [
-        element("li", element("span", class_="dot", style=f"background:{told.colours[v.variation]}"), " ", v.variation)
-        for v in told.answer.variations
+        element(
+            "li", element("span", class_="dot", style=f"background:{context.colours[v.variation]}"), " ", v.variation
+        )
+        for v in context.answer.variations
     ]
     return element(
         "ul",
         names,
-        element("li", element("span", class_="dash"), " still open"),
+        element("li", element("span", class_="dash"), " provisional"),
         element("li", f"steps of {STEPS[step]}"),
-        element("li", rate, class_="faint") if rate else None,
+        element("li", rate, class_="faint") if is_of_steps else None,
         class_="legend",
     )
 
 
-def links(told: Told) -> Html:
-    """Where the same numbers are as JSON."""
-    answer, view = told.answer, told.view
+def links(context: ExperimentContext) -> Html:
+    """Links to the same numbers as JSON."""
+    answer, view = context.answer, context.view
     path = f"tenants/{answer.tenant}/experiments/{answer.experiment}"
     parameters = {
         "from": f"{answer.basis.start:%Y-%m-%dT%H:%MZ}",
@@ -161,10 +169,10 @@ def links(told: Told) -> Html:
     }
     return element(
         "p",
-        "Every number above links to the KairosDB query behind it. The same as JSON: ",
+        "Every number above links to the KairosDB query behind it. As JSON: ",
         element("a", "this experiment", href=address.api(path, parameters)),
         ", ",
-        element("a", "all of the API", href="/docs"),
+        element("a", "the API", href="/docs"),
         ".",
         class_="note",
     )
@@ -177,32 +185,36 @@ def _running(state: ExperimentState) -> Html:
         case Running.RUNNING:
             return joined("Running", begun, ".")
         case Running.SILENT:
-            return joined("Silent: it has run", begun, ", but the last visit was assigned ", moment_of(state), ".")
+            return joined(
+                "No traffic now. It has run", begun, "; the last visit was assigned ", last_assigned(state), "."
+            )
         case Running.NO_DATA:
             return joined("No visit was assigned within 24 hours.")
 
 
-def moment_of(state: ExperimentState) -> Html:
-    """When a visit was assigned last."""
+def last_assigned(state: ExperimentState) -> Html:
+    """The time of the last assigned visit."""
     return moment(state.last_assigned, "age") if state.last_assigned else joined("never")
 
 
-def _filtered(told: Told) -> str:
-    if not told.answer.tags:
+def _filtered(context: ExperimentContext) -> str:
+    if not context.answer.tags:
         return ""
-    return ", only with " + " and ".join(f"{tag} {' or '.join(values)}" for tag, values in told.answer.tags.items())
+    return ", only with " + " and ".join(f"{tag} {' or '.join(values)}" for tag, values in context.answer.tags.items())
 
 
-def _served_words(told: Told) -> Html:
-    """Who has served, if that is more than one, or not the preferred one."""
-    served = told.answer.basis.served
+def _data_center(context: ExperimentContext) -> Html:
+    """The data center of the numbers, if it is not the preferred one throughout."""
+    served = context.answer.basis.served
     if len(served) == 1:
         reason = served[0].reason
-        return joined() if reason is ServingReason.PREFERRED else joined(f", because {REASONS[reason]}")
+        if reason is ServingReason.PREFERRED:
+            return joined()
+        return joined(" Data center: ", element("strong", served[0].dc), f", because {REASONS[reason]}.")
     names = dict.fromkeys(stretch.dc for stretch in served)
     if len(names) == 1:
         return joined()
-    return joined(f"; within the range {' and '.join(names)} took turns, one for each minute")
+    return joined(f" Data centers: {' and '.join(names)}, one for each minute.")
 
 
 def _is_running(state: ExperimentState) -> Card:
@@ -216,96 +228,102 @@ def _is_running(state: ExperimentState) -> Card:
             return Card(question, "none", "No", joined("No visit was assigned within 24 hours."))
     visits = figures.plural(sum(map(sum, state.assigned_recent.values())), "visit")
     minutes = max(map(len, state.assigned_recent.values()))
-    said = f"{visits} assigned in {minutes} minutes, the last one "
-    return Card(question, kind, word, joined(said, moment_of(state), "."))
+    counted = f"{visits} assigned in {minutes} minutes, the last one "
+    return Card(question, kind, word, joined(counted, last_assigned(state), "."))
 
 
-def _is_split_right(told: Told) -> Card:
-    question, split = "Is the split right?", told.answer.split
-    variations = told.answer.variations
+def _is_split_right(context: ExperimentContext) -> Card:
+    question, split = "Is the split right?", context.answer.split
+    variations = context.answer.variations
     shares = ", ".join(f"{v.variation} {figures.percent(v.share)}" for v in variations)
     planned = " / ".join(figures.percent(v.planned_share, 0) for v in variations)
     numbers = f"{shares}; planned {planned}."
     match split.verdict:
-        case SplitVerdict.RIGHT:
-            p = "" if split.p_value is None else f" Chance alone explains that (p = {split.p_value:.2g})."
+        case SplitVerdict.AS_PLANNED:
+            p = "" if split.p_value is None else f" No sign of a mismatch (p = {split.p_value:.2g})."
             return Card(question, "good", "Yes", joined(numbers + p))
-        case SplitVerdict.WRONG:
-            return Card(question, "bad", "No", joined(f"{numbers} Chance alone hardly explains that (p < 0.001)."))
+        case SplitVerdict.MISMATCH:
+            return Card(
+                question,
+                "bad",
+                "No",
+                joined(f"{numbers} Sample ratio mismatch (p < 0.001): find the cause before reading any result."),
+            )
         case SplitVerdict.TOO_FEW:
-            return Card(question, "none", "Too early", joined("Too few visits to tell."))
+            return Card(question, "none", "Too early", joined("Too few visits for a test."))
 
 
-def _which_is_better(told: Told) -> Card:
-    goal = told.goal
+def _which_is_better(context: ExperimentContext) -> Card:
+    goal = context.goal
     question = f"Which is better, by {goal}?" if goal else "Which is better?"
     compared = [
         (v, result.rate_difference)
-        for v in told.answer.variations
+        for v in context.answer.variations
         for result in v.points
         if result.point == goal and result.rate_difference is not None
     ]
     if not compared:
         return Card(question, "none", "Too early", joined("Too few visits to compare."))
-    clear = [(v, d) for v, d in compared if d.is_clear]
-    best = max(clear or compared, key=lambda pair: abs(pair[1].absolute) if not clear else pair[1].absolute)
+    significant = [(v, d) for v, d in compared if d.is_significant]
+    best = max(significant or compared, key=lambda pair: pair[1].absolute if significant else abs(pair[1].absolute))
     variation, difference = best
     amount = f"{figures.points(difference.absolute)} {_in_brackets(figures.relative(difference))}".strip()
     within = figures.interval(difference.low, difference.high, True)
     reason = joined(
-        f"{variation.variation} against {told.answer.control}: {amount}, 95 % interval {within}, for one look only."
+        f"{variation.variation} vs. {context.answer.control}: {amount}, 95 % interval {within}, not valid if you peek."
     )
-    if told.answer.split.verdict is SplitVerdict.WRONG:
-        return Card(
-            question, "odd", "Cannot be said", joined("The split is wrong, which may be all the difference. ", reason)
-        )
-    if not clear:
-        return Card(question, "none", "Not clear yet", reason)
+    if context.answer.split.verdict is SplitVerdict.MISMATCH:
+        return Card(question, "warning", "Unknown", joined("A sample ratio mismatch may explain all of it. ", reason))
+    if not significant:
+        return Card(question, "none", "Inconclusive", reason)
     if difference.absolute > 0:
         return Card(question, "good", f"{variation.variation} is ahead", reason)
-    return Card(question, "odd", _behind(told, clear), reason)
+    return Card(question, "warning", _behind(context, significant), reason)
 
 
-def _behind(told: Told, clear: Iterable[tuple[VariationResult, object]]) -> str:
-    return f"{told.answer.control} is ahead of {' and '.join(v.variation for v, _ in clear)}"
+def _behind(context: ExperimentContext, significant: Iterable[tuple[VariationResult, object]]) -> str:
+    return f"{context.answer.control} is ahead of {' and '.join(v.variation for v, _ in significant)}"
 
 
 def _in_brackets(text: str) -> str:
     return f"({text})" if text else ""
 
 
-def _is_trusted(told: Told, oddities: Sequence[Issue], health: HealthAnswer) -> Card:
-    question, basis = "Can I trust it?", told.answer.basis
+def _is_trusted(context: ExperimentContext, issues: Sequence[Issue], health: HealthAnswer) -> Card:
+    question, basis = "Can I trust it?", context.answer.basis
     age = figures.duration(basis.newest_age_s)
     if not basis.is_fresh:
-        return Card(question, "bad", "It is old", _and_link(f"{basis.serving_dc} reported last {age} ago."))
+        return Card(question, "bad", "Data is old", _and_link(f"The last heartbeat was {age} ago."))
     fresh = f"Data is {age} old. "
-    if oddities:
-        said = " ".join([*(oddity.text for oddity in oddities), oddities[0].fix])
-        return Card(question, "odd", "With care", joined(fresh, said))
-    look = joined(" ", _and_link("Operators have something to look at:")) if health.status is not Status.OK else None
-    said = joined(fresh, sealed(told), " Late events are counted where they belong.", look)
-    return Card(question, "good", "Yes", said)
+    if issues:
+        words = " ".join([*(issue.text for issue in issues), issues[0].fix])
+        return Card(question, "warning", "With care", joined(fresh, words))
+    look = (
+        joined(" ", _and_link("Something needs an operator's attention:")) if health.status is not Status.OK else None
+    )
+    return Card(question, "good", "Yes", joined(fresh, final(context), " Late events are included.", look))
 
 
 def _and_link(text: str) -> Html:
     return joined(text, " ", element("a", "Health", href="/health"))
 
 
-def _choices(told: Told, label: str, keys: Sequence[str], choices: Iterable[tuple[str, View, bool]]) -> Html:
-    """Links of which one is chosen, by what these keys of the address are."""
+def _choices(
+    context: ExperimentContext, label: str, keys: Sequence[str], choices: Iterable[tuple[str, View, bool]]
+) -> Html:
+    """Links of which one is chosen, by the values of these keys of the address."""
     return _group(
         label,
-        [_link(told, text, view, is_chosen, {"data-set": view.setting(*keys)}) for text, view, is_chosen in choices],
+        [_link(context, text, view, is_chosen, {"data-set": view.setting(*keys)}) for text, view, is_chosen in choices],
     )
 
 
-def _tag_choices(told: Told, tag: str, values: Sequence[str]) -> Html:
-    """Links of which any are chosen."""
-    view, chosen = told.view, told.view.filter().get(tag, [])
-    links = [_link(told, "all", view.without(tag), not chosen, {"data-set": f"{address.TAG}{tag}="})]
+def _tag_choices(context: ExperimentContext, tag: str, values: Sequence[str]) -> Html:
+    """Links of which any number is chosen."""
+    view, chosen = context.view, context.view.filter().get(tag, [])
+    links = [_link(context, "all", view.without(tag), not chosen, {"data-set": f"{address.TAG}{tag}="})]
     links += [
-        _link(told, value, view.toggled(tag, value), value in chosen, {"data-toggle": f"{address.TAG}{tag}={value}"})
+        _link(context, value, view.toggled(tag, value), value in chosen, {"data-toggle": f"{address.TAG}{tag}={value}"})
         for value in values
     ]
     return _group(tag, links)
@@ -316,13 +334,13 @@ def _group(label: str, links: Sequence[Html]) -> Html:
     return element("div", element("span", label, class_="label"), nav, class_="group")
 
 
-def _link(told: Told, text: str, view: View, is_chosen: bool, change: Mapping[str, str]) -> Html:
-    href = address.of_experiment(told.answer.tenant, told.answer.experiment, view)
+def _link(context: ExperimentContext, text: str, view: View, is_chosen: bool, change: Mapping[str, str]) -> Html:
+    href = address.of_experiment(context.answer.tenant, context.answer.experiment, view)
     return element("a", text, of=change, href=href, data_local=True, aria_current="true" if is_chosen else None)
 
 
-def _range_form(told: Told) -> Html:
-    basis, view = told.answer.basis, told.view
+def _range_form(context: ExperimentContext) -> Html:
+    basis, view = context.answer.basis, context.view
     inputs = [
         element(
             "label",

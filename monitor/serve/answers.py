@@ -1,6 +1,6 @@
 """The answers about tenants and experiments. Each waits for the store, and raises ProblemError.
 
-All take `dc` to force a data center; without it, each minute is served by the one that `choosing` says.
+All take `dc` to force a data center; without it, failover.py chooses one for each minute.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from monitor.serve import statistics
-from monitor.serve.evidence import basis, by_health, evidence, rest
+from monitor.serve.evidence import basis, by_health, current_evidence, serving
 from monitor.serve.models import (
     BreakdownAnswer,
     ExperimentAnswer,
@@ -26,22 +26,20 @@ from monitor.serve.series import SeriesSpec, lines
 from monitor.serve.service import Service
 from monitor.serve.spans import HOUR_MS, STEP_MS, Span, last
 from monitor.serve.states import experiments
-from monitor.serve.sums import Job, Wanted, sums
+from monitor.serve.sums import Job, SumQuery, sums
 
 __all__ = ["breakdown", "experiment", "experiments", "series", "tag_values", "tenants"]
 
 READ_VALUES_MAX = 2_000_000
-"""Values that one answer may have to read from the store, going by the numbers of the tags' values."""
-VALUES_PER_POINT = 4
-"""Metrics that the result of a point is made of."""
+"""Values that one answer may have to read from the store, estimated from the numbers of tag values."""
 
 Tags = Mapping[str, Sequence[str]]
 
 
 def tenants(service: Service) -> TenantsAnswer:
-    """All tenants, with what is measured for them."""
+    """All tenants, with their experiments, points and tags."""
     span = last(service.now_ms(), 1)
-    known = evidence(service, span.start_ms)
+    evidence = current_evidence(service, span.start_ms)
     return TenantsAnswer(
         tenants=[
             TenantSummary(
@@ -53,7 +51,7 @@ def tenants(service: Service) -> TenantsAnswer:
             for name, table in service.settings.tenants.items()
         ],
         dcs=service.dcs,
-        basis=basis(known, by_health(known, span, None)),
+        basis=basis(evidence, by_health(evidence, span, None)),
     )
 
 
@@ -99,18 +97,18 @@ def breakdown(
         service.tenant(tenant),
         Metrics(tenant, experiment),
     )
-    let_through = _filter(service, tenant, tags or {})
-    groups_max = _groups_max(service, tenant, by, let_through)
+    tag_filter = _filter(service, tenant, tags or {})
+    groups_max = _groups_max(service, tenant, by, tag_filter)
     names = metrics.all(table, of_tenant.points, scope)
     _refuse_too_many(service, groups_max * len(table.variations) * (1 + len(of_tenant.points)), "results")
     _refuse_too_much_reading(len(names) * groups_max, span, HOUR_MS)
-    known, served = rest(service, tenant, [experiment], span, dc)
-    want = Wanted(tuple(names), _wanted_tags(experiment, let_through), tuple(by), HOUR_MS)
-    (found,) = sums(service.store, service.kept, known, [Job(want, served[experiment])])
+    evidence, served = serving(service, tenant, [experiment], span, dc)
+    query = SumQuery(tuple(names), _filtered_tags(experiment, tag_filter), tuple(by), HOUR_MS)
+    (of_job,) = sums(service.store, service.cache, evidence, [Job(query, served[experiment])])
     totals: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     if not by:
         totals[()] = Counter()
-    for (name, group, _), count in found.items():
+    for (name, group, _), count in of_job.items():
         totals[group][name] += count
     groups = [
         Group(
@@ -127,9 +125,9 @@ def breakdown(
         control=table.control,
         scope=scope,
         by=list(by),
-        tags=let_through,
+        tags=tag_filter,
         groups=groups,
-        basis=basis(known, served[experiment]),
+        basis=basis(evidence, served[experiment]),
     )
 
 
@@ -149,19 +147,19 @@ def series(
 ) -> SeriesAnswer:
     """A measure over time, a line per variation and combination of the tags `by`, over a range of whole steps."""
     table, metrics, step_ms = service.experiment(tenant, experiment), Metrics(tenant, experiment), STEP_MS[step]
-    shown = SeriesSpec(metrics, measure, point, scope, _scale(service, tenant, measure, point))
-    let_through = _filter(service, tenant, tags or {})
-    groups_max = _groups_max(service, tenant, by, let_through)
+    spec = SeriesSpec(metrics, measure, point, scope, _scale(service, tenant, measure, point))
+    tag_filter = _filter(service, tenant, tags or {})
+    groups_max = _groups_max(service, tenant, by, tag_filter)
     span = span.widened(step_ms)
     steps = (span.end_ms - span.start_ms) // step_ms
-    names = list(dict.fromkeys(name for variation in table.variations for name in shown.names(variation)))
+    names = list(dict.fromkeys(name for variation in table.variations for name in spec.names(variation)))
     _refuse_too_many(service, groups_max * len(table.variations) * steps, "values")
     _refuse_too_much_reading(len(names) * groups_max, span, min(step_ms, HOUR_MS))
-    known, served = rest(service, tenant, [experiment], span, dc)
-    want = Wanted(tuple(names), _wanted_tags(experiment, let_through), tuple(by), min(step_ms, HOUR_MS))
-    (found,) = sums(service.store, service.kept, known, [Job(want, served[experiment])])
-    rests_on = basis(known, served[experiment])
-    sealed_ms = round(rests_on.sealed_until.timestamp() * 1_000)
+    evidence, served = serving(service, tenant, [experiment], span, dc)
+    query = SumQuery(tuple(names), _filtered_tags(experiment, tag_filter), tuple(by), min(step_ms, HOUR_MS))
+    (of_job,) = sums(service.store, service.cache, evidence, [Job(query, served[experiment])])
+    of_answer = basis(evidence, served[experiment])
+    final_ms = round(of_answer.final_until.timestamp() * 1_000)
     return SeriesAnswer(
         tenant=tenant,
         experiment=experiment,
@@ -170,28 +168,30 @@ def series(
         scope=scope,
         step=step,
         by=list(by),
-        tags=let_through,
-        lines=list(lines(shown, table, tuple(by), found, span, step_ms, sealed_ms)),
-        basis=rests_on,
+        tags=tag_filter,
+        lines=list(lines(spec, table, tuple(by), of_job, span, step_ms, final_ms)),
+        basis=of_answer,
     )
 
 
 def tag_values(service: Service, tenant: str) -> dict[str, tuple[str, ...]]:
-    """The tags of a tenant, each with all the values that it can have."""
+    """The tags of a tenant, each with all its possible values."""
     compiled = service.tenant(tenant).compiled(tenant)
     return {tag.name: tuple(dict.fromkeys((*tag.values, "other", "unknown"))) for tag in compiled.tags}
 
 
 def _scale(service: Service, tenant: str, measure: Measure, point: str | None) -> float:
-    """The scale of a point's value; refuses a measure without its point, and a point without the measure."""
+    """The scale of a point's value; refuses a measure without its point, and a point with another measure."""
     if not measure.is_of_point:
         if point is not None:
-            refuse_parameter("point", f"goes with no measure {measure}; got '{point}'", "Leave point out.")
+            refuse_parameter(
+                "point", f"cannot be combined with the measure {measure}; got '{point}'", "Leave point out."
+            )
         return 1
     points = service.tenant(tenant).points
     if point is None:
         refuse_parameter(
-            "point", f"must name a point, of which the measure {measure} is", f"Add one of {', '.join(points)}."
+            "point", f"is required for the measure {measure}: it must name a point", f"Add one of {', '.join(points)}."
         )
     if point not in points:
         refuse_unknown("point", point, points)
@@ -204,30 +204,30 @@ def _scale(service: Service, tenant: str, measure: Measure, point: str | None) -
 
 
 def _filter(service: Service, tenant: str, tags: Tags) -> dict[str, list[str]]:
-    """The filter in one form, so that the same filter is the same; refuses what the tenant does not have."""
-    known = tag_values(service, tenant)
+    """The filter in canonical order; refuses tags and values that the tenant does not have."""
+    values_of = tag_values(service, tenant)
     for tag, values in tags.items():
-        if tag not in known:
-            refuse_unknown("tag", tag, known)
+        if tag not in values_of:
+            refuse_unknown("tag", tag, values_of)
         for value in values:
-            if value not in known[tag]:
-                refuse_unknown("tag value", f"{tag}:{value}", known[tag])
+            if value not in values_of[tag]:
+                refuse_unknown("tag value", f"{tag}:{value}", values_of[tag])
     return {tag: sorted(set(tags[tag])) for tag in sorted(tags) if tags[tag]}
 
 
-def _wanted_tags(experiment: str, let_through: Tags) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return ("experiment", (experiment,)), *((tag, tuple(values)) for tag, values in let_through.items())
+def _filtered_tags(experiment: str, tag_filter: Tags) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("experiment", (experiment,)), *((tag, tuple(values)) for tag, values in tag_filter.items())
 
 
-def _groups_max(service: Service, tenant: str, by: Sequence[str], let_through: Tags) -> int:
-    """How many combinations of the tags there can be."""
-    known = tag_values(service, tenant)
+def _groups_max(service: Service, tenant: str, by: Sequence[str], tag_filter: Tags) -> int:
+    """The number of possible combinations of the tags."""
+    values_of = tag_values(service, tenant)
     for tag in by:
-        if tag not in known:
-            refuse_unknown("tag", tag, known)
+        if tag not in values_of:
+            refuse_unknown("tag", tag, values_of)
     if len(set(by)) < len(by):
         refuse_parameter("by", f"must not name a tag twice; got {', '.join(by)}", "Name each tag once.")
-    return math.prod(len(let_through.get(tag, known[tag])) for tag in by)
+    return math.prod(len(tag_filter.get(tag, values_of[tag])) for tag in by)
 
 
 def _refuse_too_many(service: Service, values: int, what: str) -> None:

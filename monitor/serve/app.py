@@ -1,7 +1,7 @@
-"""The HTTP side: paths, parameters, errors as problems, and ETags of what is sealed.
+"""The HTTP API: paths, parameters, errors as problems, and ETags of final answers.
 
-Answers are computed in the framework's threads. An answer about sealed minutes only has an ETag and may be kept; of
-others, and of what is going on now, nothing is to be kept.
+Answers are computed in the framework's threads. An answer whose minutes are all final has an ETag and may be cached;
+all others may not.
 """
 
 import hashlib
@@ -33,19 +33,21 @@ from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, ProblemError, of_s
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
 
-SEALED_FRESH_S = 60
-"""How long a client need not ask again: the data center that serves, or its totals after a loss, may still change."""
+FINAL_FRESH_S = 60
+"""The time for which a client may cache a final answer: its data center, or totals after a loss, may still change."""
 _VOLATILE = {"basis": {"newest", "newest_age_s", "is_fresh", "serving_dc"}}
-"""What an answer tells of the present, not of its range: no part of the ETag."""
+"""The fields of an answer about the present, not about its range: no part of the ETag."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": words}
     for status, words in (
         (400, "A parameter is wrong, or the answer would be too large"),
         (404, "No such tenant, experiment, point, tag or data center"),
-        (502, "The store fails"),
+        (502, "The store answers with an error"),
         (503, "The store does not answer"),
     )
 }
+
+EXPERIMENT_PATH = "/api/tenants/{tenant}/experiments/{experiment}"
 
 log = structlog.get_logger(__name__)
 
@@ -58,27 +60,28 @@ TagFilter = Annotated[
 ]
 By = Annotated[list[str] | None, Query(description="a tag to split by; may be repeated")]
 Dc = Annotated[str | None, Query(description="force this data center")]
-InScope = Annotated[Scope, Query(description="which visits points are counted for")]
+InScope = Annotated[Scope, Query(description="the visits that points are counted for")]
 Point = Annotated[str | None, Query(description="the point, for total, visits, rate, sum and mean")]
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application; `/` is free for a page."""
+    """The application; `/` is left to the page."""
     app = FastAPI(
         title="AB Monitor",
-        description="Experiments and health, read from the store. Each minute is served by one data center.",
+        description="Experiments and health, read from the store. Each minute is read from one data center.",
         version="1",
     )
     _add_problems(app)
     _add_overviews(app, service)
     _add_experiment(app, service)
+    _add_series(app, service)
     return app
 
 
 def _add_overviews(app: FastAPI, service: Service) -> None:
     @app.get("/api/tenants", response_model=TenantsAnswer, responses=_PROBLEMS)
     def tenants(request: Request) -> Response:
-        """All tenants, with what is measured for them."""
+        """All tenants, with their experiments, points and tags."""
         return _live(answers.tenants(service))
 
     @app.get("/api/tenants/{tenant}/experiments", response_model=ExperimentsAnswer, responses=_PROBLEMS)
@@ -88,17 +91,12 @@ def _add_overviews(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/health", response_model=HealthAnswer)
     def state() -> Response:
-        """The state of the monitor: store, data centers, switches, divergences, and what to do."""
+        """The state of the monitor: store, data centers, failovers, divergences, and what to do."""
         return _live(health(service))
 
 
 def _add_experiment(app: FastAPI, service: Service) -> None:
-    path = "/api/tenants/{tenant}/experiments/{experiment}"
-
-    def span(start: str | None, end: str | None) -> Span:
-        return spans.parse(start, end, service.now_ms())
-
-    @app.get(path, response_model=ExperimentAnswer, responses=_PROBLEMS)
+    @app.get(EXPERIMENT_PATH, response_model=ExperimentAnswer, responses=_PROBLEMS)
     def experiment(
         request: Request,
         tenant: str,
@@ -110,10 +108,12 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         dc: Dc = None,
     ) -> Response:
         """One experiment over a range: each variation's visits, share and points, against the control."""
-        found = answers.experiment(service, tenant, experiment, span(start, to), tags=_tags(tag), scope=scope, dc=dc)
-        return _dated(request, found, found.basis)
+        answer = answers.experiment(
+            service, tenant, experiment, _span(service, start, to), tags=_tags(tag), scope=scope, dc=dc
+        )
+        return _dated(request, answer, answer.basis)
 
-    @app.get(path + "/breakdown", response_model=BreakdownAnswer, responses=_PROBLEMS)
+    @app.get(EXPERIMENT_PATH + "/breakdown", response_model=BreakdownAnswer, responses=_PROBLEMS)
     def breakdown(
         request: Request,
         tenant: str,
@@ -126,17 +126,19 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         dc: Dc = None,
     ) -> Response:
         """One experiment over a range, split by tags."""
-        found = answers.breakdown(
-            service, tenant, experiment, span(start, to), by or [], tags=_tags(tag), scope=scope, dc=dc
+        answer = answers.breakdown(
+            service, tenant, experiment, _span(service, start, to), by or [], tags=_tags(tag), scope=scope, dc=dc
         )
-        return _dated(request, found, found.basis)
+        return _dated(request, answer, answer.basis)
 
-    @app.get(path + "/series", response_model=SeriesAnswer, responses=_PROBLEMS)
+
+def _add_series(app: FastAPI, service: Service) -> None:
+    @app.get(EXPERIMENT_PATH + "/series", response_model=SeriesAnswer, responses=_PROBLEMS)
     def series(
         request: Request,
         tenant: str,
         experiment: str,
-        measure: Annotated[Measure, Query(description="what to show")] = Measure.QUALIFIED,
+        measure: Annotated[Measure, Query(description="the measure")] = Measure.QUALIFIED,
         step: Annotated[Step, Query(description="length of a step")] = Step.MINUTE,
         point: Point = None,
         by: By = None,
@@ -147,11 +149,11 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         dc: Dc = None,
     ) -> Response:
         """A measure over time."""
-        found = answers.series(
+        answer = answers.series(
             service,
             tenant,
             experiment,
-            span(start, to),
+            _span(service, start, to),
             measure,
             step,
             point=point,
@@ -160,7 +162,11 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
             scope=scope,
             dc=dc,
         )
-        return _dated(request, found, found.basis)
+        return _dated(request, answer, answer.basis)
+
+
+def _span(service: Service, start: str | None, end: str | None) -> Span:
+    return spans.parse(start, end, service.now_ms())
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -174,7 +180,7 @@ def _add_problems(app: FastAPI) -> None:
         name = str(first["loc"][-1])
         rule = f"{first['msg'].removeprefix('Input ')}; got {str(first.get('input'))[:60]!r}"
         try:
-            refuse_parameter(name, rule, "See /docs for what the parameter may be.")
+            refuse_parameter(name, rule, "See /docs for the values of the parameter.")
         except ProblemError as refusal:
             return _problem(refusal.problem)
 
@@ -195,25 +201,25 @@ def _problem(problem: Problem, headers: Mapping[str, str] | None = None) -> Resp
     )
 
 
-def _live(found: Answer) -> Response:
-    return Response(found.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
+def _live(answer: Answer) -> Response:
+    return Response(answer.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-def _dated(request: Request, found: Answer, basis: Basis) -> Response:
-    """The answer, or 304 where the client has it."""
-    if not basis.is_sealed:
-        return _live(found)
-    digest = hashlib.blake2b(found.model_dump_json(exclude=_VOLATILE).encode(), digest_size=16).hexdigest()
+def _dated(request: Request, answer: Answer, basis: Basis) -> Response:
+    """The answer, or 304 if the client has it already."""
+    if not basis.is_final:
+        return _live(answer)
+    digest = hashlib.blake2b(answer.model_dump_json(exclude=_VOLATILE).encode(), digest_size=16).hexdigest()
     etag = f'W/"{digest}"'
-    headers = {"ETag": etag, "Cache-Control": f"private, max-age={SEALED_FRESH_S}"}
-    known = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
-    if etag in known or "*" in known:
+    headers = {"ETag": etag, "Cache-Control": f"private, max-age={FINAL_FRESH_S}"}
+    cached = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
+    if etag in cached or "*" in cached:
         return Response(status_code=304, headers=headers)
-    return Response(found.model_dump_json(), headers=headers, media_type="application/json")
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _tags(listed: list[str] | None) -> dict[str, list[str]]:
-    """The filter from texts TAG:VALUE."""
+    """The filter, parsed from texts TAG:VALUE."""
     tags: dict[str, list[str]] = {}
     for text in listed or ():
         tag, colon, value = text.partition(":")

@@ -1,4 +1,4 @@
-"""What the store tells about the data centers, and what an answer over a range rests on."""
+"""The evidence in the store about the data centers, and the basis of an answer over a range."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,96 +6,96 @@ from typing import NamedTuple
 from monitor.core.codes import MINUTE_MS, MetricKey
 from monitor.core.metrics import metric_name
 from monitor.kairosdb.reader import Ask, Row
-from monitor.serve.failover import Evidence, Report, Stretch, lookback_ms, minutes, sealed_until_ms
+from monitor.serve.failover import Evidence, Report, Stretch, final_until_ms, lookback_ms, minutes
 from monitor.serve.models import Basis, DcState, Served, ServingReason
 from monitor.serve.problems import refuse_size, refuse_unknown
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, Span, moment
-from monitor.serve.sums import Job, Key, Wanted, sums
+from monitor.serve.sums import Job, Key, SumQuery, sums
 
 WATERMARK = "monitor.watermark_s"
 FRESH_MS = 1_000
 SETTLED_MS = 2 * HOUR_MS
-"""So long after an hour its reports are taken to be all there: some may have waited for KairosDB."""
+"""An hour's reports are taken to be complete this long after it: some may have waited for KairosDB."""
 
 Visits = dict[str, dict[int, int]]
 """Data center -> minute -> assigned visits of an experiment."""
 
 
-class Rest(NamedTuple):
-    """What an answer rests on: the evidence, and who serves each minute, by experiment."""
+class Serving(NamedTuple):
+    """The evidence, and the data center of each minute, by experiment."""
 
-    known: Evidence
+    evidence: Evidence
     served: dict[str, list[Stretch]]
 
 
-def evidence(service: Service, since_ms: int) -> Evidence:
-    """What is known of the data centers from a moment on until now, as of this second. Raises ProblemError."""
+def current_evidence(service: Service, since_ms: int) -> Evidence:
+    """The evidence about the data centers from a moment until now, as of this second. Raises ProblemError."""
     now_ms, rules = service.now_ms(), service.rules
     first_ms = (since_ms - lookback_ms(rules)) // HOUR_MS * HOUR_MS
     key = first_ms, now_ms // FRESH_MS
-    held = service.evidence.get(key)
-    if held is None:
-        held = _evidence(service, first_ms, now_ms)
-        service.evidence.put(key, held)
-    return held
+    evidence = service.evidence.get(key)
+    if evidence is None:
+        evidence = _evidence(service, first_ms, now_ms)
+        service.evidence.put(key, evidence)
+    return evidence
 
 
 def _evidence(service: Service, first_ms: int, now_ms: int) -> Evidence:
     rules = service.rules
-    told: dict[str, set[Report]] = {dc: set() for dc in service.dcs}
+    reports: dict[str, set[Report]] = {dc: set() for dc in service.dcs}
     rows = _reports(service, first_ms, now_ms)
     early = {row.group[0] for row in rows if row.at_ms <= first_ms + rules.stale_after_ms}
     rows += _before(service, sorted(set(service.dcs) - early), first_ms)
     for row in rows:
-        told[row.group[0]].add(Report(row.at_ms, row.value * 1_000))
-    return Evidence(service.dcs, {dc: sorted(reports) for dc, reports in told.items()}, now_ms, rules)
+        reports[row.group[0]].add(Report(row.at_ms, row.value * 1_000))
+    return Evidence(service.dcs, {dc: sorted(of_dc) for dc, of_dc in reports.items()}, now_ms, rules)
 
 
-def rest(service: Service, tenant: str, experiments: Sequence[str], span: Span, dc: str | None) -> Rest:
-    """Who serves each minute of a range for each of the experiments; `dc` forces one. Raises ProblemError."""
+def serving(service: Service, tenant: str, experiments: Sequence[str], span: Span, dc: str | None) -> Serving:
+    """The data center of each minute of a range, for each experiment; `dc` forces one. Raises ProblemError."""
     days = service.settings.serve.range_days
     if span.end_ms - span.start_ms > days * DAY_MS:
         asked = (span.end_ms - span.start_ms) / DAY_MS
-        detail = f"a range must not be longer than serve.range_days, {days} days; got {asked:.1f}"
-        refuse_size(detail, "Ask for a shorter range, or raise serve.range_days.")
+        detail = f"The range is {asked:.4g} days; the limit is {days:g} (serve.range_days)"
+        refuse_size(detail, "Choose a shorter one.")
     if dc is not None and dc not in service.dcs:
         refuse_unknown("data center", dc, service.dcs)
-    known = evidence(service, span.start_ms)
+    evidence = current_evidence(service, span.start_ms)
     if dc is not None or len(service.dcs) == 1 or not experiments:
-        return Rest(known, {name: by_health(known, span, dc) for name in experiments})
-    visits = assigned_visits(service, known, tenant, experiments, span)
-    return Rest(known, {name: minutes(known, *span, visits[name]) for name in experiments})
+        return Serving(evidence, {name: by_health(evidence, span, dc) for name in experiments})
+    visits = assigned_visits(service, evidence, tenant, experiments, span)
+    return Serving(evidence, {name: minutes(evidence, *span, visits[name]) for name in experiments})
 
 
 def assigned_visits(
-    service: Service, known: Evidence, tenant: str, experiments: Sequence[str], span: Span
+    service: Service, evidence: Evidence, tenant: str, experiments: Sequence[str], span: Span
 ) -> dict[str, Visits]:
-    """By experiment, the assigned visits of each minute in each data center; from as long before as choices last.
+    """By experiment, the assigned visits of each minute in each data center, from `return_after_ms` before the range.
 
-    Hours of which all data centers hold the same are left out: there they are equally complete.
+    Hours in which all data centers have the same are left out: there they are equally complete.
     """
-    whole = Span(span.start_ms - known.rules.return_after_ms, span.end_ms).widened(HOUR_MS)
-    by_hour = visits_by(service, known, tenant, experiments, whole, HOUR_MS)
+    whole = Span(span.start_ms - evidence.rules.return_after_ms, span.end_ms).widened(HOUR_MS)
+    by_hour = visits_by(service, evidence, tenant, experiments, whole, HOUR_MS)
     differing = {
         (name, hour_ms)
         for name, visits in by_hour.items()
         for hour_ms in range(*whole, HOUR_MS)
         if len({visits[dc].get(hour_ms, 0) for dc in service.dcs}) > 1
     }
-    found: dict[str, Visits] = {name: {dc: {} for dc in service.dcs} for name in experiments}
+    by_minute: dict[str, Visits] = {name: {dc: {} for dc in service.dcs} for name in experiments}
     for hours in _ranges(hour_ms for _, hour_ms in differing):
         within = range(*hours, HOUR_MS)
         names = [name for name in experiments if any((name, hour_ms) in differing for hour_ms in within)]
-        for name, visits in visits_by(service, known, tenant, names, hours, MINUTE_MS).items():
+        for name, visits in visits_by(service, evidence, tenant, names, hours, MINUTE_MS).items():
             for dc, of_dc in visits.items():
-                kept = {at: count for at, count in of_dc.items() if (name, at // HOUR_MS * HOUR_MS) in differing}
-                found[name][dc].update(kept)
-    return found
+                counts = {at: count for at, count in of_dc.items() if (name, at // HOUR_MS * HOUR_MS) in differing}
+                by_minute[name][dc].update(counts)
+    return by_minute
 
 
 def visits_by(
-    service: Service, known: Evidence, tenant: str, experiments: Sequence[str], span: Span, sampling_ms: int
+    service: Service, evidence: Evidence, tenant: str, experiments: Sequence[str], span: Span, sampling_ms: int
 ) -> dict[str, Visits]:
     """By experiment, the assigned visits in each data center, by minute or by hour."""
     owners = {
@@ -103,11 +103,11 @@ def visits_by(
         for name in experiments
         for variation in service.experiment(tenant, name).variations
     }
-    want = Wanted(tuple(owners), (), ("experiment",), sampling_ms)
+    query = SumQuery(tuple(owners), (), ("experiment",), sampling_ms)
     visits: dict[str, Visits] = {name: {dc: {} for dc in service.dcs} for name in experiments}
-    jobs = [Job(want, [Stretch(*span, dc, ServingReason.FORCED)]) for dc in service.dcs]
-    for dc, found in zip(service.dcs, sums(service.store, service.kept, known, jobs), strict=True):
-        for (name, (experiment,), at_ms), count in found.items():
+    jobs = [Job(query, [Stretch(*span, dc, ServingReason.FORCED)]) for dc in service.dcs]
+    for dc, of_job in zip(service.dcs, sums(service.store, service.cache, evidence, jobs), strict=True):
+        for (name, (experiment,), at_ms), count in of_job.items():
             if owners[name] == experiment:  # else it is of another experiment that had this variation before
                 of_dc = visits[experiment][dc]
                 of_dc[at_ms] = of_dc.get(at_ms, 0) + count
@@ -115,7 +115,7 @@ def visits_by(
 
 
 def _ranges(hours_ms: Iterable[int]) -> list[Span]:
-    """The hours as ranges, neighbours put together."""
+    """The hours as ranges, with neighbours joined."""
     ranges: list[Span] = []
     for hour_ms in sorted(set(hours_ms)):
         if ranges and ranges[-1].end_ms == hour_ms:
@@ -125,32 +125,32 @@ def _ranges(hours_ms: Iterable[int]) -> list[Span]:
     return ranges
 
 
-def by_health(known: Evidence, span: Span, dc: str | None) -> list[Stretch]:
-    """Who serves each minute of a range where no experiment is asked for."""
-    return [Stretch(*span, dc, ServingReason.FORCED)] if dc is not None else minutes(known, *span, {})
+def by_health(evidence: Evidence, span: Span, dc: str | None) -> list[Stretch]:
+    """The data center of each minute of a range, without looking at an experiment's completeness."""
+    return [Stretch(*span, dc, ServingReason.FORCED)] if dc is not None else minutes(evidence, *span, {})
 
 
-def basis(known: Evidence, served: Sequence[Stretch]) -> Basis:
-    """What an answer over these minutes says of itself."""
+def basis(evidence: Evidence, served: Sequence[Stretch]) -> Basis:
+    """The basis of an answer over these minutes."""
     start_ms, end_ms = served[0].start_ms, served[-1].end_ms
-    sealed_ms = max(start_ms, sealed_until_ms(known, served))
-    dc = served[0].dc if served[0].reason is ServingReason.FORCED else known.present().dc
-    last = known.last(dc)
+    final_ms = max(start_ms, final_until_ms(evidence, served))
+    dc = served[0].dc if served[0].reason is ServingReason.FORCED else evidence.present().dc
+    last = evidence.last(dc)
     return Basis(
         start=moment(start_ms),
         end=moment(end_ms),
         served=[Served(start=moment(s.start_ms), end=moment(s.end_ms), dc=s.dc, reason=s.reason) for s in served],
-        sealed_until=moment(sealed_ms),
-        is_sealed=sealed_ms == end_ms,
+        final_until=moment(final_ms),
+        is_final=final_ms == end_ms,
         serving_dc=dc,
         newest=None if last is None else moment(last.at_ms),
-        newest_age_s=None if last is None else (known.now_ms - last.at_ms) / 1_000,
-        is_fresh=known.state(dc, known.now_ms) not in (DcState.STALE, DcState.MISSING),
+        newest_age_s=None if last is None else (evidence.now_ms - last.at_ms) / 1_000,
+        is_fresh=evidence.state(dc, evidence.now_ms) not in (DcState.STALE, DcState.MISSING),
     )
 
 
 def _before(service: Service, silent: Sequence[str], first_ms: int) -> list[Row]:
-    """The last report before a moment, of data centers that were silent then."""
+    """The last report before a moment, for data centers that were silent then."""
     if not silent:
         return []
     oldest_ms = max(0, first_ms - service.settings.kairosdb.ttl_days * DAY_MS)
@@ -159,12 +159,12 @@ def _before(service: Service, silent: Sequence[str], first_ms: int) -> list[Row]
 
 
 def _reports(service: Service, first_ms: int, now_ms: int) -> list[Row]:
-    """The first and the last report of each `stale_after_ms`: no longer silence is overlooked. Old hours are kept."""
+    """The first and last report in each `stale_after_ms`, which shows every longer silence. Old hours are cached."""
     settled_ms = max(first_ms, (now_ms - SETTLED_MS) // HOUR_MS * HOUR_MS)
     rows: list[Row] = []
     missing: list[tuple[int, int]] = []
     for hour_ms in range(first_ms, settled_ms, HOUR_MS):
-        of_hour = service.kept.get(_key(hour_ms))
+        of_hour = service.cache.get(_key(hour_ms))
         if of_hour is not None:
             rows += of_hour
         elif missing and missing[-1][1] == hour_ms:
@@ -172,21 +172,21 @@ def _reports(service: Service, first_ms: int, now_ms: int) -> list[Row]:
         else:
             missing.append((hour_ms, hour_ms + HOUR_MS))
     for start_ms, end_ms in missing:
-        found = _asked(service, start_ms, end_ms)
-        rows += found
+        fetched = _fetched(service, start_ms, end_ms)
+        rows += fetched
         for hour_ms in range(start_ms, end_ms, HOUR_MS):
-            of_hour = tuple(row for row in found if hour_ms <= row.at_ms < hour_ms + HOUR_MS)
-            service.kept.put(_key(hour_ms), of_hour)
-    return rows + _asked(service, settled_ms, now_ms + 1)
+            of_hour = tuple(row for row in fetched if hour_ms <= row.at_ms < hour_ms + HOUR_MS)
+            service.cache.put(_key(hour_ms), of_hour)
+    return rows + _fetched(service, settled_ms, now_ms + 1)
 
 
 def _key(hour_ms: int) -> Key:
     return WATERMARK, "", hour_ms, 0
 
 
-def _asked(service: Service, start_ms: int, end_ms: int) -> list[Row]:
+def _fetched(service: Service, start_ms: int, end_ms: int) -> list[Row]:
     tags, length_ms = {"dc": service.dcs}, service.rules.stale_after_ms
     asks: Iterable[Ask] = [
-        Ask((WATERMARK,), start_ms, end_ms, tags, ("dc",), which, length_ms) for which in ("first", "last")
+        Ask((WATERMARK,), start_ms, end_ms, tags, ("dc",), aggregator, length_ms) for aggregator in ("first", "last")
     ]
-    return [row for found in service.store.rows(asks) for row in found]
+    return [row for of_ask in service.store.rows(asks) for row in of_ask]

@@ -1,4 +1,4 @@
-"""The answers of the query service: what goes out as JSON, and what the page is given.
+"""The answers of the query service, sent as JSON and given to the page.
 
 All moments are UTC. Ranges hold their start and not their end, and begin and end with whole minutes.
 """
@@ -10,32 +10,32 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Answer(BaseModel):
-    """What all parts of answers have in common: they are values."""
+    """The base of all parts of answers, which are values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServingReason(StrEnum):
-    """Why a data center serves a range."""
+    """The reason for which a data center serves a range."""
 
     PREFERRED = "preferred"
-    """It is the first of `serve.dcs`, and in order."""
+    """It is the first of `serve.dcs`, and healthy."""
     STALE = "stale"
-    """The preferred one has not reported for longer than `serve.stale_after_s`."""
+    """The preferred one has sent no heartbeat for longer than `serve.stale_after_s`."""
     MISSING = "missing"
-    """The preferred one has not reported at all in the time that was looked at."""
+    """The preferred one has sent no heartbeat in the time that was examined."""
     BEHIND = "behind"
     """The watermark of the preferred one is more than `serve.behind_s` behind another's."""
     LESS_COMPLETE = "less_complete"
     """The preferred one holds clearly fewer assigned visits of the experiment than another."""
     RECOVERING = "recovering"
-    """The preferred one is in order again, but not for `serve.return_after_s` yet."""
+    """The preferred one is healthy again, but not for `serve.return_after_s` yet."""
     FORCED = "forced"
-    """It was asked for with `dc`."""
+    """The request names it with `dc`."""
 
 
 class DcState(StrEnum):
-    """How a data center is right now."""
+    """The present state of a data center."""
 
     HEALTHY = "healthy"
     RECOVERING = "recovering"
@@ -45,7 +45,7 @@ class DcState(StrEnum):
 
 
 class Served(Answer):
-    """A range of minutes, and the one data center whose totals stand for it."""
+    """A range of minutes, and the one data center whose totals are used for it."""
 
     start: datetime
     end: datetime
@@ -54,21 +54,21 @@ class Served(Answer):
 
 
 class Basis(Answer):
-    """What an answer rests on."""
+    """The range of an answer, its data centers, and how final and fresh it is."""
 
     start: datetime
     end: datetime
     served: list[Served] = Field(description="the whole range, in order of time, without gaps or overlaps")
-    sealed_until: datetime = Field(description="minutes before this can change no more; at most the end of the range")
-    is_sealed: bool = Field(description="nothing in the answer can change any more")
-    serving_dc: str = Field(description="the data center that serves the present")
-    newest: datetime | None = Field(description="when that data center's job reported last; null: never")
-    newest_age_s: float | None = Field(description="how long ago that was")
-    is_fresh: bool = Field(description="that is not longer ago than `serve.stale_after_s`")
+    final_until: datetime = Field(description="minutes before this are final; at most the end of the range")
+    is_final: bool = Field(description="all minutes of the range are final")
+    serving_dc: str = Field(description="the active data center, which serves the present")
+    newest: datetime | None = Field(description="the last heartbeat of that data center's job; null: none")
+    newest_age_s: float | None = Field(description="the time since then")
+    is_fresh: bool = Field(description="not longer than `serve.stale_after_s`")
 
 
 class Estimate(Answer):
-    """A rate or a mean, with its uncertainty. The interval is that of 95 %; null where there are too few visits."""
+    """A rate or a mean, with its standard error and 95 % interval; null where there are too few visits."""
 
     value: float
     standard_error: float | None = None
@@ -77,14 +77,14 @@ class Estimate(Answer):
 
 
 class Difference(Answer):
-    """A variation less the control. `is_clear`: the interval of 95 % does not hold 0."""
+    """The difference from control, with its 95 % interval. `is_significant`: the interval does not contain 0."""
 
     absolute: float
     relative: float | None = Field(description="absolute / control's value; null where that is 0")
     standard_error: float | None
     low: float | None
     high: float | None
-    is_clear: bool
+    is_significant: bool
 
 
 class PointResult(Answer):
@@ -94,7 +94,7 @@ class PointResult(Answer):
     total: int = Field(description="events that count for the point")
     visits: int = Field(description="visits with at least one")
     rate: Estimate | None = Field(description="visits / visits in scope; null without any visit in scope")
-    rate_difference: Difference | None = Field(description="against the control; null for the control itself")
+    rate_difference: Difference | None = Field(description="from control; null for the control itself")
     sum: float | None = Field(description="of the point's value, in the attribute's unit; null: it has no value")
     mean: Estimate | None = Field(description="sum / visits in scope, in the attribute's unit")
     mean_difference: Difference | None
@@ -108,22 +108,22 @@ class VariationResult(Answer):
     weight: float
     assigned: int = Field(description="visits that were given the variation")
     qualified: int = Field(description="those that met the experiment's rule")
-    crossed: int = Field(description="those that were given another variation later")
+    crossed: int = Field(description="those that were given another variation later (crossover)")
     share: float | None = Field(description="of the assigned visits of all variations; null without any")
     planned_share: float = Field(description="by the weights")
     points: list[PointResult]
 
 
 class SplitVerdict(StrEnum):
-    """Whether visits are assigned as planned."""
+    """The result of the test of the split."""
 
-    RIGHT = "right"
-    WRONG = "wrong"
+    AS_PLANNED = "as_planned"
+    MISMATCH = "mismatch"
     TOO_FEW = "too_few"
 
 
 class Split(Answer):
-    """A chi-square test of the assigned visits against the weights; wrong: p below 0.001."""
+    """A chi-square test of the assigned visits against the weights; a sample ratio mismatch if p is below 0.001."""
 
     verdict: SplitVerdict
     chi_square: float | None
@@ -132,7 +132,7 @@ class Split(Answer):
 
 
 class Scope(StrEnum):
-    """Which visits points are counted for: from the assignment on, or from the qualification on."""
+    """The visits that points are counted for: from the assignment on, or from the qualification on."""
 
     ASSIGNED = "assigned"
     QUALIFIED = "qualified"
@@ -173,7 +173,7 @@ class BreakdownAnswer(Answer):
 
 
 class Measure(StrEnum):
-    """What a series shows; those after `share` are of a point."""
+    """The measure of a series; those after `share` are of a point."""
 
     ASSIGNED = "assigned"
     QUALIFIED = "qualified"
@@ -187,7 +187,7 @@ class Measure(StrEnum):
 
     @property
     def is_of_point(self) -> bool:
-        """Whether a point has to be named with it."""
+        """True if a point must be named with it."""
         return self in (Measure.TOTAL, Measure.VISITS, Measure.RATE, Measure.SUM, Measure.MEAN)
 
 
@@ -202,12 +202,12 @@ class Step(StrEnum):
 
 
 class SeriesPoint(Answer):
-    """The value of one step; null: it cannot be told, since there were no visits to divide by."""
+    """The value of one step; null: there were no visits to divide by."""
 
     start: datetime
     value: float | None
     standard_error: float | None = None
-    is_open: bool = Field(description="holds a minute that can still change")
+    is_provisional: bool = Field(description="contains a minute that can still change")
 
 
 class Line(Answer):
@@ -234,7 +234,7 @@ class SeriesAnswer(Answer):
 
 
 class Running(StrEnum):
-    """Whether an experiment gets visits."""
+    """The traffic of an experiment."""
 
     RUNNING = "running"
     """Visits were assigned within the last 15 minutes."""
@@ -272,7 +272,7 @@ class ExperimentsAnswer(Answer):
 
 
 class TenantSummary(Answer):
-    """What is measured for a tenant."""
+    """The experiments, points and tags of a tenant."""
 
     tenant: str
     experiments: list[str]
@@ -289,7 +289,7 @@ class TenantsAnswer(Answer):
 
 
 class Count(Answer):
-    """Rejected or noted messages of one reason; `tenant` is `unknown` where it could not be read."""
+    """Rejected messages or warnings of one reason; `tenant` is `unknown` where it could not be read."""
 
     tenant: str
     reason: str
@@ -298,7 +298,7 @@ class Count(Answer):
 
 
 class TenantFlow(Answer):
-    """What came in for one tenant."""
+    """The accepted events of one tenant."""
 
     tenant: str
     events: int = Field(description="accepted within the last hour")
@@ -313,14 +313,14 @@ class DcHealth(Answer):
     dc: str
     state: DcState
     is_serving: bool
-    last_report: datetime | None
-    report_age_s: float | None
-    watermark: datetime | None = Field(description="minutes that end by then are sealed")
+    last_heartbeat: datetime | None
+    heartbeat_age_s: float | None
+    watermark: datetime | None = Field(description="minutes that end by then are final")
     watermark_age_s: float | None
     lag_messages: int | None = Field(description="between the positions read and the ends of the partitions")
     lag_by_partition: dict[str, int] = Field(description="TOPIC/PARTITION to messages")
-    sessions: int | None
-    totals: int | None
+    sessions: int | None = Field(description="that may still get events")
+    totals: int | None = Field(description="that can still change")
     memory_bytes: int | None
     corrections: int = Field(description="negative deltas")
     points_written: int
@@ -328,7 +328,7 @@ class DcHealth(Answer):
     dead_letters: int
     tenants: list[TenantFlow]
     rejected: list[Count]
-    noted: list[Count]
+    warnings: list[Count]
 
 
 class Failover(Answer):
@@ -343,7 +343,7 @@ class Failover(Answer):
 
 
 class Divergence(Answer):
-    """How far two data centers are apart in one experiment, over the minutes of the last hour that both have sealed."""
+    """The difference of two data centers in one experiment, over the last hour's minutes that are final in both."""
 
     tenant: str
     experiment: str
@@ -364,28 +364,28 @@ class StoreHealth(Answer):
 
 
 class Status(StrEnum):
-    """All in one word."""
+    """The state in one word."""
 
     OK = "ok"
     DEGRADED = "degraded"
-    """The numbers are right, but something needs a look: `advice` says what."""
+    """The numbers are right, but something needs attention: see `advice`."""
     DOWN = "down"
-    """No data center reports, or the store does not answer: numbers are old, or there are none."""
+    """No data center sends heartbeats, or the store does not answer: numbers are old, or missing."""
 
 
 class HealthAnswer(Answer):
     """The state of the monitor."""
 
     status: Status
-    advice: list[str] = Field(description="what is not as it should be, and what to do")
+    advice: list[str] = Field(description="problems, each with what to do")
     at: datetime
     serving_dc: str
-    sealed_until: datetime | None = Field(description="in the data center that serves the present")
+    final_until: datetime | None = Field(description="in the active data center")
     store: StoreHealth
     dcs: list[DcHealth]
-    switches: list[Failover] = Field(description="of the last 24 hours, the newest first")
+    failovers: list[Failover] = Field(description="of the last 24 hours, the newest first")
     divergences: list[Divergence] = Field(description="only those above 0, the largest first")
-    compared_experiments: int = Field(description="of how many experiments mirrors were compared within the last hour")
+    compared_experiments: int = Field(description="experiments whose data centers were compared within the last hour")
 
 
 class Problem(BaseModel):

@@ -17,9 +17,9 @@ from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
 from monitor.kairosdb.errors import KairosDbError
 from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
-from monitor.serve.evidence import Visits, evidence, visits_by
+from monitor.serve.evidence import Visits, current_evidence, visits_by
 from monitor.serve.failover import Evidence, minutes
-from monitor.serve.health import DIVERGENCE, FAILOVER, switches
+from monitor.serve.health import DIVERGENCE, FAILOVER, failovers
 from monitor.serve.models import ServingReason
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
@@ -73,7 +73,7 @@ class Watch:
         Raises ProblemError, KairosDbError, and Closed at the end of the context.
         """
         service = self._service
-        current = evidence(service, service.now_ms() - 2 * COMPARED_MS)
+        current = current_evidence(service, service.now_ms() - 2 * COMPARED_MS)
         points = [*_switched(current, service.rules.stale_after_ms)]
         sealed_ms = _sealed_by_all_ms(current)
         span = Span(max(self._compared_ms, sealed_ms - COMPARED_MS), sealed_ms)
@@ -101,7 +101,7 @@ class Watch:
 
 def _switched(evidence: Evidence, settle_ms: int) -> Iterator[tuple[str, DataPoint]]:
     """A point for each switch of the present, at its moment; not for the newest, which late reports may still move."""
-    for switch in switches(evidence):
+    for switch in failovers(evidence):
         at_ms = round(switch.at.timestamp() * 1_000)
         if at_ms <= evidence.now_ms - settle_ms:
             tags = {"from": switch.from_dc, "reason": str(switch.reason)}

@@ -1,4 +1,4 @@
-"""From sums of metrics to the results of variations. Pure."""
+"""The results of variations, from sums of metrics. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,19 +22,19 @@ class Metrics:
         self._tenant, self._experiment = tenant, experiment
 
     def visits(self, scope: str, variation: str) -> str:
-        """Of the visits in a scope: `assigned`, `fm` or `crossed`."""
+        """The metric of the visits in a scope: `assigned`, `fm` or `crossed`."""
         return metric_name(self._tenant, MetricKey(self._experiment, scope, variation, None, "beta"))
 
     def point(self, scope: Scope, variation: str, point: str, part: str | None = None) -> str:
-        """Of a point: its total, or its part `beta`, `sum` or `sumsq`."""
+        """The metric of a point: its total, or its part `beta`, `sum` or `sumsq`."""
         return metric_name(self._tenant, MetricKey(self._experiment, SCOPES[scope], variation, point, part))
 
     def counts(self, table: ExperimentTable) -> list[str]:
-        """Those of assigned, qualified and crossed visits."""
+        """The metrics of assigned, qualified and crossed visits."""
         return [self.visits(scope, v) for v in table.variations for scope in (*SCOPES.values(), CROSSED)]
 
     def all(self, table: ExperimentTable, points: Mapping[str, PointTable], scope: Scope) -> list[str]:
-        """All that the results of the experiment are made of."""
+        """All metrics behind the results of the experiment."""
         return self.counts(table) + [
             self.point(scope, variation, name, part)
             for variation in table.variations
@@ -72,7 +72,7 @@ def variation_results(
 def assigned_by_weight(
     metrics: Metrics, table: ExperimentTable, totals: Totals
 ) -> tuple[Sequence[int], Sequence[float]]:
-    """Assigned visits and weights, variation by variation: what the test of the split compares."""
+    """Assigned visits and weights, variation by variation, for the test of the split."""
     counts = [totals.get(metrics.visits("assigned", variation), 0) for variation in table.variations]
     return counts, list(table.variations.values())
 

@@ -1,4 +1,4 @@
-"""From sums of metrics to the lines of a series. Pure."""
+"""The lines of a series, from sums of metrics. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _PARTS: dict[Measure, tuple[str | None, ...]] = {
 
 
 class SeriesSpec(NamedTuple):
-    """What the lines show: a measure, of a point if it is of one."""
+    """The measure of the lines, with its point if it has one."""
 
     metrics: Metrics
     measure: Measure
@@ -37,7 +37,7 @@ class SeriesSpec(NamedTuple):
     """Of the point's value; 1 if it has none."""
 
     def names(self, variation: str) -> list[str]:
-        """The metrics that a variation's line is made of."""
+        """The metrics behind a variation's line."""
         if self.point is None:
             return [self.metrics.visits(_OF_VISITS[self.measure], variation)]
         names = [self.metrics.point(self.scope, variation, self.point, part) for part in _PARTS[self.measure]]
@@ -61,38 +61,38 @@ class SeriesSpec(NamedTuple):
 
 
 def lines(
-    shown: SeriesSpec,
+    spec: SeriesSpec,
     table: ExperimentTable,
     by: tuple[str, ...],
-    found: Sums,
+    counted: Sums,
     span: Span,
     step_ms: int,
-    sealed_ms: int,
+    final_ms: int,
 ) -> Iterator[Line]:
-    """A line per variation and group that was found, the control's first, with every step of the range.
+    """A line per variation and group in the sums, the control's first, with every step of the range.
 
-    Without tags to split by there is a line per variation, whatever was found.
+    Without tags to split by there is a line per variation, even without any sums.
     """
     by_group: defaultdict[tuple[str, ...], Counter[tuple[str, int]]] = defaultdict(Counter)
     if not by:
         by_group[()] = Counter()
-    for (name, group, at_ms), count in found.items():
+    for (name, group, at_ms), count in counted.items():
         by_group[group][name, at_ms // step_ms * step_ms] += count
     ordered = sorted(table.variations, key=lambda variation: variation != table.control)
-    names = {variation: shown.names(variation) for variation in ordered}
+    names = {variation: spec.names(variation) for variation in ordered}
     firsts = [of_variation[0] for of_variation in names.values()]
     for group, counts in sorted(by_group.items()):
         for variation in ordered:
             points = []
             for at_ms in range(span.start_ms, span.end_ms, step_ms):
-                of_all = sum(counts[first, at_ms] for first in firsts) if shown.measure is Measure.SHARE else 0
-                value = shown.value([counts[name, at_ms] for name in names[variation]], of_all)
+                of_all = sum(counts[first, at_ms] for first in firsts) if spec.measure is Measure.SHARE else 0
+                value = spec.value([counts[name, at_ms] for name in names[variation]], of_all)
                 points.append(
                     SeriesPoint(
                         start=moment(at_ms),
                         value=None if value is None else value.value,
                         standard_error=None if value is None else value.standard_error,
-                        is_open=at_ms + step_ms > sealed_ms,
+                        is_provisional=at_ms + step_ms > final_ms,
                     )
                 )
             yield Line(variation=variation, tags=dict(zip(by, group, strict=True)), points=points)

@@ -1,4 +1,4 @@
-"""What is needed to answer: the settings, the store, the clock, and what is kept of the store."""
+"""The query service: its settings, store, clock and caches."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from monitor.serve.store import Store
 from monitor.serve.sums import SumCache
 
 FLUSHES_UNTIL_STALE = 2
-"""A data center must be able to be late with one flush without being called stale."""
+"""A data center that is late with one flush must not be called stale."""
 EVIDENCE_KEPT = 16
 SETTINGS = "configuration"
 
@@ -27,33 +27,33 @@ def wall_clock_ms() -> int:
 
 
 class Recent:
-    """The last few pieces of evidence, by where they begin and the second of their making."""
+    """The last few pieces of evidence, by their start and the second in which they were made."""
 
     def __init__(self) -> None:
-        self._held: LRUCache[tuple[int, int], Evidence] = LRUCache(EVIDENCE_KEPT)
+        self._evidence: LRUCache[tuple[int, int], Evidence] = LRUCache(EVIDENCE_KEPT)
         self._lock = threading.Lock()
 
     def get(self, key: tuple[int, int]) -> Evidence | None:
-        """That one, if it is here."""
+        """The evidence with this key, if it is cached."""
         with self._lock:
-            return self._held.get(key)
+            return self._evidence.get(key)
 
     def put(self, key: tuple[int, int], evidence: Evidence) -> None:
-        """Keeps it; the least recently used makes room."""
+        """Caches evidence; the least recently used is evicted."""
         with self._lock:
-            self._held[key] = evidence
+            self._evidence[key] = evidence
 
 
 @dataclass(frozen=True)
 class Service:
-    """The query service over one configuration and one store; may be used from any thread."""
+    """The query service over one configuration and one store. Thread-safe."""
 
     settings: Settings
     store: Store
-    kept: SumCache
+    cache: SumCache
     now_ms: Callable[[], int] = wall_clock_ms
     evidence: Recent = field(default_factory=Recent)
-    """What is known of the data centers, for answers of the same second."""
+    """The evidence about the data centers, for answers of the same second."""
 
     @property
     def dcs(self) -> list[str]:

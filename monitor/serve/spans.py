@@ -1,4 +1,4 @@
-"""Ranges of time: whole minutes, half-open, and their reading from text."""
+"""Ranges of time: whole minutes, half-open, parsed from text."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -17,22 +17,22 @@ STEP_MS = {
     Step.DAY: DAY_MS,
 }
 EARLIEST_MS, LATEST_MS = 0, 4_102_444_800_000
-"""1970 to 2100: what is accepted as a time."""
+"""1970 to 2100: the times that are accepted."""
 
 
 class Span(NamedTuple):
-    """From start to before end, both the beginnings of minutes, in ms."""
+    """From start to before end, both starts of minutes, in ms."""
 
     start_ms: int
     end_ms: int
 
     def widened(self, step_ms: int) -> "Span":
-        """The smallest range of whole steps that holds it."""
+        """The smallest range of whole steps that contains it."""
         return Span(self.start_ms // step_ms * step_ms, -(-self.end_ms // step_ms) * step_ms)
 
 
 def last(now_ms: int, hours: float = DEFAULT_MS / HOUR_MS) -> Span:
-    """The last hours, up to and with the minute under way."""
+    """The last hours, up to and including the current minute."""
     end_ms = (now_ms // MINUTE_MS + 1) * MINUTE_MS
     return Span(end_ms - round(hours * 60) * MINUTE_MS, end_ms)
 
@@ -40,7 +40,7 @@ def last(now_ms: int, hours: float = DEFAULT_MS / HOUR_MS) -> Span:
 def parse(start: str | None, end: str | None, now_ms: int) -> Span:
     """A range from ISO 8601 (UTC unless it says otherwise) or epoch milliseconds, widened to whole minutes.
 
-    Without an end it goes up to and with the minute under way, and never beyond that; without a start it is a day long.
+    Without an end it ends with the current minute, and never later; without a start it is a day long.
     Raises ProblemError.
     """
     present_ms = last(now_ms).end_ms
@@ -49,7 +49,7 @@ def parse(start: str | None, end: str | None, now_ms: int) -> Span:
     span = Span(start_ms, end_ms).widened(MINUTE_MS)
     if span.start_ms >= span.end_ms:
         rule = f"must be before to, and not in the future; got {iso(span.start_ms)} and {iso(span.end_ms)}"
-        refuse_parameter("from", rule, "Give a range that begins before it ends.")
+        refuse_parameter("from", rule, "Choose a range that begins before it ends.")
     return span
 
 
@@ -69,8 +69,8 @@ def _time_ms(name: str, text: str) -> int:
         if text.isascii() and text.isdecimal():
             time_ms = int(text)
         else:
-            found = datetime.fromisoformat(text)
-            time_ms = round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000)
+            at = datetime.fromisoformat(text)
+            time_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
     except (ValueError, OverflowError):
         refuse_parameter(name, f"must be a time; got {text[:60]!r}", fix)
     if not EARLIEST_MS <= time_ms <= LATEST_MS:

@@ -1,4 +1,4 @@
-"""The state of a tenant's experiments: whether they get visits, how these are split, and their course of late."""
+"""The state of a tenant's experiments: their traffic, its split, and the last hours."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from monitor.config.settings import ExperimentTable
 from monitor.core.codes import MINUTE_MS
 from monitor.kairosdb.reader import Ask, Row
 from monitor.serve import statistics
-from monitor.serve.evidence import Rest, basis, by_health, rest
+from monitor.serve.evidence import Serving, basis, by_health, serving
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, Running
 from monitor.serve.results import CROSSED, Metrics, assigned_by_weight
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, last, moment
-from monitor.serve.sums import Job, Wanted, sums
+from monitor.serve.sums import Job, SumQuery, sums
 
 STATE_HOURS, RECENT_HOURS = 24, 2
 RUNNING_MINUTES = 15
@@ -26,7 +26,7 @@ Tables = Mapping[str, ExperimentTable]
 
 
 class Counts(NamedTuple):
-    """Of one experiment: metric -> (beginning of an hour or minute -> sum), over the day, and of late by minute."""
+    """One experiment: metric -> (start of an hour or minute -> sum), by hour over the day, by minute over 2 hours."""
 
     hours: defaultdict[str, Counter[int]]
     minutes: defaultdict[str, Counter[int]]
@@ -36,35 +36,35 @@ def experiments(service: Service, tenant: str, dc: str | None = None) -> Experim
     """The experiments of a tenant, with their state over the last 24 hours. Raises ProblemError."""
     tables = service.tenant(tenant).experiments
     day = last(service.now_ms(), STATE_HOURS)
-    found = rest(service, tenant, list(tables), day, dc)
-    counts = _counts(service, tenant, tables, found)
-    first_ms = _first_ms(service, tenant, tables, found.known)
+    evidence, served = serving(service, tenant, list(tables), day, dc)
+    counts = _counts(service, tenant, tables, Serving(evidence, served))
+    first_ms = _first_ms(service, tenant, tables, evidence)
     return ExperimentsAnswer(
         tenant=tenant,
         experiments=[
-            _state(tenant, name, table, counts[name], first_ms.get(name), found.known.now_ms)
+            _state(tenant, name, table, counts[name], first_ms.get(name), evidence.now_ms)
             for name, table in tables.items()
         ],
-        basis=basis(found.known, by_health(found.known, day, dc)),
+        basis=basis(evidence, by_health(evidence, day, dc)),
     )
 
 
-def _counts(service: Service, tenant: str, tables: Tables, found: Rest) -> dict[str, Counts]:
-    """The counts of all experiments: those that are served alike are asked for together."""
+def _counts(service: Service, tenant: str, tables: Tables, serving_: Serving) -> dict[str, Counts]:
+    """The counts of all experiments; those with the same data centers share a query."""
     alike: defaultdict[tuple[Stretch, ...], list[str]] = defaultdict(list)
     for name in tables:
-        alike[tuple(found.served[name])].append(name)
+        alike[tuple(serving_.served[name])].append(name)
     jobs = []
     for served, names in alike.items():
         metrics = tuple(metric for name in names for metric in Metrics(tenant, name).counts(tables[name]))
         for sampling_ms, stretches in ((HOUR_MS, served), (MINUTE_MS, _late(served))):
-            jobs.append(Job(Wanted(metrics, (), ("experiment",), sampling_ms), stretches))
+            jobs.append(Job(SumQuery(metrics, (), ("experiment",), sampling_ms), stretches))
     counts = {name: Counts(defaultdict(Counter), defaultdict(Counter)) for name in tables}
-    for job, of_job in zip(jobs, sums(service.store, service.kept, found.known, jobs), strict=True):
+    for job, of_job in zip(jobs, sums(service.store, service.cache, serving_.evidence, jobs), strict=True):
         for (metric, (experiment,), at_ms), count in of_job.items():
             if experiment in counts:
                 of_experiment = counts[experiment]
-                into = of_experiment.hours if job.wanted.sampling_ms == HOUR_MS else of_experiment.minutes
+                into = of_experiment.hours if job.query.sampling_ms == HOUR_MS else of_experiment.minutes
                 into[metric][at_ms] += count
     return counts
 
@@ -77,22 +77,22 @@ def _late(served: Sequence[Stretch]) -> list[Stretch]:
     ]
 
 
-def _first_ms(service: Service, tenant: str, tables: Tables, known: Evidence) -> dict[str, int]:
-    """The first minute of each experiment with a visit that the store still holds; asked for once an hour."""
-    hour_ms = known.now_ms // HOUR_MS * HOUR_MS
+def _first_ms(service: Service, tenant: str, tables: Tables, evidence: Evidence) -> dict[str, int]:
+    """The first minute of each experiment with a visit that the store still holds; queried once an hour."""
+    hour_ms = evidence.now_ms // HOUR_MS * HOUR_MS
     key = f"first assigned of {tenant}", "", hour_ms, 0
-    rows = service.kept.get(key)
+    rows = service.cache.get(key)
     if rows is None:
         names = tuple(
             Metrics(tenant, name).visits("assigned", variation)
             for name, table in tables.items()
             for variation in table.variations
         )
-        oldest_ms = max(0, known.now_ms - service.settings.kairosdb.ttl_days * DAY_MS)
-        ask = Ask(names, oldest_ms, known.now_ms + 1, {"dc": service.dcs}, ("experiment",), None, only="oldest")
+        oldest_ms = max(0, evidence.now_ms - service.settings.kairosdb.ttl_days * DAY_MS)
+        ask = Ask(names, oldest_ms, evidence.now_ms + 1, {"dc": service.dcs}, ("experiment",), None, only="oldest")
         rows = tuple(service.store.rows([ask])[0])
-        if _all_found(rows, tables):
-            service.kept.put(key, rows)
+        if _have_begun(rows, tables):
+            service.cache.put(key, rows)
     first_ms: dict[str, int] = {}
     for row in rows:
         (experiment,) = row.group
@@ -100,8 +100,8 @@ def _first_ms(service: Service, tenant: str, tables: Tables, known: Evidence) ->
     return first_ms
 
 
-def _all_found(rows: Sequence[Row], tables: Tables) -> bool:
-    """Whether each experiment has had visits: one that starts must not wait for the next hour."""
+def _have_begun(rows: Sequence[Row], tables: Tables) -> bool:
+    """True if every experiment has had visits: the first visit of another must not wait for the next hour."""
     return {row.group[0] for row in rows} >= tables.keys()
 
 
@@ -142,7 +142,7 @@ def _state(
 
 
 def _seen_ms(metrics: Metrics, table: ExperimentTable, counts: Counts) -> int | None:
-    """The last minute with an assigned visit, or the last hour where that is long ago."""
+    """The last minute with an assigned visit, or the last hour if that is more than 2 hours ago."""
     names = [metrics.visits("assigned", variation) for variation in table.variations]
     for by_time in (counts.minutes, counts.hours):
         seen = [at_ms for name in names for at_ms, count in by_time[name].items() if count > 0]
@@ -158,15 +158,15 @@ def _running(seen_ms: int | None, now_ms: int) -> Running:
 
 
 def _qualified_recent(metrics: Metrics, table: ExperimentTable, counts: Counts, present_ms: int) -> list[int]:
-    """Qualified visits of all variations in steps, the last of which ends with the minute under way."""
+    """Qualified visits of all variations in steps; the last one ends with the current minute."""
     steps = RECENT_HOURS * 60 // STEP_MINUTES
-    found = [0] * steps
+    counts_by_step = [0] * steps
     for variation in table.variations:
         for at_ms, count in counts.minutes[metrics.visits("fm", variation)].items():
             ago = (present_ms - at_ms) // MINUTE_MS // STEP_MINUTES
             if 0 <= ago < steps:
-                found[steps - 1 - ago] += count
-    return found
+                counts_by_step[steps - 1 - ago] += count
+    return counts_by_step
 
 
 def _moment(time_ms: int | None) -> datetime | None:

@@ -1,4 +1,7 @@
-"""Rates, means, differences and the test of the split, with their uncertainty. Pure."""
+"""Rates, means, differences and the test of the split, with their standard errors. Pure.
+
+The chi-square distribution is a finite sum of ten lines here: SciPy would be a dependency of 100 MB for it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,16 +10,16 @@ from monitor.serve.models import Difference, Estimate, Split, SplitVerdict
 
 Z_95 = 1.959963984540054
 """The two-sided 95 % quantile of the normal distribution."""
-SPLIT_P_WRONG = 0.001
-"""Below this p-value a split is called wrong: experiments are looked at again and again, so it is strict."""
+MISMATCH_P = 0.001
+"""A p-value below this is a sample ratio mismatch: it is strict, since experiments are checked again and again."""
 EXPECTED_VISITS_MIN = 5
-"""The chi-square test needs as many expected visits in each variation."""
+"""The expected visits in each variation that the chi-square test needs."""
 
 
 def rate(visits: int, of: int) -> Estimate | None:
-    """A share of visits, with Wilson's interval; None of none.
+    """A share of visits, with Wilson's interval; None without visits.
 
-    Over a range, visits that were in scope before it can make a rate above 1; that has no interval.
+    Visits that came into scope before the range can make a rate above 1; such a rate has no interval.
     """
     if of <= 0:
         return None
@@ -49,14 +52,14 @@ def mean(total: int, squares: int, visits: int, scale: float) -> Estimate | None
 
 
 def difference(variation: Estimate | None, control: Estimate | None) -> Difference | None:
-    """A variation less the control, by the normal approximation; None where one of them is not known."""
+    """The difference from control, by the normal approximation; None where one of them is None."""
     if variation is None or control is None:
         return None
     absolute = variation.value - control.value
     relative = absolute / control.value if control.value else None
     if variation.standard_error is None or control.standard_error is None:
         return Difference(
-            absolute=absolute, relative=relative, standard_error=None, low=None, high=None, is_clear=False
+            absolute=absolute, relative=relative, standard_error=None, low=None, high=None, is_significant=False
         )
     error = math.hypot(variation.standard_error, control.standard_error)
     low, high = absolute - Z_95 * error, absolute + Z_95 * error
@@ -66,28 +69,28 @@ def difference(variation: Estimate | None, control: Estimate | None) -> Differen
         standard_error=error,
         low=low,
         high=high,
-        is_clear=error > 0 and not low <= 0 <= high,
+        is_significant=error > 0 and not low <= 0 <= high,
     )
 
 
 def split(assigned: Sequence[int], weights: Sequence[float]) -> Split:
     """Pearson's chi-square test of the assigned visits against the weights.
 
-    A visit in a variation of weight 0 is wrong without a test. Totals below 0, which a store can hold for a moment
-    only, count as 0.
+    A visit in a variation of weight 0 is a mismatch without a test. Totals below 0, which a store can hold for a
+    moment only, count as 0.
     """
     counts = [max(0, count) for count in assigned]
     visits, weight = sum(counts), sum(weights)
     pairs = [(count, visits * w / weight) for count, w in zip(counts, weights, strict=True) if w > 0]
     freedom = len(pairs) - 1
     if any(count for count, w in zip(counts, weights, strict=True) if w == 0):
-        return Split(verdict=SplitVerdict.WRONG, chi_square=None, degrees_of_freedom=freedom, p_value=None)
+        return Split(verdict=SplitVerdict.MISMATCH, chi_square=None, degrees_of_freedom=freedom, p_value=None)
     if freedom == 0 or min(expected for _, expected in pairs) < EXPECTED_VISITS_MIN:
-        verdict = SplitVerdict.RIGHT if freedom == 0 and visits else SplitVerdict.TOO_FEW
+        verdict = SplitVerdict.AS_PLANNED if freedom == 0 and visits else SplitVerdict.TOO_FEW
         return Split(verdict=verdict, chi_square=None, degrees_of_freedom=freedom, p_value=None)
     chi_square = sum((count - expected) ** 2 / expected for count, expected in pairs)
     p_value = chi_square_above(chi_square, freedom)
-    verdict = SplitVerdict.WRONG if p_value < SPLIT_P_WRONG else SplitVerdict.RIGHT
+    verdict = SplitVerdict.MISMATCH if p_value < MISMATCH_P else SplitVerdict.AS_PLANNED
     return Split(verdict=verdict, chi_square=chi_square, degrees_of_freedom=freedom, p_value=p_value)
 
 

@@ -1,7 +1,7 @@
-"""Sums of metrics over served minutes; what is sealed is kept in memory, by hours.
+"""Sums of metrics over minutes with their data centers; final hours are cached in memory.
 
-An hour is kept under the moment since which it has been sealed in its data center. If that one loses its state and
-writes the hour anew, the moment is another one, and the hour is asked for again.
+The key of an hour holds the moment since which it has been final in its data center. If that job loses its state and
+writes the hour again, the moment changes, and the hour is queried again.
 """
 
 import threading
@@ -17,8 +17,8 @@ from monitor.serve.spans import HOUR_MS
 from monitor.serve.store import Store
 
 
-class Wanted(NamedTuple):
-    """Which sums: of metrics, with these tags, for each combination of `by`, in parts of at most an hour."""
+class SumQuery(NamedTuple):
+    """Sums of metrics with these tags, for each combination of `by`, in parts of at most an hour."""
 
     names: tuple[str, ...]
     tags: tuple[tuple[str, tuple[str, ...]], ...]
@@ -26,24 +26,24 @@ class Wanted(NamedTuple):
     sampling_ms: int
 
 
-Key = tuple[Wanted | str, str, int, int]
-"""What, of which data center, which hour, since when it cannot change."""
+Key = tuple[SumQuery | str, str, int, int]
+"""(query, data center, start of the hour, moment since which it is final)."""
 
 
 class SumCache:
-    """The rows of sealed hours, at most so many values; the least recently used make room. For any thread."""
+    """The rows of final hours, `values_max` values at most; the least recently used are evicted. Thread-safe."""
 
     def __init__(self, values_max: int) -> None:
         self._hours: LRUCache[Key, tuple[Row, ...]] = LRUCache(values_max, getsizeof=lambda rows: len(rows) + 1)
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> tuple[Row, ...] | None:
-        """The rows of an hour, if they are here."""
+        """The rows of an hour, if they are cached."""
         with self._lock:
             return self._hours.get(key)
 
     def put(self, key: Key, rows: tuple[Row, ...]) -> None:
-        """Keeps the rows of an hour, unless they alone are too many."""
+        """Caches the rows of an hour, unless they alone exceed the bound."""
         with self._lock:
             if len(rows) + 1 <= self._hours.maxsize:
                 self._hours[key] = rows
@@ -54,7 +54,7 @@ class SumCache:
 
 
 class Piece(NamedTuple):
-    """A part of an hour of one data center; `key` if it is a whole one that is sealed."""
+    """A part of an hour of one data center; `key` if it is a whole hour that is final."""
 
     start_ms: int
     end_ms: int
@@ -63,36 +63,36 @@ class Piece(NamedTuple):
 
 
 class Job(NamedTuple):
-    """Sums that are wanted, and who serves which minutes of their range."""
+    """A query, and the data centers of the minutes of its range."""
 
-    wanted: Wanted
+    query: SumQuery
     served: Sequence[Stretch]
 
 
 Sums = Counter[tuple[str, tuple[str, ...], int]]
-"""(name, group, beginning of a part) -> sum over the minutes, each of its data center only."""
+"""(name, group, start of a part) -> sum over the minutes, each from its data center only."""
 
 
-def sums(store: Store, kept: SumCache, evidence: Evidence, jobs: Sequence[Job]) -> list[Sums]:
+def sums(store: Store, cache: SumCache, evidence: Evidence, jobs: Sequence[Job]) -> list[Sums]:
     """The sums of each job. Raises ProblemError."""
-    found: list[Sums] = [Counter() for _ in jobs]
+    of_jobs: list[Sums] = [Counter() for _ in jobs]
     missing: list[tuple[int, list[Piece]]] = []
     for number, job in enumerate(jobs):
         for piece in _pieces(evidence, job):
-            held = kept.get(piece.key) if piece.key is not None else None
-            if held is not None:
-                _add(found[number], held)
+            cached = cache.get(piece.key) if piece.key is not None else None
+            if cached is not None:
+                _add(of_jobs[number], cached)
             elif missing and _follows(missing[-1], number, piece):
                 missing[-1][1].append(piece)
             else:
                 missing.append((number, [piece]))
-    asks = [_ask(jobs[number].wanted, pieces) for number, pieces in missing]
+    asks = [_ask(jobs[number].query, pieces) for number, pieces in missing]
     for (number, pieces), rows in zip(missing, store.rows(asks), strict=True):
-        _add(found[number], rows)
+        _add(of_jobs[number], rows)
         for piece in pieces:
             if piece.key is not None:
-                kept.put(piece.key, tuple(row for row in rows if piece.start_ms <= row.at_ms < piece.end_ms))
-    return found
+                cache.put(piece.key, tuple(row for row in rows if piece.start_ms <= row.at_ms < piece.end_ms))
+    return of_jobs
 
 
 def _pieces(evidence: Evidence, job: Job) -> Iterator[Piece]:
@@ -100,8 +100,8 @@ def _pieces(evidence: Evidence, job: Job) -> Iterator[Piece]:
         start_ms = stretch.start_ms
         while start_ms < stretch.end_ms:
             end_ms = min((start_ms // HOUR_MS + 1) * HOUR_MS, stretch.end_ms)
-            since_ms = evidence.sealed_since_ms(stretch.dc, end_ms) if end_ms - start_ms == HOUR_MS else None
-            key = (job.wanted, stretch.dc, start_ms, since_ms) if since_ms is not None else None
+            since_ms = evidence.final_since_ms(stretch.dc, end_ms) if end_ms - start_ms == HOUR_MS else None
+            key = (job.query, stretch.dc, start_ms, since_ms) if since_ms is not None else None
             yield Piece(start_ms, end_ms, stretch.dc, key)
             start_ms = end_ms
 
@@ -111,9 +111,9 @@ def _follows(before: tuple[int, list[Piece]], number: int, piece: Piece) -> bool
     return before[0] == number and last.dc == piece.dc and last.end_ms == piece.start_ms
 
 
-def _ask(want: Wanted, pieces: Sequence[Piece]) -> Ask:
-    tags: Mapping[str, Sequence[str]] = {"dc": (pieces[0].dc,), **dict(want.tags)}
-    return Ask(want.names, pieces[0].start_ms, pieces[-1].end_ms, tags, want.by, sampling_ms=want.sampling_ms)
+def _ask(query: SumQuery, pieces: Sequence[Piece]) -> Ask:
+    tags: Mapping[str, Sequence[str]] = {"dc": (pieces[0].dc,), **dict(query.tags)}
+    return Ask(query.names, pieces[0].start_ms, pieces[-1].end_ms, tags, query.by, sampling_ms=query.sampling_ms)
 
 
 def _add(into: Sums, rows: Iterable[Row]) -> None:

@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 from monitor.commands import explain as explain_cli
 from monitor.commands.main import app
 from monitor.config.settings import PredicateTable
+from monitor.core import wording
 from monitor.explain import session_messages as explain_messages
 from monitor.explain.console_tables import ENDS, instant
 from monitor.explain.explanation import Amount, Explanation, explain
-from monitor.explain.rules import ordinal, predicate_words
 from monitor.explain.session_messages import gather, seconds
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
@@ -326,12 +326,12 @@ def test_reading_topics(real_kafka: Kafka, tmp_path: Path) -> None:
 )
 def test_predicates_in_words(predicate: dict[str, Any], words: str) -> None:
     """Every kind of condition can be read."""
-    assert predicate_words(PredicateTable.model_validate(predicate).predicate()) == words
+    assert wording.predicate(PredicateTable.model_validate(predicate).predicate()) == words
 
 
 def test_numbers_in_words() -> None:
     """Ordinals and durations, exactly."""
-    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
+    assert [wording.ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
         "1st",
         "2nd",
         "3rd",

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from monitor.commands.main import app
 from monitor.config import reader
 from monitor.flow import sink
-from monitor.grafana import health
 from monitor.grafana.dashboards import tag_variables
 from monitor.grafana.panels import CONTROL
 from monitor.grafana.provisioning import MANIFEST, ForeignFiles, data_source, files, write
+from monitor.serve.health_ranges import CONNECTIONS
 from tests.support.grafana_case import DC, MIRROR, ROOT, dashboards_of, documented_health, golden_config
 from tests.support.grafana_plugin import Json, current, panels, request
 from tests.support.messages import shop
@@ -41,8 +41,8 @@ def test_every_target_looks_at_one_data_center(file: Path | None) -> None:
         assert {variable["type"] for variable in variables.values()} <= {"custom", "constant"}
         assert (variables["dc"]["multi"], variables["dc"]["includeAll"]) == (False, False)
         assert [option["value"] for option in variables["dc"]["options"]] == [DC, MIRROR]
-        for shown in panels(dashboard, current(dashboard)):
-            for metric in request(shown, 0, 1, 60)["metrics"]:
+        for panel in panels(dashboard, current(dashboard)):
+            for metric in request(panel, 0, 1, 60)["metrics"]:
                 assert metric["tags"]["dc"] == [DC]
 
 
@@ -50,11 +50,11 @@ def test_all_of_a_tag_is_no_filter_and_its_values_are_one(dashboards: dict[str, 
     """A tenant without the tag is there as long as nothing is chosen; several values are several."""
     dashboard = dashboards["Experiment fast_checkout"]
     chosen: list[dict[str, Any]] = [{}, {"tag_device": ["mobile"]}, {"tag_device": ["mobile", "other"]}]
-    found = []
+    filters = []
     for values in chosen:
-        shown = next(panels(dashboard, current(dashboard, **values)))
-        found.append(request(shown, 0, 1, 60)["metrics"][0]["tags"].get("device"))
-    assert found == [None, ["mobile"], ["mobile", "other"]]
+        panel = next(panels(dashboard, current(dashboard, **values)))
+        filters.append(request(panel, 0, 1, 60)["metrics"][0]["tags"].get("device"))
+    assert filters == [None, ["mobile"], ["mobile", "other"]]
 
 
 def test_every_health_metric_has_a_panel_with_its_normal_range(dashboards: dict[str, Json]) -> None:
@@ -73,18 +73,18 @@ def test_every_health_metric_has_a_panel_with_its_normal_range(dashboards: dict[
 
 def test_the_number_of_connections_is_that_of_the_job() -> None:
     """The normal range of the time spent in requests is a part of them."""
-    assert health.CONNECTIONS == sink.WRITERS
+    assert CONNECTIONS == sink.WRITERS
 
 
 @pytest.mark.parametrize("file", [SHOP, None], ids=["example", "golden"])
 def test_dashboards_are_sound(file: Path | None) -> None:
     """Ids are unique, panels lie within 24 columns and on no other, every name fits Grafana's rules."""
     settings = reader.load(file, {}) if file else reader.parse(golden_config())
-    found = dashboards_of(settings)
-    uids = [dashboard["uid"] for dashboard in found.values()]
+    by_title = dashboards_of(settings)
+    uids = [dashboard["uid"] for dashboard in by_title.values()]
     assert len(set(uids)) == len(uids)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", uid) for uid in uids)
-    for dashboard in found.values():
+    for dashboard in by_title.values():
         ids = [panel["id"] for panel in dashboard["panels"]]
         assert len(set(ids)) == len(ids)
         taken: set[tuple[int, int]] = set()
@@ -104,13 +104,13 @@ def test_dashboards_are_sound(file: Path | None) -> None:
 
 def test_links_lead_to_dashboards_with_the_values_that_they_name() -> None:
     """Those of the overview open an experiment at its tenant."""
-    found = {one["uid"]: one for one in dashboards_of(reader.load(SHOP, {})).values()}
-    links = [link for one in found.values() for panel in one["panels"] for link in panel.get("links", [])]
-    links += [link for one in found.values() for link in one["links"] if link["type"] == "link"]
+    by_title = {one["uid"]: one for one in dashboards_of(reader.load(SHOP, {})).values()}
+    links = [link for one in by_title.values() for panel in one["panels"] for link in panel.get("links", [])]
+    links += [link for one in by_title.values() for link in one["links"] if link["type"] == "link"]
     assert len(links) > 50
     for link in links:
         uid, query = re.fullmatch(r"/d/([^?]+)\?(.+)", link["url"]).groups()  # type: ignore[union-attr]
-        variables = {variable["name"]: variable for variable in found[uid]["templating"]["list"]}
+        variables = {variable["name"]: variable for variable in by_title[uid]["templating"]["list"]}
         for part in query.split("&"):
             if match := re.fullmatch(r"var-(\w+)=(.+)", part):
                 options = [option["value"] for option in variables[match[1]]["options"]]
@@ -119,15 +119,15 @@ def test_links_lead_to_dashboards_with_the_values_that_they_name() -> None:
 
 def test_each_variation_has_its_own_colour_and_the_control_is_grey() -> None:
     """The same on the overview and on the experiment, and none is taken for one whose name it begins with."""
-    found = dashboards_of(reader.load(SHOP, {}))
-    for title, dashboard in found.items():
+    by_title = dashboards_of(reader.load(SHOP, {}))
+    for title, dashboard in by_title.items():
         for panel in dashboard["panels"]:
             colours = {}
             for override in panel.get("fieldConfig", {}).get("overrides", []):
                 pattern = override["matcher"]["options"].strip("/")
                 colours[pattern] = override["properties"][0]["value"]["fixedColor"]
             assert len(set(colours.values())) == len(colours), title
-    ship = found["Experiment free_shipping"]["panels"][2]["fieldConfig"]["overrides"]
+    ship = by_title["Experiment free_shipping"]["panels"][2]["fieldConfig"]["overrides"]
     assert ship[0]["properties"][0]["value"]["fixedColor"] == CONTROL
     assert re.search(ship[0]["matcher"]["options"].strip("/"), "ship_off · mobile")
     assert not re.search(ship[0]["matcher"]["options"].strip("/"), "ship_off-2")
@@ -177,7 +177,7 @@ def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_second_run_writes_what_differs_and_removes_what_is_gone(tmp_path: Path) -> None:
-    """What somebody has changed since stays, and is told; the files of others are not looked at."""
+    """A file that was changed since stays, and is reported; the files of others are not touched."""
     write(tmp_path, {f"dashboards/{name}.json": "1" for name in "abcd"})
     (tmp_path / "dashboards/d.json").write_text("changed")
     (tmp_path / "dashboards/e.json").write_text("foreign")
@@ -227,6 +227,6 @@ def test_an_experiment_without_points_or_tags_has_a_dashboard() -> None:
     """Nothing of the configuration has to be there but the variations."""
     experiment = {"control": "a", "variations": {"a": 1}, "qualified_when": {}}
     bare = reader.parse({"dc": "d", "tenants": {"t": {"experiments": {"e": experiment}}}})
-    found = dashboards_of(bare)["Experiment e"]
-    assert {variable["name"] for variable in found["templating"]["list"]} == {"tenant", "experiment", "dc"}
+    dashboard = dashboards_of(bare)["Experiment e"]
+    assert {variable["name"] for variable in dashboard["templating"]["list"]} == {"tenant", "experiment", "dc"}
     assert not dashboards_of(reader.parse({"dc": "d", "tenants": {"t": {}}})).keys() & {"Experiment e"}

@@ -1,4 +1,4 @@
-"""What the page makes of answers, without a browser: what is odd, charts, the queries behind numbers."""
+"""The page's content from answers, without a browser: issues, charts, the queries behind numbers."""
 
 import json
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from monitor import devstore
 from monitor.config.reader import load
-from monitor.page import charts, figures, health_ranges, issues, queries
+from monitor.page import charts, figures, issues, queries
 from monitor.page.address import By, Charted
-from monitor.page.health import most
 from monitor.page.queries import QueriedNumber
 from monitor.page.shared_answers import Shared
+from monitor.serve import health_ranges
 from monitor.serve.models import (
     Basis,
     ExperimentState,
@@ -40,8 +40,8 @@ BASIS = Basis(
     start=AT,
     end=AT,
     served=[],
-    sealed_until=AT,
-    is_sealed=False,
+    final_until=AT,
+    is_final=False,
     serving_dc="dal",
     newest=AT,
     newest_age_s=1.0,
@@ -49,10 +49,10 @@ BASIS = Basis(
 )
 
 
-# Oddities
+# Issues
 
 
-def test_a_sound_experiment_is_not_odd() -> None:
+def test_a_sound_experiment_has_no_issue() -> None:
     """Steady visits by the weights."""
     assert issues.of_experiment(state([60] * 15 + [30], [60] * 15 + [30]), AT) == []
 
@@ -69,57 +69,61 @@ def test_a_sound_experiment_is_not_odd() -> None:
 )
 def test_a_missing_variation_is_noticed_at_once(blue: list[int], red: list[int], missing: list[str]) -> None:
     """Within the minute under way, once the others have visits enough; few visits prove nothing."""
-    found = state(blue, red)
-    assert issues.missing(found) == missing
-    assert [o.short for o in issues.of_experiment(found, AT)][:1] == [f"{name} missing" for name in missing]
+    experiment = state(blue, red)
+    assert issues.without_traffic(experiment) == missing
+    assert [o.short for o in issues.of_experiment(experiment, AT)][:1] == [f"{name}: no traffic" for name in missing]
 
 
 def test_a_large_variation_is_not_missing_by_the_chance_of_a_small_one() -> None:
     """Three visits of a variation of weight 10 do not promise 27 of that of weight 90."""
-    found = state([9] * 14 + [0, 3], [1] * 14 + [0, 3], red=50 / 9)
-    assert issues.missing(found) == []
+    experiment = state([9] * 14 + [0, 3], [1] * 14 + [0, 3], red=50 / 9)
+    assert issues.without_traffic(experiment) == []
 
 
 def test_a_variation_of_weight_0_is_not_missing() -> None:
     """It is meant to have none."""
-    assert issues.missing(state([60] * 16, [0] * 16, red=0)) == []
+    assert issues.without_traffic(state([60] * 16, [0] * 16, red=0)) == []
 
 
-@pytest.mark.parametrize(("last", "odd"), [([60, 30], []), ([8, 4], ["traffic dropped"]), ([30, 15], [])])
-def test_a_drop_of_traffic_is_noticed(last: list[int], odd: list[str]) -> None:
+@pytest.mark.parametrize(("last", "expected"), [([60, 30], []), ([8, 4], ["traffic dropped"]), ([30, 15], [])])
+def test_a_drop_of_traffic_is_noticed(last: list[int], expected: list[str]) -> None:
     """Against the minutes before; AT is half a minute into the last one."""
-    found = state([60] * 14 + last, [60] * 14 + last)
-    assert [o.short for o in issues.of_experiment(found, AT)] == odd
+    experiment = state([60] * 14 + last, [60] * 14 + last)
+    assert [o.short for o in issues.of_experiment(experiment, AT)] == expected
 
 
-def test_silence_and_a_wrong_split_are_odd() -> None:
+def test_silence_and_a_sample_ratio_mismatch_are_issues() -> None:
     """No visit at all is all that is said."""
     nothing = state([0] * 16, [0] * 16, running=Running.NO_DATA)
     assert [o.short for o in issues.of_experiment(nothing, AT)] == ["no traffic"]
-    silent = state([0] * 16, [0] * 16, running=Running.SILENT, verdict=SplitVerdict.WRONG, crossed=60)
-    said = ["no traffic now", "wrong split", "many crossed"]
+    silent = state([0] * 16, [0] * 16, running=Running.SILENT, verdict=SplitVerdict.MISMATCH, crossed=60)
+    said = ["no traffic now", "sample ratio mismatch", "many crossovers"]
     assert [o.short for o in issues.of_experiment(silent, AT)] == said
 
 
-def test_many_rejects_and_unknown_names_are_odd() -> None:
+def test_a_high_rejection_rate_and_unknown_names_are_issues() -> None:
     """By tenant, as shares."""
     sound = issues.Messages(1_000, {"duplicate": 10}, {"unknown_variation": 9})
     assert issues.of_tenant(sound) == []
     bad = issues.Messages(1_000, {"late": 30}, {"unknown_variation": 11, "unknown_experiment": 12})
-    assert [o.short for o in issues.of_tenant(bad)] == ["many rejects", "unknown variation", "unknown experiment"]
+    assert [o.short for o in issues.of_tenant(bad)] == [
+        "high rejection rate",
+        "unknown variation",
+        "unknown experiment",
+    ]
 
 
 # Charts
 
 
-def test_a_chart_of_rates_holds_counts_and_marks_open_steps() -> None:
-    """Every datum has the visits behind its rate; the open line begins where the sealed one ends."""
+def test_a_chart_of_rates_holds_counts_and_marks_provisional_steps() -> None:
+    """Every datum has the visits behind its rate; the provisional line begins where the final one ends."""
     visits, base = answer([1, 2, 3, 0]), answer([10, 10, 10, 0])
     option = charts.of_point(visits, base, By.MINUTE, Charted.RATE, {"a": "red", "b": "blue"})
-    sealed, still_open = option["series"][:2]
-    assert [datum[1:] for datum in sealed["data"]] == [[0.1, 1, 10, 0], [0.2, 2, 10, 0]]
-    assert [datum[1:] for datum in still_open["data"]] == [[0.2, 2, 10, 0], [0.3, 3, 10, 1], [None, 0, 0, 1]]
-    assert (sealed["lineStyle"]["type"], still_open["lineStyle"]["type"]) == ("solid", "dashed")
+    final, provisional = option["series"][:2]
+    assert [datum[1:] for datum in final["data"]] == [[0.1, 1, 10, 0], [0.2, 2, 10, 0]]
+    assert [datum[1:] for datum in provisional["data"]] == [[0.2, 2, 10, 0], [0.3, 3, 10, 1], [None, 0, 0, 1]]
+    assert (final["lineStyle"]["type"], provisional["lineStyle"]["type"]) == ("solid", "dashed")
     assert [line["name"] for line in option["series"]] == ["a", "a", "b", "b"]
 
 
@@ -171,14 +175,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize(("tags", "wanted"), [({}, 10), ({"device": ["mobile"]}, 5)])
-def test_the_query_behind_a_number_gives_it(url: str, tags: dict[str, list[str]], wanted: int) -> None:
+@pytest.mark.parametrize(("tags", "expected"), [({}, 10), ({"device": ["mobile"]}, 5)])
+def test_the_query_behind_a_number_gives_it(url: str, tags: dict[str, list[str]], expected: int) -> None:
     """Asked of the store as a browser does, it answers with the number: of the minutes and the dc that serve."""
     start = AT.replace(second=0)
     stretch = Served(start=start, end=start + timedelta(minutes=5), dc="dal", reason=ServingReason.PREFERRED)
     number = QueriedNumber("t", "e", "red", "visits", "order", Scope.QUALIFIED)
-    found = requests.get(queries.address(url, queries.body(number, stretch, tags)), timeout=10).json()
-    assert [value for _, value in found["queries"][0]["results"][0]["values"]] == [wanted]
+    kairosdb_answer = requests.get(queries.address(url, queries.body(number, stretch, tags)), timeout=10).json()
+    assert [value for _, value in kairosdb_answer["queries"][0]["results"][0]["values"]] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -201,11 +205,11 @@ def test_a_number_of_two_data_centers_has_two_queries() -> None:
     stretches = [
         Served(start=AT, end=AT + timedelta(minutes=1), dc=dc, reason=ServingReason.STALE) for dc in ("dal", "cdc")
     ]
-    shown = queries.shown(
+    content = queries.content(
         QueriedNumber("t", "e", "red", "assigned", None, Scope.QUALIFIED), stretches, {}, "http://k:1/"
     )
-    assert "sum of 2" in shown
-    assert shown.count("http://k:1/api/v1/datapoints/query?query=") == 2
+    assert "sum of 2" in content
+    assert content.count("http://k:1/api/v1/datapoints/query?query=") == 2
 
 
 # What is shared, and ranges
@@ -223,18 +227,18 @@ def test_readers_share_an_answer() -> None:
         return len(asked)
 
     shared = Shared(ask, 5, lambda: now[0])
-    assert shared.known(60) is None
+    assert shared.cached(60) is None
     assert [shared.get(), shared.get()] == [1, 1]
     now[0] = 6
     assert shared.get() == 2
     now[0] = 20
     with pytest.raises(ConnectionError):
         shared.get()
-    assert shared.known(60) == 2
-    assert shared.known(10) is None
+    assert shared.cached(60) == 2
+    assert shared.cached(10) is None
 
 
-def test_an_answer_that_takes_long_is_kept_for_longer() -> None:
+def test_an_kairosdb_answerthat_takes_long_is_kept_for_longer() -> None:
     """At most a quarter of the time goes into computing it."""
     now, asked = [0.0], []
 
@@ -244,9 +248,9 @@ def test_an_answer_that_takes_long_is_kept_for_longer() -> None:
         return len(asked)
 
     shared = Shared(ask, 5, lambda: now[0])
-    found = []
+    results = []
     while now[0] < 36:
-        found.append(shared.get())
+        results.append(shared.get())
         now[0] += 1
     assert asked == [0, 13, 26]
 
@@ -254,11 +258,11 @@ def test_an_answer_that_takes_long_is_kept_for_longer() -> None:
 def test_every_health_figure_is_in_the_operators_guide() -> None:
     """With its normal range, under the example's configuration."""
     text = (ROOT / "docs/operators.md").read_text()
-    for name, normal in health_ranges.of(load(ROOT / "examples/shop/monitor.toml", {})).items():
-        wanted = f"| {name} | {f'up to {most(normal)}' if normal.most else '0'} |"
-        assert wanted.replace(figures.THIN, " ") in text, wanted
-        assert normal.meaning in text, name
-        assert normal.fix in text, name
+    for name, limits in health_ranges.ranges(load(ROOT / "examples/shop/monitor.toml", {})).items():
+        row = f"| {name} | {figures.normal_range(limits)} |".replace(figures.THIN, " ")
+        assert row in text, row
+        assert limits.meaning in text, name
+        assert limits.fix in text, name
 
 
 def state(
@@ -266,7 +270,7 @@ def state(
     red_visits: list[int],
     red: float = 50,
     running: Running = Running.RUNNING,
-    verdict: SplitVerdict = SplitVerdict.RIGHT,
+    verdict: SplitVerdict = SplitVerdict.AS_PLANNED,
     crossed: int = 0,
 ) -> ExperimentState:
     """An experiment with these visits by minute."""
@@ -290,9 +294,10 @@ def state(
 
 
 def answer(values: list[int]) -> SeriesAnswer:
-    """A series of two variations by minute; the steps from the third on are open."""
+    """A series of two variations by minute; the steps from the third on are provisional."""
     steps = [
-        SeriesPoint(start=AT + timedelta(minutes=i), value=value, is_open=i >= 2) for i, value in enumerate(values)
+        SeriesPoint(start=AT + timedelta(minutes=i), value=value, is_provisional=i >= 2)
+        for i, value in enumerate(values)
     ]
     return SeriesAnswer(
         tenant="t",

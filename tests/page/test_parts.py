@@ -1,4 +1,4 @@
-"""What the page says and draws, without a browser: words, figures, addresses, small drawings."""
+"""The content of the page without a browser: words, figures, addresses, small drawings."""
 
 import re
 from datetime import UTC, datetime
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from monitor.config.reader import parse
 from monitor.config.settings import ExperimentTable
-from monitor.page import address, colours, figures, plots, rule_words
+from monitor.core import wording
+from monitor.page import address, colours, figures, plots
 from monitor.page.address import By, Charted, Range, Search, View
 from monitor.page.markup import element, joined, moment
 from monitor.serve.models import Difference, Scope
@@ -28,27 +29,30 @@ AT = datetime(2026, 11, 25, 14, 30, 30, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"event": "page_view"}, "a page_view"),
-        ({"event": ["order", "click"]}, "an order or a click"),
-        ({"where": {"page": "home"}}, "any event where page is home"),
-        ({"event": "checkout", "where": {"payment": ["card", "wallet"]}}, "a checkout where payment is card or wallet"),
-        ({"where": {"a": {"min": 20, "max": 30.5}}}, "any event where a is 20 or more and is 30.5 or less"),
-        ({"where": {"a": {"exists": True}, "b": {"exists": False}}}, "any event where a is there and b is not there"),
-        ({"event": "add", "where": {"a": {"not": ["x", "y"]}}}, "an add where a is neither x nor y"),
-        ({"event": "add", "where": {"a": {"not": True}}}, "an add where a is there and not true"),
-        ({"point": "home_page"}, "a page_view where page is home (the point home_page)"),
-        ({"all": [{"event": "a"}, {"event": "b"}]}, "both an a and a b"),
-        ({"any": [{"event": "a"}, {"event": "b"}]}, "either an a or a b"),
-        ({"all": [{"event": "a"}]}, "an a"),
-        ({"all": [{"event": n} for n in "abc"]}, "all of these: an a; a b; a c"),
-        ({"all": [{"event": "a"}, {"any": [{"event": "b"}, {"event": "c"}]}]}, "both an a and (either a b or a c)"),
+        ({"event": "page_view"}, "page_view"),
+        ({"event": ["order", "click"]}, "order or click"),
+        ({"where": {"page": "home"}}, 'any event where page is "home"'),
+        (
+            {"event": "checkout", "where": {"payment": ["card", "wallet"]}},
+            'checkout where payment is "card" or "wallet"',
+        ),
+        ({"where": {"a": {"min": 20, "max": 30.5}}}, "any event where a is at least 20 and at most 30.5"),
+        ({"where": {"a": {"exists": True}, "b": {"exists": False}}}, "any event where a is present and b is absent"),
+        ({"event": "add", "where": {"a": {"not": ["x", "y"]}}}, 'add where a is present and not "x" or "y"'),
+        ({"event": "add", "where": {"a": {"not": True}}}, "add where a is present and not true"),
+        ({"point": "home_page"}, 'page_view where page is "home" (the metric home_page)'),
+        ({"all": [{"event": "a"}, {"event": "b"}]}, "both a and b"),
+        ({"any": [{"event": "a"}, {"event": "b"}]}, "either a or b"),
+        ({"all": [{"event": "a"}]}, "a"),
+        ({"all": [{"event": n} for n in "abc"]}, "all of a; b; c"),
+        ({"all": [{"event": "a"}, {"any": [{"event": "b"}, {"event": "c"}]}]}, "both a and (either b or c)"),
     ],
 )
 def test_a_rule_in_words(rule: Any, said: str) -> None:
     """Every kind of rule and condition has words."""
     table = ExperimentTable.model_validate({"control": "a", "variations": {"a": 1}, "qualified_when": rule})
     points = {point.name: point for point in parse(shop()).tenants["uswm"].compiled("uswm").points}
-    assert rule_words.rule(table.compiled("e").qualified_when, points) == said
+    assert wording.rule(table.compiled("e").qualified_when, points) == said
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,7 @@ def test_a_point_with_nth_in_words(number: int, said: str) -> None:
     config = shop()
     config["tenants"]["uswm"]["points"]["engaged"]["nth"] = number
     (point,) = (p for p in parse(config).tenants["uswm"].compiled("uswm").points if p.name == "engaged")
-    assert rule_words.point(point) == f"a page_view, for the {said} time in the visit"
+    assert wording.point(point) == f"{said} page_view"
 
 
 # Figures
@@ -126,7 +130,7 @@ def test_text_is_escaped_exactly_once(text: str) -> None:
 
 
 class _Reader(HTMLParser):
-    """What a browser makes of markup."""
+    """Reads markup as a browser does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +169,7 @@ VIEWS = st.builds(
     last=st.sampled_from(Range),
     scope=st.sampled_from(Scope),
     by=st.sampled_from(By),
-    shown=st.sampled_from(Charted),
+    charted=st.sampled_from(Charted),
     goal=st.none() | st.text(min_size=1, max_size=9),
     tags=st.lists(st.tuples(st.text(min_size=1, max_size=5), st.text(min_size=1, max_size=5)), unique=True).map(tuple),
     dc=st.none() | st.text(min_size=1, max_size=9),
@@ -174,13 +178,13 @@ VIEWS = st.builds(
 
 @given(VIEWS)
 def test_the_address_holds_the_view(view: View) -> None:
-    """What is chosen stands in the address, and is read from it again."""
+    """All choices are in the address, and are read from it again."""
     assert View.read(view.query()) == view
 
 
 @given(st.text())
 def test_any_address_is_a_view(query: str) -> None:
-    """What is not known is left out; nothing fails."""
+    """Unknown parameters are ignored; nothing fails."""
     assert isinstance(View.read(query), View)
     assert isinstance(Search.read(query), Search)
 
@@ -200,8 +204,8 @@ def test_a_search_finds_all_words() -> None:
     assert Search("USWM red").finds("uswm", "button_color", "blue", "red")
     assert not Search("uswm green").finds("uswm", "button_color", "blue", "red")
     assert Search("").finds("uswm", "x")
-    assert Search.read("?q=a+b&only=odd") == Search("a b", True)
-    assert Search("a b", True).query() == "?q=a+b&only=odd"
+    assert Search.read("?q=a+b&only=issues") == Search("a b", True)
+    assert Search("a b", True).query() == "?q=a+b&only=issues"
 
 
 # Colours and plots
@@ -224,7 +228,7 @@ def test_a_spark_line_stays_in_its_place(values: list[int]) -> None:
 
 @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(-10, 10), st.floats(0, 10))
 def test_an_interval_stays_in_its_place(low: float, value: float, high: float, reach: float) -> None:
-    """What is beyond the scale is drawn at its end."""
+    """Values beyond the scale are drawn at its end."""
     drawn = plots.interval(low, value, high, reach, "red", "x") + plots.estimate(
         low, value, high, (0, reach), "red", "x"
     )
@@ -237,11 +241,13 @@ def plain(text: str) -> str:
 
 
 def difference(absolute: float, relative: float | None) -> Difference:
-    return Difference(absolute=absolute, relative=relative, standard_error=None, low=None, high=None, is_clear=False)
+    return Difference(
+        absolute=absolute, relative=relative, standard_error=None, low=None, high=None, is_significant=False
+    )
 
 
 def numbers_within(drawn: str, width: float, height: float) -> bool:
-    """Whether all coordinates of a drawing are in its view."""
+    """True if all coordinates of a drawing are in its view."""
     xs = [float(x) for x in re.findall(r'(?:x[12]|cx)="(-?[\d.]+)"', drawn)]
     ys = [float(y) for y in re.findall(r'(?:y[12]|cy)="(-?[\d.]+)"', drawn)]
     for spots in re.findall(r'points="([^"]*)"', drawn):

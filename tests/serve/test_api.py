@@ -75,12 +75,12 @@ def test_an_experiment_over_a_range(client: Client, case: Served, number: int) -
     """Each number of each variation and point, in both scopes."""
     start_ms, end_ms = ranges(case)[number]
     for experiment, (scope, short) in product((BUTTON, CHECKOUT), (("qualified", "fm"), ("assigned", "assigned"))):
-        found = client.get(f"/{experiment}", **{"from": start_ms, "to": end_ms, "scope": scope})
+        answer = client.get(f"/{experiment}", **{"from": start_ms, "to": end_ms, "scope": scope})
         definition = case.config["tenants"][TENANT]["experiments"][experiment]
-        assert found["variations"][0]["variation"] == found["control"] == definition["control"]
-        assert sorted(v["variation"] for v in found["variations"]) == sorted(definition["variations"])
+        assert answer["variations"][0]["variation"] == answer["control"] == definition["control"]
+        assert sorted(v["variation"] for v in answer["variations"]) == sorted(definition["variations"])
         assigned = {v: case.sum(f"assigned.{v}.beta", start_ms, end_ms) for v in definition["variations"]}
-        for result in found["variations"]:
+        for result in answer["variations"]:
             v = result["variation"]
             assert result["assigned"] == assigned[v]
             assert result["qualified"] == case.sum(f"fm.{v}.beta", start_ms, end_ms)
@@ -105,14 +105,14 @@ def test_means_and_their_errors_are_those_of_the_visits(light: Client, case: Ser
     """Over all of the log: for each qualified visit the sum of its orders, and their mean and its standard error."""
     start_ms, end_ms = ranges(case)[0]
     tenant = case.config["tenants"][TENANT]
-    found = light.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms})
-    for result in found["variations"]:
+    answer = light.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms})
+    for result in answer["variations"]:
         values = []
         for visit in case.answer.visits:
             contributed = list(oracle.attributed(tenant, CHECKOUT, visit.events))
             if f"fm.{result['variation']}.beta" in [name for name, _, _ in contributed]:
-                wanted = f"fm.{result['variation']}.order.sum"
-                values.append(sum(amount for name, _, amount in contributed if name == wanted) / 100)
+                expected = f"fm.{result['variation']}.order.sum"
+                values.append(sum(amount for name, _, amount in contributed if name == expected) / 100)
         assert len(values) == result["qualified"] > 30
         mean = next(point["mean"] for point in result["points"] if point["point"] == "order")
         assert mean["value"] == pytest.approx(statistics.mean(values))
@@ -120,14 +120,14 @@ def test_means_and_their_errors_are_those_of_the_visits(light: Client, case: Ser
 
 
 def test_an_answer_says_what_it_rests_on(client: Client, case: Served) -> None:
-    """Who served, up to when minutes are sealed, how fresh the newest is."""
+    """The data centers, the end of the final minutes, and the age of the newest heartbeat."""
     start_ms, end_ms = ranges(case)[0]
     basis = client.get(f"/{BUTTON}", **{"from": iso(start_ms), "to": iso(end_ms)})["basis"]
     whole = {"start": iso(start_ms), "end": iso(end_ms)}
     assert basis["served"] == [whole | {"dc": DAL, "reason": "preferred"}]
     last_ms = max(range(case.start_ms - HOUR_MS, case.now_ms, served.REPORT_MS))
-    assert basis["sealed_until"] == iso((last_ms - served.LATENESS_S * 1_000) // MINUTE_MS * MINUTE_MS)
-    assert not basis["is_sealed"]
+    assert basis["final_until"] == iso((last_ms - served.LATENESS_S * 1_000) // MINUTE_MS * MINUTE_MS)
+    assert not basis["is_final"]
     assert basis["is_fresh"]
     assert basis["newest_age_s"] == (case.now_ms - last_ms) / 1_000
 
@@ -136,10 +136,10 @@ def test_an_answer_says_what_it_rests_on(client: Client, case: Served) -> None:
 def test_a_breakdown(client: Client, case: Served, by: list[str]) -> None:
     """Each combination of tags that there is, with its own numbers; groups add up to the whole."""
     start_ms, end_ms = ranges(case)[1]
-    found = client.get(f"/{CHECKOUT}/breakdown", **{"from": start_ms, "to": end_ms, "by": by})
-    assert found["by"] == by
+    answer = client.get(f"/{CHECKOUT}/breakdown", **{"from": start_ms, "to": end_ms, "by": by})
+    assert answer["by"] == by
     seen = set()
-    for group in found["groups"]:
+    for group in answer["groups"]:
         assert list(group["tags"]) == by
         seen.add(tuple(group["tags"].values()))
         for result in group["variations"]:
@@ -154,7 +154,7 @@ def test_a_breakdown(client: Client, case: Served, by: list[str]) -> None:
     }
     assert seen >= there
     assert len(there) > 3
-    sizes = [sum(result["assigned"] for result in group["variations"]) for group in found["groups"]]
+    sizes = [sum(result["assigned"] for result in group["variations"]) for group in answer["groups"]]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -162,11 +162,11 @@ def test_a_filter(client: Client, case: Served) -> None:
     """Values of one tag are alternatives, tags must all hold."""
     start_ms, end_ms = ranges(case)[1]
     tags = ["device:mobile", "device:other", "login:true"]
-    found = client.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms, "tag": tags})
-    assert found["tags"] == {"device": ["mobile", "other"], "login": ["true"]}
-    for result in found["variations"]:
-        wanted: Mapping[str, Any] = {"device": ["mobile", "other"], "login": "true"}
-        assert result["assigned"] == case.sum(f"assigned.{result['variation']}.beta", start_ms, end_ms, **wanted)
+    answer = client.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms, "tag": tags})
+    assert answer["tags"] == {"device": ["mobile", "other"], "login": ["true"]}
+    for result in answer["variations"]:
+        expected: Mapping[str, Any] = {"device": ["mobile", "other"], "login": "true"}
+        assert result["assigned"] == case.sum(f"assigned.{result['variation']}.beta", start_ms, end_ms, **expected)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_series(light: Client, case: Served, measure: str, point: str | None, 
     """Every step of the range, widened to whole steps, each with its own number, and the open ones marked."""
     start_ms, end_ms = ranges(case)[0]
     asked = {"from": start_ms, "to": end_ms, "measure": measure, "step": step} | ({"point": point} if point else {})
-    found = light.get(f"/{CHECKOUT}/series", **asked)
+    answer = light.get(f"/{CHECKOUT}/series", **asked)
     starts = range(start_ms // step_ms * step_ms, -(-end_ms // step_ms) * step_ms, step_ms)
     names = {
         "assigned": "assigned.{}.beta",
@@ -200,14 +200,14 @@ def test_a_series(light: Client, case: Served, measure: str, point: str | None, 
         "sum": "fm.{}.order.sum",
         "mean": "fm.{}.order.sum",
     }
-    assert [line["variation"] for line in found["lines"]] == ["fc_off", "fc_on"]
+    assert [line["variation"] for line in answer["lines"]] == ["fc_off", "fc_on"]
 
     def of(name: str, variation: str, at_ms: int) -> int:
         return case.sum(name.format(variation), at_ms, at_ms + step_ms)
 
-    for line in found["lines"]:
+    for line in answer["lines"]:
         assert [p["start"] for p in line["points"]] == [iso(at_ms) for at_ms in starts]
-        for shown, at_ms in zip(line["points"], starts, strict=True):
+        for step_value, at_ms in zip(line["points"], starts, strict=True):
             value = of(names[measure], line["variation"], at_ms)
             below = 1.0
             if measure == "share":
@@ -216,22 +216,22 @@ def test_a_series(light: Client, case: Served, measure: str, point: str | None, 
                 below = of("fm.{}.beta", line["variation"], at_ms) * (100 if measure == "mean" else 1)
             elif measure == "sum":
                 below = 100
-            assert shown["value"] == (pytest.approx(value / below) if below else None)
-            assert shown["is_open"] == (iso(at_ms + step_ms) > found["basis"]["sealed_until"])
+            assert step_value["value"] == (pytest.approx(value / below) if below else None)
+            assert step_value["is_provisional"] == (iso(at_ms + step_ms) > answer["basis"]["final_until"])
 
 
 def test_a_series_split_by_tags(client: Client, case: Served) -> None:
     """A line per variation and value."""
     start_ms, end_ms = ranges(case)[1]
-    found = client.get(
+    answer = client.get(
         f"/{CHECKOUT}/series", **{"from": start_ms, "to": end_ms, "measure": "assigned", "step": "1h", "by": "device"}
     )
-    assert len(found["lines"]) > 4
-    for line in found["lines"]:
-        for shown in line["points"]:
-            at_ms = round(datetime.fromisoformat(shown["start"]).timestamp() * 1_000)
+    assert len(answer["lines"]) > 4
+    for line in answer["lines"]:
+        for step_value in line["points"]:
+            at_ms = round(datetime.fromisoformat(step_value["start"]).timestamp() * 1_000)
             name = f"assigned.{line['variation']}.beta"
-            assert shown["value"] == case.sum(name, at_ms, at_ms + HOUR_MS, **line["tags"])
+            assert step_value["value"] == case.sum(name, at_ms, at_ms + HOUR_MS, **line["tags"])
 
 
 def test_the_overviews(client: Client, case: Served) -> None:
@@ -254,9 +254,9 @@ def test_the_overviews(client: Client, case: Served) -> None:
         assert state["qualified"] == sum(state["qualified_by_variation"].values())
         present_ms = case.now_ms // MINUTE_MS * MINUTE_MS
         for variation, recent in state["assigned_recent"].items():
-            wanted = [present_ms - ago * MINUTE_MS for ago in range(15, -1, -1)]
+            expected = [present_ms - ago * MINUTE_MS for ago in range(15, -1, -1)]
             name = f"assigned.{variation}.beta"
-            assert recent == [case.sum(name, at_ms, at_ms + MINUTE_MS) for at_ms in wanted]
+            assert recent == [case.sum(name, at_ms, at_ms + MINUTE_MS) for at_ms in expected]
             assert state["assigned_by_variation"][variation] == case.sum(name, 0, case.now_ms)
         steps = [present_ms + MINUTE_MS - 5 * ago * MINUTE_MS for ago in range(24, 0, -1)]
         assert state["qualified_recent"] == [
@@ -269,7 +269,7 @@ def test_the_overviews(client: Client, case: Served) -> None:
         (CDC, "healthy", False),
     ]
     assert health["store"]["reachable"]
-    assert health["switches"] == []
+    assert health["failovers"] == []
 
 
 def test_a_sealed_range_may_be_kept(light: Client, case: Served) -> None:
@@ -284,9 +284,9 @@ def test_a_sealed_range_may_be_kept(light: Client, case: Served) -> None:
     assert light.ask(path, **asked, headers={"If-None-Match": 'W/"x"'}).json() == first.json()
     other = light.ask(path, **asked, tag="device:mobile")
     assert other.headers["etag"] != first.headers["etag"]
-    still_open = light.ask(path, None, **{"from": start_ms})
-    assert "etag" not in still_open.headers
-    assert still_open.headers["cache-control"] == "no-store"
+    provisional = light.ask(path, None, **{"from": start_ms})
+    assert "etag" not in provisional.headers
+    assert provisional.headers["cache-control"] == "no-store"
 
 
 def test_sealed_hours_are_asked_for_once(case: Served, tmp_path: Path) -> None:
@@ -303,5 +303,5 @@ def test_sealed_hours_are_asked_for_once(case: Served, tmp_path: Path) -> None:
                 requests.delete(f"{url}/api/v1/metric/{name}", timeout=10).raise_for_status()
             assert keeps.get(f"/{CHECKOUT}/series", **asked) == before
             assert forgets.get(f"/{CHECKOUT}/series", **asked) != before
-            assert len(keeps.service.kept) > 0
-            assert len(forgets.service.kept) == 0
+            assert len(keeps.service.cache) > 0
+            assert len(forgets.service.cache) == 0

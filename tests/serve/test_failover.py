@@ -68,23 +68,23 @@ class Asked:
 
     def visits(self) -> tuple[int, Any]:
         """All assigned visits, and what that rests on; never more than messages, of which each is a visit."""
-        found = self.get(f"/api/tenants/{TENANT}/experiments/{EXPERIMENT}", **{"from": self._start_ms})
-        total = sum(variation["assigned"] for variation in found["variations"])
+        answer = self.get(f"/api/tenants/{TENANT}/experiments/{EXPERIMENT}", **{"from": self._start_ms})
+        total = sum(variation["assigned"] for variation in answer["variations"])
         assert total <= self.messages()
-        served = found["basis"]["served"]
+        served = answer["basis"]["served"]
         assert [part["start"] for part in served[1:]] == [part["end"] for part in served[:-1]]
         return total, served
 
     def messages(self) -> int:
-        """How many messages are in the topic."""
+        """The number of messages in the topic."""
         return sum(self._kafka.end_offsets(TOPIC).values())
 
     def state(self, dc: str) -> str:
-        """How a data center is."""
-        return next(str(found["state"]) for found in self.get("/api/health")["dcs"] if found["dc"] == dc)
+        """The state of a data center."""
+        return next(str(health["state"]) for health in self.get("/api/health")["dcs"] if health["dc"] == dc)
 
     def serving(self) -> str:
-        """Who serves the present."""
+        """The active data center."""
         return str(self.get("/api/health")["serving_dc"])
 
     def awaits(self, condition: Callable[[], bool], what: str) -> None:
@@ -97,9 +97,9 @@ class Asked:
 
     def is_right_by(self, dc: str) -> None:
         """Waits until a data center serves the present, and all that is in the topic now is counted."""
-        wanted = self.messages()
+        messages = self.messages()
         self.awaits(lambda: all(self.serving() == dc for _ in range(STEADY)), f"{dc} to serve")
-        self.awaits(lambda: self.visits()[0] >= wanted, f"{wanted} visits")
+        self.awaits(lambda: self.visits()[0] >= messages, f"{messages} visits")
 
 
 def test_reads_are_right_whatever_becomes_of_a_job(real_kafka: Kafka, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_reads_are_right_whatever_becomes_of_a_job(real_kafka: Kafka, tmp_path: 
             asked.is_right_by(OTHER)
             loading.close()
             asked.is_right_by(OTHER)
-            switches = asked.get("/api/health")["switches"]
+            switches = asked.get("/api/health")["failovers"]
         _assert_told(switches)
         _assert_agreed(url, left.config, asked)
 
@@ -157,17 +157,17 @@ def _assert_told(switches: list[dict[str, Any]]) -> None:
 
 
 def _assert_agreed(url: str, settings: Config, asked: Asked) -> None:
-    """Another service over the same store comes to the same, and writes what it found."""
+    """Another service over the same store comes to the same, and writes its failovers."""
     with open_service(reader.parse(settings), url) as service:
         served = answers.experiment(service, TENANT, EXPERIMENT, spans.last(service.now_ms(), 1))
         total = sum(variation.assigned for variation in served.variations)
         assert total == asked.messages()
         watch = Watch(service, url)
         assert watch.once() > 0
-        found = points(url, "monitor.failover")
-        assert {dict(tags)["dc"] for _, _, tags in found} == {PREFERRED, OTHER}
+        written = points(url, "monitor.failover")
+        assert {dict(tags)["dc"] for _, _, tags in written} == {PREFERRED, OTHER}
         watch.once()
-        assert points(url, "monitor.failover") == found
+        assert points(url, "monitor.failover") == written
         assert not any(points(url, "monitor.divergence_ppm").values())
 
 

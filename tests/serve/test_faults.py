@@ -1,4 +1,4 @@
-"""What the query service refuses, and what it says where a store or a mirror is not in order."""
+"""The requests that the query service refuses, and its answers when a store or a data center has faults."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str, str]] = [
     (f"{PATH}/{BUTTON}/series", {"measure": "rate"}, 400, "bad_parameter", "must name a point"),
     (f"{PATH}/{BUTTON}/series", {"measure": "rate", "point": "login"}, 404, "unknown_point", "login"),
     (f"{PATH}/{BUTTON}/series", {"measure": "mean", "point": "engaged"}, 400, "bad_parameter", "must have a value"),
-    (f"{PATH}/{BUTTON}/series", {"measure": "assigned", "point": "order"}, 400, "bad_parameter", "no measure"),
+    (f"{PATH}/{BUTTON}/series", {"measure": "assigned", "point": "order"}, 400, "bad_parameter", "cannot be combined"),
     (f"{PATH}/{BUTTON}/series", {"step": "2m"}, 400, "bad_parameter", "2m"),
     (f"{PATH}/{BUTTON}/series", {"from": "2026-11-01", "by": "device"}, 400, "too_much", "serve.values"),
     ("/api/nothing", {}, 404, "http", "Not Found"),
@@ -72,16 +72,16 @@ def test_what_is_refused_says_why(
     light: Client, path: str, asked: dict[str, Any], status: int, kind: str, words: str
 ) -> None:
     """A problem with its kind, the rule, what came, and what to do."""
-    found = light.problem(path, **asked)
-    assert (found["status"], found["type"]) == (status, kind)
-    assert words in found["detail"]
+    answer = light.problem(path, **asked)
+    assert (answer["status"], answer["type"]) == (status, kind)
+    assert words in answer["detail"]
 
 
 def test_a_store_that_is_away(case: Served) -> None:
     """503 with Retry-After for answers; health answers, and says that it is down."""
     with serving("http://127.0.0.1:9", case) as client:
-        found = client.problem(f"{PATH}/{BUTTON}")
-        assert (found["status"], found["type"]) == (503, "store_unavailable")
+        answer = client.problem(f"{PATH}/{BUTTON}")
+        assert (answer["status"], answer["type"]) == (503, "store_unavailable")
         assert "retry-after" in client.ask(PATH).headers
         health = client.ask("/api/health").json()
         assert (health["status"], health["store"]["reachable"]) == ("down", False)
@@ -104,8 +104,8 @@ def mirrors(case: Served, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def assigned(found: Any) -> int:
-    return sum(result["assigned"] for result in found["variations"])
+def assigned(answer: Any) -> int:
+    return sum(result["assigned"] for result in answer["variations"])
 
 
 def test_each_minute_is_of_one_data_center_only(mirrors: str, case: Served) -> None:
@@ -116,20 +116,20 @@ def test_each_minute_is_of_one_data_center_only(mirrors: str, case: Served) -> N
     served.write(mirrors, {key: 0 for key in case.totals(DAL) if key[1] > stopped_ms - 5 * MINUTE_MS})
     with serving(mirrors, case) as client:
         start_ms, end_ms = ranges(case)[0]
-        found = client.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms})
-        assert assigned(found) == sum(case.sum(f"assigned.{v}.beta", start_ms, end_ms) for v in ("fc_off", "fc_on"))
-        assert [(part["dc"], part["reason"]) for part in found["basis"]["served"]] == [
+        answer = client.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms})
+        assert assigned(answer) == sum(case.sum(f"assigned.{v}.beta", start_ms, end_ms) for v in ("fc_off", "fc_on"))
+        assert [(part["dc"], part["reason"]) for part in answer["basis"]["served"]] == [
             (DAL, "preferred"),
             (CDC, "stale"),
         ]
         forced = client.get(f"/{CHECKOUT}", **{"from": start_ms, "to": end_ms, "dc": DAL})
-        assert assigned(forced) < assigned(found)
+        assert assigned(forced) < assigned(answer)
         assert [(part["dc"], part["reason"]) for part in forced["basis"]["served"]] == [(DAL, "forced")]
         late = client.get(f"/{CHECKOUT}", **{"from": end_ms - HOUR_MS})["basis"]["served"]
         assert [(part["dc"], part["reason"]) for part in late] == [(CDC, "stale")]
         health = client.ask("/api/health").json()
         assert (health["status"], health["serving_dc"]) == ("degraded", CDC)
-        assert [(s["from_dc"], s["to_dc"], s["reason"]) for s in health["switches"]] == [(DAL, CDC, "stale")]
+        assert [(s["from_dc"], s["to_dc"], s["reason"]) for s in health["failovers"]] == [(DAL, CDC, "stale")]
         assert any(DAL in line and "silent" in line for line in health["advice"])
 
 
@@ -149,13 +149,13 @@ def test_a_less_complete_mirror(mirrors: str, case: Served) -> None:
         )
     with serving(mirrors, case) as client:
         asked = {"from": lost_ms - HOUR_MS, "to": lost_ms + 20 * MINUTE_MS}
-        found = client.get(f"/{CHECKOUT}", **asked)
-        assert [(part["dc"], part["start"]) for part in found["basis"]["served"]] == [
+        answer = client.get(f"/{CHECKOUT}", **asked)
+        assert [(part["dc"], part["start"]) for part in answer["basis"]["served"]] == [
             (DAL, iso(lost_ms - HOUR_MS)),
             (CDC, iso(lost_ms)),
             (DAL, iso(lost_ms + 2 * MINUTE_MS)),
         ]
-        assert found["basis"]["served"][1]["reason"] == "less_complete"
+        assert answer["basis"]["served"][1]["reason"] == "less_complete"
         other = client.get(f"/{BUTTON}", **asked)
         assert [part["dc"] for part in other["basis"]["served"]] == [DAL]
         watch = Watch(client.service, mirrors)
@@ -167,7 +167,7 @@ def test_a_less_complete_mirror(mirrors: str, case: Served) -> None:
         assert (apart["experiment"], apart["dc"], apart["against"]) == (CHECKOUT, CDC, DAL)
         assert apart["worst_minute"] == iso(lost_ms)
         assert apart["ppm_max"] == pytest.approx(60 / 200 * 1_000_000, rel=0.1)
-        switches = [(s["at"], s["from_dc"], s["to_dc"], s["reason"], s["experiment"]) for s in health["switches"]]
+        switches = [(s["at"], s["from_dc"], s["to_dc"], s["reason"], s["experiment"]) for s in health["failovers"]]
         assert switches == [
             (iso(lost_ms + 2 * MINUTE_MS), CDC, DAL, "preferred", CHECKOUT),
             (iso(lost_ms), DAL, CDC, "less_complete", CHECKOUT),

@@ -14,22 +14,22 @@ from monitor.serve.statistics import Z_95, chi_square_above, difference, mean, r
 @given(st.lists(st.integers(-10_000, 10_000), min_size=2, max_size=60), st.sampled_from((1, 100, 0.5, -2.5)))
 def test_a_mean_is_that_of_the_visits(values: list[int], scale: float) -> None:
     """From sum, sum of squares and number: what the sample itself gives."""
-    found = mean(sum(values), sum(value**2 for value in values), len(values), scale)
+    estimate = mean(sum(values), sum(value**2 for value in values), len(values), scale)
     own = [value / scale for value in values]
-    assert found is not None
-    assert found.value == pytest.approx(plain.mean(own), abs=1e-9)
-    assert found.standard_error == pytest.approx(plain.stdev(own) / math.sqrt(len(own)), rel=1e-9, abs=1e-9)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low <= found.value <= found.high
+    assert estimate is not None
+    assert estimate.value == pytest.approx(plain.mean(own), abs=1e-9)
+    assert estimate.standard_error == pytest.approx(plain.stdev(own) / math.sqrt(len(own)), rel=1e-9, abs=1e-9)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_a_mean_of_very_large_values_keeps_its_digits() -> None:
     """Sum and squares are subtracted as integers."""
     values = [10**9, 10**9 + 1, 10**9 + 2]
-    found = mean(sum(values), sum(value**2 for value in values), 3, 1)
-    assert found is not None
-    assert found.standard_error == pytest.approx(1 / math.sqrt(3))
+    estimate = mean(sum(values), sum(value**2 for value in values), 3, 1)
+    assert estimate is not None
+    assert estimate.standard_error == pytest.approx(1 / math.sqrt(3))
 
 
 def test_where_there_is_no_mean_or_error() -> None:
@@ -42,20 +42,20 @@ def test_where_there_is_no_mean_or_error() -> None:
 @given(st.integers(1, 10**6), st.data())
 def test_a_rate_lies_in_its_interval(of: int, data: st.DataObject) -> None:
     """And the interval between 0 and 1."""
-    found = rate(data.draw(st.integers(0, of)), of)
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    assert 0 <= found.low <= found.value + 1e-12
-    assert found.value - 1e-12 <= found.high <= 1
+    estimate = rate(data.draw(st.integers(0, of)), of)
+    assert estimate is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 0 <= estimate.low <= estimate.value + 1e-12
+    assert estimate.value - 1e-12 <= estimate.high <= 1
 
 
 def test_the_interval_of_a_rate_is_wilsons() -> None:
     """The worked example of the literature: 81 of 263 (Newcombe 1998, table I)."""
-    found = rate(81, 263)
-    assert found is not None
-    assert found.low == pytest.approx(0.2553, abs=5e-5)
-    assert found.high == pytest.approx(0.3662, abs=5e-5)
+    estimate = rate(81, 263)
+    assert estimate is not None
+    assert estimate.low == pytest.approx(0.2553, abs=5e-5)
+    assert estimate.high == pytest.approx(0.3662, abs=5e-5)
     assert rate(0, 0) is None
     assert rate(3, 2) == Estimate(value=1.5)
 
@@ -67,19 +67,19 @@ def test_a_difference_is_clear_when_its_interval_leaves_0_out() -> None:
         Estimate(value=0.12, standard_error=0.004),
         Estimate(value=0.12, standard_error=0.1),
     )
-    found = difference(better, control)
-    assert found is not None
-    assert found.absolute == pytest.approx(0.02)
-    assert found.relative == pytest.approx(0.2)
-    assert found.high == pytest.approx(0.02 + Z_95 * 0.005)
-    assert found.is_clear
+    estimate = difference(better, control)
+    assert estimate is not None
+    assert estimate.absolute == pytest.approx(0.02)
+    assert estimate.relative == pytest.approx(0.2)
+    assert estimate.high == pytest.approx(0.02 + Z_95 * 0.005)
+    assert estimate.is_significant
     unclear = difference(noisy, control)
     assert unclear is not None
-    assert not unclear.is_clear
+    assert not unclear.is_significant
     assert difference(None, control) is None
     unknown = difference(Estimate(value=1), Estimate(value=0))
     assert unknown is not None
-    assert (unknown.relative, unknown.low, unknown.is_clear) == (None, None, False)
+    assert (unknown.relative, unknown.low, unknown.is_significant) == (None, None, False)
 
 
 @pytest.mark.parametrize(("quantile", "freedom"), [(3.841459, 1), (5.991465, 2), (7.814728, 3), (9.487729, 4)])
@@ -92,16 +92,16 @@ def test_the_chi_square_distribution(quantile: float, freedom: int) -> None:
 @pytest.mark.parametrize(
     ("assigned", "weights", "verdict"),
     [
-        ([5_000, 5_100], [50, 50], SplitVerdict.RIGHT),
-        ([5_000, 5_400], [50, 50], SplitVerdict.WRONG),
-        ([5_000, 5_400], [50, 54], SplitVerdict.RIGHT),
+        ([5_000, 5_100], [50, 50], SplitVerdict.AS_PLANNED),
+        ([5_000, 5_400], [50, 50], SplitVerdict.MISMATCH),
+        ([5_000, 5_400], [50, 54], SplitVerdict.AS_PLANNED),
         ([2, 3], [1, 1], SplitVerdict.TOO_FEW),
         ([0, 0], [1, 1], SplitVerdict.TOO_FEW),
-        ([100, 100, 1], [1, 1, 0], SplitVerdict.WRONG),
-        ([100, 100, 0], [1, 1, 0], SplitVerdict.RIGHT),
-        ([100], [1], SplitVerdict.RIGHT),
+        ([100, 100, 1], [1, 1, 0], SplitVerdict.MISMATCH),
+        ([100, 100, 0], [1, 1, 0], SplitVerdict.AS_PLANNED),
+        ([100], [1], SplitVerdict.AS_PLANNED),
         ([0], [1], SplitVerdict.TOO_FEW),
-        ([100, 0], [1, 1], SplitVerdict.WRONG),
+        ([100, 0], [1, 1], SplitVerdict.MISMATCH),
     ],
 )
 def test_the_split_is_judged_by_the_weights(assigned: list[int], weights: list[float], verdict: SplitVerdict) -> None:

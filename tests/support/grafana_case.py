@@ -36,8 +36,8 @@ def golden_config() -> Config:
 def dashboards_of(settings: Settings) -> dict[str, Json]:
     """All dashboards of a configuration, by title."""
     texts = files(settings, [DC, MIRROR], "http://kairosdb:8080", "/dashboards")
-    found = [json.loads(text) for path, text in texts.items() if path.endswith(".json")]
-    return {dashboard["title"]: dashboard for dashboard in found}
+    dashboards = [json.loads(text) for path, text in texts.items() if path.endswith(".json")]
+    return {dashboard["title"]: dashboard for dashboard in dashboards}
 
 
 def documented_health() -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ SILENT_MINUTES = 12
 
 
 class Shop(NamedTuple):
-    """What was written: the configuration, when the traffic begins, and the core that has counted it."""
+    """The written data: the configuration, the start of the traffic, and the core that has counted it."""
 
     config: Config
     start_ms: int
@@ -90,8 +90,8 @@ def serving(config: Config, folder: Path, port: int = 0) -> Iterator[str]:
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     until_s = time.monotonic() + START_S
     while True:
-        if found := re.search(r"page (http://[\d.:]+)", log.read_text()):
-            return found[1]
+        if match := re.search(r"page (http://[\d.:]+)", log.read_text()):
+            return match[1]
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until_s, log.read_text()
         time.sleep(ASK_EVERY_S)
@@ -102,7 +102,7 @@ def _of_cdc(tags: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _report(url: str, core: Core, dc: str, start_ms: int, end_ms: int) -> None:
-    """What a job tells of itself: the counts of the whole log spread over its reports, and some gauges."""
+    """Writes a job's reports: the counts of the whole log spread over them, and some gauges."""
     served.report(url, dc, start_ms, end_ms)
     moments = range(start_ms, end_ms, REPORT_MS)
     for at_ms in moments:

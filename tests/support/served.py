@@ -49,16 +49,16 @@ class Served(NamedTuple):
     by_name: dict[str, list[tuple[int, dict[str, str], int]]]
 
     def totals(self, dc: str) -> dict[Key, int]:
-        """What a mirror holds."""
+        """The totals of one data center."""
         return expected(self.answer, dc)
 
     def sum(self, name: str, start_ms: int, end_ms: int, **tags: str | Sequence[str]) -> int:
         """A metric over a range, for these values of tags."""
         return sum(
             value
-            for minute_ms, found, value in self.by_name.get(f"{TENANT}.visit.{name}", ())
+            for minute_ms, of_total, value in self.by_name.get(f"{TENANT}.visit.{name}", ())
             if start_ms <= minute_ms < end_ms
-            and all(found[tag] in ([wanted] if isinstance(wanted, str) else wanted) for tag, wanted in tags.items())
+            and all(of_total[tag] in ([values] if isinstance(values, str) else values) for tag, values in tags.items())
         )
 
 
@@ -93,7 +93,7 @@ def write(url: str, totals: Mapping[Key, int]) -> None:
 
 
 def report(url: str, dc: str, start_ms: int, end_ms: int, behind_s: int = 0, lateness_s: int = LATENESS_S) -> None:
-    """What a healthy job reports of its watermark, from a moment to before another."""
+    """Writes the watermarks that a healthy job reports, from a moment to before another."""
     moments = range(start_ms, end_ms, REPORT_MS)
     post(url, [("monitor.watermark_s", at_ms, {"dc": dc}, at_ms // 1_000 - lateness_s - behind_s) for at_ms in moments])
 
@@ -131,11 +131,11 @@ class Client(NamedTuple):
         """A refusal, which has all that a problem has."""
         answer = self.ask(path, **parameters)
         assert answer.headers["content-type"] == "application/problem+json"
-        found = answer.json()
-        assert found["status"] == answer.status_code
-        assert found.keys() == {"type", "title", "status", "detail", "fix"}
-        assert all(found.values())
-        return found
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        assert problem.keys() == {"type", "title", "status", "detail", "fix"}
+        assert all(problem.values())
+        return problem
 
 
 def filled(url: str, case: Served) -> str:
@@ -147,7 +147,7 @@ def filled(url: str, case: Served) -> str:
 
 
 def ranges(case: Served) -> list[tuple[int, int]]:
-    """All of the log, a part that is sealed and cuts hours, and one minute."""
+    """All of the log, a part that is final and cuts hours, and one minute."""
     middle_ms = case.start_ms + 3 * HOUR_MS + 7 * MINUTE_MS
     return [
         (case.start_ms, case.now_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS),
