@@ -4,6 +4,9 @@ import ast
 import importlib
 import json
 import re
+import shlex
+import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+import click
 import pytest
 import requests
 import typer
@@ -18,6 +22,7 @@ from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer.testing import CliRunner
 
 import dataflow
 from monitor.commands.main import app
@@ -37,9 +42,14 @@ from tests.support.driver import Core
 from tests.support.oracle import Message
 
 ROOT = Path(__file__).parents[2]
-README, ARCHITECTURE, REFERENCE = ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "docs/reference.md"
-GUIDES = [ROOT / "docs/experimenters.md", ROOT / "docs/operators.md"]
-DOCUMENTS = [README, ARCHITECTURE, REFERENCE, ROOT / "CHANGELOG.md", *GUIDES]
+README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
+REFERENCE, GLOSSARY = ROOT / "docs/reference.md", ROOT / "docs/glossary.md"
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "bench/README.md",
+    *ROOT.glob("examples/*/README.md"),
+]
 
 SETTINGS = {
     "Settings": ("The file", "key"),
@@ -58,6 +68,35 @@ SETTINGS = {
 }
 """Model of the configuration -> heading in the reference, and the first column of its table there."""
 RULES = {"PointRule", "AllRule", "AnyOfRule"}
+
+BOUND_NAME = re.compile(r"_MAX(_|$)|_BYTES$|_KEPT$|_max$")
+"""The names of constants and fields that bound something."""
+NOT_BOUNDS = {
+    "ID_BYTES": "the length of a hash in the packed format",
+    "INT64_MAX": "the largest integer of 64 bits",
+    "MESSAGE_OVERHEAD_BYTES": "an estimate that is added to a message's length",
+    "MINUTES_SHOWN_MAX": "lines that a command prints; nothing is held",
+    "POINTS_DOTTED_MAX": "how a chart is drawn",
+    "RATE_MAX": "the largest value of an option, in its help",
+    "SCANNED_MAX": "chooses between two ways to compare the same lists",
+    "SHOWN_MAX": "characters of a value in a message",
+    "TTL_S_MAX": "the largest value of the setting ttl_days, in section 2",
+    "TIMESTAMP_MS_MAX": "the largest timestamp that looks like milliseconds, in section 6",
+    "_PAGES_MAX": "a property of the simulated visits",
+    "_REST_MAX": "clips numbers in the batch answer, below what 64 bits hold",
+    "_TIME_BYTES": "the length of a time in the packed format",
+    "_MESSAGE_BYTES_MAX": "tells librdkafka what the broker may accept; the broker decides",
+    "DIGITS_MAX": "of the batch answer, whose integers have no other bound than Python's",
+    "SESSION_ID_CHARACTERS_MAX": "of the batch answer, which states the rule of the core once more",
+}
+"""Constants with such a name that need no row in the table of bounds, and why."""
+CACHES = {"lru_cache", "LRUCache", "TTLCache"}
+"""Caches: each takes a bound as an argument."""
+CACHES_BOUND_BY_A_SETTING = {"values_max": "serve.cached_values"}
+"""Names that stand for a setting where a collection is made -> the setting."""
+
+CACHES_OF_CONSTANTS = {"_wheel", "_mixes", "_effect"}
+"""Functions of the simulated shop with `functools.cache`: their arguments are its few constants."""
 
 Row = dict[str, str]
 
@@ -82,7 +121,7 @@ def test_every_table_of_the_configuration_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "reasons"), [("Rejected messages", list(RejectReason)), ("Noted, but not rejected", list(EventWarning))]
+    ("heading", "reasons"), [("Rejected messages", list(RejectReason)), ("Warnings", list(EventWarning))]
 )
 def test_every_reason_is_documented(heading: str, reasons: list[str]) -> None:
     """All of them, in the order in which they are checked."""
@@ -109,14 +148,13 @@ def test_every_health_metric_is_documented_with_its_tags() -> None:
 
 def test_every_command_is_documented_with_its_options() -> None:
     """Each command has a section, named with its arguments, with all of its options and no others."""
-    group: Any = typer.main.get_command(app)
     documented = {}
     for title in headings(REFERENCE):
         if title.startswith("`monitor "):
             documented[bare(title)] = {bare(row["option"]) for row in table(REFERENCE, title, "option")}
     expected = {}
-    for name, command in group.commands.items():
-        arguments = [p.name.upper() for p in command.params if p.param_type_name == "argument"]
+    for name, command in commands().items():
+        arguments = [(p.name or "").upper() for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option"]
         usage = " ".join(["monitor", name, *arguments])
         expected[usage] = {opt for p in options for opt in (*p.opts, *p.secondary_opts)}
@@ -131,14 +169,37 @@ def test_every_incident_is_documented() -> None:
 
 
 def test_every_documented_bound_is_the_one_of_the_code() -> None:
-    """The value of each row is that of the constant it names."""
+    """The value of each row is that of the constant or field that it names."""
     for row in table(REFERENCE, "11. Bounds", "bound"):
-        found: Any = importlib.import_module("monitor")
+        constant: Any = importlib.import_module("monitor")
         for name in bare(row["in the code"]).split("."):
-            if isinstance(found, ModuleType) and not hasattr(found, name):
-                importlib.import_module(f"{found.__name__}.{name}")
-            found = getattr(found() if isinstance(found, type) else found, name)
-        assert float(re.sub("[^0-9.]", "", row["value"])) == found, row
+            if isinstance(constant, ModuleType) and has_module(constant, name):
+                constant = importlib.import_module(f"{constant.__name__}.{name}")
+            else:
+                constant = getattr(constant() if isinstance(constant, type) else constant, name)
+        assert float(re.sub("[^0-9.]", "", row["value"])) == constant, row
+
+
+def test_every_bound_of_the_code_is_documented() -> None:
+    """Each constant or field that is named as a bound has a row, unless `NOT_BOUNDS` says why not."""
+    documented = documented_bounds()
+    names = list(bounds_of_the_code())
+    missing = [name for name in names if name not in documented and name.rpartition(".")[2] not in NOT_BOUNDS]
+    assert not missing
+    assert set(NOT_BOUNDS) <= {name.rpartition(".")[2] for name in names}
+
+
+def test_every_cache_takes_its_bound_from_the_table() -> None:
+    """A cache is made with a constant that has a row, or with a setting; `functools.cache` has no bound."""
+    documented = {name.rpartition(".")[2] for name in documented_bounds()} | set(CACHES_BOUND_BY_A_SETTING)
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and name_of(node.func) in CACHES:
+                arguments = [*node.args, *(word.value for word in node.keywords)]
+                assert {name_of(argument) for argument in arguments} & documented, f"{path}:{node.lineno}"
+            if isinstance(node, ast.FunctionDef):
+                decorators = {name_of(decorator) for decorator in node.decorator_list}
+                assert not decorators & {"cache", "lru_cache"} or node.name in CACHES_OF_CONSTANTS, node.name
 
 
 @pytest.mark.parametrize("document", [README, REFERENCE], ids=lambda path: path.name)
@@ -239,15 +300,50 @@ def test_the_diagram_is_that_of_the_dataflow() -> None:
     assert expected in README.read_text()
 
 
+def test_every_command_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that end by themselves and need no server are run, in their order; others have valid options.
+
+    The whole job, `make run` and the wheel have tests of their own.
+    """
+    (tmp_path / "var").mkdir()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "monitor.toml").write_text(blocks(README, "toml")[0])
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for line in readme_commands():
+        program, *arguments = shlex.split(re.sub(r"^MONITOR_CONFIG=\S+ ", "", line).removeprefix(".venv/bin/"))
+        match [program, *arguments]:
+            case ["make", target]:
+                assert target in make_targets(), line
+            case ["monitor", "check" | "grafana" | "incident", *_]:
+                result = CliRunner().invoke(app, arguments)
+                assert result.exit_code == 0, (line, result.output)
+            case ["monitor", name, *options]:
+                assert commands()[name].make_context(name, options), line
+            case ["mkdir", folder]:
+                (tmp_path / folder).mkdir()
+            case ["python", "-m", "bytewax.recovery", *_]:
+                subprocess.run([sys.executable, *arguments], check=True, timeout=60)
+            case ["python", "-m", "bytewax.run", flow, *options]:
+                assert flow == "dataflow:flow"
+                text = subprocess.run([sys.executable, "-m", "bytewax.run", "--help"], capture_output=True, text=True)
+                assert all(option in text.stdout for option in options if option.startswith("-")), line
+            case ["pip", "wheel", *_] | ["curl", *_]:
+                pass
+            case _:
+                pytest.fail(f"no rule for the command {line}")
+        ran.append(program)
+    assert set(ran) >= {"make", "monitor", "mkdir", "python", "pip", "curl"}
+
+
 def test_every_make_target_exists() -> None:
     """Each `make TARGET` in the documents is one of the Makefile."""
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {target for path in DOCUMENTS for target in re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(), re.M)}
     assert named
-    assert named <= targets
+    assert named <= make_targets()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     """Files are there, and in documents the sections too."""
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
@@ -289,23 +385,22 @@ def _paths_of(words: str, paths: set[str]) -> set[str]:
     return {path for path in paths if path.rpartition("/")[2] in words.split(", ")}
 
 
-def test_every_module_is_in_the_map_below_what_it_imports() -> None:
-    """The map has the modules and packages of `monitor`, each once, in an order in which imports only go up."""
-    rows = [bare(row["module"]) for row in table(ARCHITECTURE, "Modules", "module")]
-    mapped = [row.removesuffix(".py").removesuffix("/") for row in rows if not row.startswith("**")]
-    assert sorted(mapped) == sorted(modules())
-    for i, name in enumerate(mapped):
-        assert imports_of(name) <= set(mapped[:i]), name
-
-
 def test_every_test_that_is_named_exists() -> None:
     """The tests and test files that ARCHITECTURE.md names as holding a guarantee."""
     text = ARCHITECTURE.read_text()
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", text)
     assert named
     assert not [name for name in named if f"def {name}(" not in tests]
-    assert not [path for path in re.findall(r"`(tests/\w+\.py)`", text) if not (ROOT / path).exists()]
+    assert not [path for path in re.findall(r"`(tests/[\w/]+\.py)`", text) if not (ROOT / path).exists()]
+
+
+def test_the_glossary_gives_each_word_one_meaning() -> None:
+    """No word has two rows."""
+    words = re.findall(r"^\| (?!word |---)([^|]+) \|", GLOSSARY.read_text(), re.MULTILINE)
+    single = [word.strip() for cell in words for word in cell.split(",")]
+    assert len(single) > 50
+    assert sorted(single) == sorted(set(single))
 
 
 def models() -> dict[str, type[BaseModel]]:
@@ -336,34 +431,86 @@ def agrees(cell: str, field: FieldInfo) -> bool:
 
 
 def health_metrics() -> Iterator[tuple[str, set[str]]]:
-    """The health metrics that the code names in calls, with their tags."""
+    """The health metrics that the job's code names in calls, with their tags."""
     writers = {"health_series", "gauge", "count", "timed"}
-    for path in (ROOT / "monitor").glob("*.py"):
-        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            function = getattr(call.func, "attr", getattr(call.func, "id", None))
+    for path, tree in sources():
+        if path.parent.name not in ("core", "flow"):
+            continue
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            function = name_of(call.func)
             name = call.args[0] if call.args else None
             if function in writers and isinstance(name, ast.Constant) and isinstance(name.value, str):
                 tags = {keyword.arg for keyword in call.keywords if keyword.arg} - {"part"}
                 yield name.value, {"worker"} if function == "timed" else tags
 
 
-def modules() -> list[str]:
-    """The modules and packages of `monitor`."""
-    files = [path.stem for path in (ROOT / "monitor").glob("*.py") if path.stem != "__init__"]
-    return files + [path.parent.name for path in (ROOT / "monitor").glob("*/__init__.py")]
+def has_module(package: ModuleType, name: str) -> bool:
+    """True if a package has a module of this name; also if it exports something else under that name."""
+    folders = map(Path, getattr(package, "__path__", ()))
+    return any((folder / f"{name}.py").exists() or (folder / name).is_dir() for folder in folders)
 
 
-def imports_of(name: str) -> set[str]:
-    """The other modules and packages of `monitor` that one imports."""
-    path = ROOT / "monitor" / name
-    found = set()
-    for file in path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "monitor":
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("monitor."):
-                found.add((node.module or "").split(".")[1])
-    return found - {name}
+def documented_bounds() -> set[str]:
+    """The constants and fields in the table of bounds, as `room.module.NAME` or `room.module.Class.name`."""
+    return {bare(row["in the code"]) for row in table(REFERENCE, "11. Bounds", "bound")}
+
+
+def bounds_of_the_code() -> Iterator[str]:
+    """Constants of modules and fields of classes that have a default and the name of a bound."""
+    for path, tree in sources():
+        module = ".".join(path.relative_to(ROOT / "monitor").with_suffix("").parts)
+        for node in tree.body:
+            yield from (f"{module}.{name}" for name in assigned(node) if BOUND_NAME.search(name))
+            if isinstance(node, ast.ClassDef):
+                for field in node.body:
+                    yield from (f"{module}.{node.name}.{name}" for name in assigned(field) if BOUND_NAME.search(name))
+
+
+def assigned(node: ast.stmt) -> list[str]:
+    """The names that a statement gives a value; a field that only describes itself (`Field(...)`) has none."""
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign) and node.value is not None and not isinstance(node.value, ast.Call):
+        targets = [node.target]
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    """The modules of `monitor`, parsed."""
+    for path in sorted((ROOT / "monitor").rglob("*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def name_of(node: ast.expr) -> str:
+    """The last part of a dotted name; empty for other expressions."""
+    return str(getattr(node, "attr", getattr(node, "id", "")))
+
+
+def commands() -> dict[str, click.Command]:
+    """The commands by name."""
+    group: Any = typer.main.get_command(app)
+    context = click.Context(group)
+    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+
+
+def make_targets() -> set[str]:
+    """The targets of the Makefile."""
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README, in their order: lines of blocks without a language, and those in the text."""
+    commands: list[str] = []
+    in_block, is_shell = False, False
+    for line in README.read_text().splitlines():
+        if line.startswith("```"):
+            in_block, is_shell = not in_block, line == "```"
+        elif not in_block:
+            commands += re.findall(r"`((?:\.venv/bin/|make |mkdir )[^`]+)`", line)
+        elif is_shell and not line.startswith((" ", "}")):
+            commands.append("curl" if line.startswith("curl") else line)
+    return commands
 
 
 def section(document: Path, title: str) -> str:
