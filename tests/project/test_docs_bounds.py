@@ -13,22 +13,30 @@ from tests.support.documents import REFERENCE, ROOT, bare, name_of, sources, tab
 BOUND_NAME = re.compile(r"_MAX(_|$)|_BYTES$|_KEPT$|_max$")
 """The names of constants and fields that bound something."""
 NOT_BOUNDS = {
+    "_ASSIGNMENT_BYTES": "an estimate of the memory of an entry",
+    "DIGITS_MAX": "of the batch answer, whose integers have no other bound than Python's",
+    "_FIELD_BYTES": "an estimate of the memory of an entry",
     "ID_BYTES": "the length of a hash in the packed format",
     "INT64_MAX": "the largest integer of 64 bits",
+    "_KEY_BYTES": "an estimate of the memory of an entry",
+    "LINE_CHARACTERS_MAX": "characters of a line of TOML in a message",
+    "_MESSAGE_BYTES_MAX": "tells librdkafka what the broker may accept; the broker decides",
     "MESSAGE_OVERHEAD_BYTES": "an estimate that is added to a message's length",
     "MINUTES_SHOWN_MAX": "lines that a command prints; nothing is held",
+    "_PAGES_MAX": "a property of the simulated visits",
     "POINTS_DOTTED_MAX": "how a chart is drawn",
     "RATE_MAX": "the largest value of an option, in its help",
-    "SCANNED_MAX": "chooses between two ways to compare the same lists",
-    "SHOWN_MAX": "characters of a value in a message",
-    "TTL_S_MAX": "the largest value of the setting ttl_days, in section 2",
-    "TIMESTAMP_MS_MAX": "the largest timestamp that looks like milliseconds, in section 6",
-    "_PAGES_MAX": "a property of the simulated visits",
     "_REST_MAX": "clips numbers in the batch answer, below what 64 bits hold",
-    "_TIME_BYTES": "the length of a time in the packed format",
-    "_MESSAGE_BYTES_MAX": "tells librdkafka what the broker may accept; the broker decides",
-    "DIGITS_MAX": "of the batch answer, whose integers have no other bound than Python's",
+    "SCANNED_MAX": "chooses between two ways to compare the same lists",
+    "_SERIES_BYTES": "an estimate of the memory of an entry",
     "SESSION_ID_CHARACTERS_MAX": "of the batch answer, which states the rule of the core once more",
+    "_SIGNATURE_BYTES": "an estimate of the memory of an entry",
+    "_SUM_BYTES": "an estimate of the memory of an entry",
+    "TIMESTAMP_MS_MAX": "the largest timestamp that looks like milliseconds, in section 6",
+    "_TIME_BYTES": "the length of a time in the packed format",
+    "_TRANSITION_BYTES": "an estimate of the memory of an entry",
+    "TTL_S_MAX": "the largest value of the setting ttl_days, in section 2",
+    "VALUE_CHARACTERS_MAX": "characters of a value in a message",
 }
 """Constants with such a name that need no row in the table of bounds, and why."""
 CACHES = {"lru_cache", "LRUCache", "TTLCache"}
