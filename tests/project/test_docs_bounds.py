@@ -14,7 +14,7 @@ BOUND_NAME = re.compile(r"_MAX(_|$)|_BYTES$|_KEPT$|_max$")
 """The names of constants and fields that bound something."""
 NOT_BOUNDS = {
     "_ASSIGNMENT_BYTES": "an estimate of the memory of an entry",
-    "DIGITS_MAX": "of the batch answer, whose integers have no other bound than Python's",
+    "DIGITS_MAX": "of the batch answer: the digits that Python reads",
     "_FIELD_BYTES": "an estimate of the memory of an entry",
     "ID_BYTES": "the length of a hash in the packed format",
     "INT64_MAX": "the largest integer of 64 bits",
