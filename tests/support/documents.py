@@ -35,10 +35,10 @@ def name_of(node: ast.expr) -> str:
 
 
 def commands() -> dict[str, click.Command]:
-    """The commands by name."""
+    """The commands by name, each with its options; a command is imported for that."""
     group: Any = typer.main.get_command(app)
     context = click.Context(group)
-    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: group.resolve_command(context, [name])[1] for name in group.list_commands(context)}
 
 
 def make_targets() -> set[str]:
