@@ -13,7 +13,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("attribution", "classify", "packing", "rules", "sessions", "visits", "watermark")
+MODULES = (
+    "attribution",
+    "classify",
+    "codes",
+    "packing",
+    "predicates",
+    "rules",
+    "sessions",
+    "tags",
+    "visits",
+    "watermark",
+)
 """What runs once per event or more often."""
 LIBRARY = "monitor.core.native__mypyc"
 """What they are built into; each module's own library only leads there."""

@@ -22,7 +22,8 @@ import typer
 from bench import load, null_server
 from bench.figures import Figures, Meter, details_of, most_memory_bytes, report
 from monitor.config.settings import KairosDbTable
-from monitor.core.metrics import MINUTE_MS, DataPoint
+from monitor.core.codes import MINUTE_MS
+from monitor.core.metrics import DataPoint
 from monitor.flow.sink import WRITERS, KairosSink
 from monitor.kairosdb.points import KairosUnreachable, check
 from tests.support.servers import free_ports

@@ -8,9 +8,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import load, sink
 from monitor.config.reader import parse
-from monitor.core import metrics
-from monitor.core.metrics import Ledger, SeriesTable
-from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.compiled import CompiledConfig
+from monitor.core.deltas import SeriesTable, deltas_of
+from monitor.core.ledger import Ledger
+from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Progress, Watermark
 from monitor.flow import steps
 from monitor.flow.snapshots import group_state, packed_definitions, restored_group
@@ -28,55 +29,55 @@ def messages() -> list[load.Message]:
 
 
 @pytest.fixture(scope="module")
-def measures() -> Measures:
+def measures() -> CompiledConfig:
     """The reference configuration, compiled."""
     return steps.measures(parse(load.config()))
 
 
-def fed(measures: Measures, messages: list[load.Message]) -> SessionGroup:
+def fed(measures: CompiledConfig, messages: list[load.Message]) -> SessionGroup:
     """A key group after these messages."""
     group = SessionGroup(measures, Watermark(measures.limits.lateness_ms))
     group.feed(messages)
     return group
 
 
-def test_decode(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_decode(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Message bytes to events."""
     decode = measures.decoder.decode
     events = benchmark(lambda: [decode(value) for _, value, _ in messages])
     assert len(events) == len(messages)
 
 
-def test_route(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_route(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Messages to key groups."""
     step, chunk = steps.route(measures), Chunk(list(messages), PROGRESS, announce=False)
     routed = benchmark(lambda: step([chunk]))
     assert len(routed) > 1
 
 
-def test_feed(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_feed(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Message bytes to contributions, in one key group that was empty."""
     group = benchmark(lambda: fed(measures, messages))
     assert sum(tally.accepted for tally in group.take().values()) > 0.9 * EVENTS
 
 
-def test_regroup(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_regroup(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Contributions of one tenant to deltas by series."""
     tenant = load.TENANTS[0]
     tally = fed(measures, messages).take()[tenant]
     table = SeriesTable(measures.tenants[tenant], steps.METRIC_GROUPS)
-    assert benchmark(lambda: metrics.regroup([tally], table))
+    assert benchmark(lambda: deltas_of([tally], table))
 
 
-def test_apply(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_apply(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Deltas of one tenant to new totals."""
     tenant = load.TENANTS[0]
     table = SeriesTable(measures.tenants[tenant], steps.METRIC_GROUPS)
-    deltas = metrics.regroup([fed(measures, messages).take()[tenant]], table)
+    deltas = deltas_of([fed(measures, messages).take()[tenant]], table)
     assert benchmark(lambda: [point for some in deltas.values() for point in Ledger().apply(some)])
 
 
-def test_snapshot(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_snapshot(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """Sessions that are awake to the bytes of a snapshot."""
     definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in measures.tenants.items()}
 
@@ -87,7 +88,7 @@ def test_snapshot(benchmark: BenchmarkFixture, measures: Measures, messages: lis
     assert state
 
 
-def test_wake(benchmark: BenchmarkFixture, measures: Measures, messages: list[load.Message]) -> None:
+def test_wake(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
     """The second half of the messages, to sessions that a snapshot has put to rest."""
     definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in measures.tenants.items()}
     half = len(messages) // 2

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.config.settings import Settings
-from monitor.core.sessions import Measures
+from monitor.core.compiled import CompiledConfig
 from monitor.explain.messages import Gathered, gather
 from monitor.explain.session import explain as explain_session
 from monitor.explain.tables import explained
@@ -68,7 +68,7 @@ def explain(
         OUT.print(*explained(explanation), sep="\n", highlight=False)
 
 
-def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -> tuple[Gathered, Measures]:
+def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -> tuple[Gathered, CompiledConfig]:
     if tenant not in settings.tenants:
         message = f"there is no tenant {tenant!r} in the configuration; there are {', '.join(settings.tenants)}"
         raise ExplainError(message)
@@ -76,7 +76,7 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
         message = f"a sessionId is UTF-8 text; got {session!r}"
         raise ExplainError(message)
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
-    measures = Measures(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
+    measures = CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
     with ExitStack() as stack:
         shown = stack.enter_context(closing(_shown(messages(settings.kafka, log, stack))))
         return gather(measures, tenant, session, shown), measures

@@ -18,8 +18,8 @@ from monitor.commands.run import run as run_all
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.config.settings import Settings
-from monitor.core.classify import TagSets
 from monitor.core.metrics import metric_names
+from monitor.core.tags import TagSets
 from monitor.runtime.console import OUT, faults_told
 from monitor.simulate import IncidentError, switch
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from monitor.config.errors import ConfigError, SettingError, names, setting_error, shown
 from monitor.config.settings import DEFAULT_MAXIMUM, ExperimentTable, LimitsTable, PointTable, Settings, TenantTable
-from monitor.core.attribution import TAGS_BITS
+from monitor.core.codes import TAGS_BITS
 
 FILE_VARIABLE = "MONITOR_CONFIG"
 SUM_END = 2**63

@@ -13,7 +13,7 @@ from pydantic import Tag as Case
 
 from monitor.config.errors import broken, names, shown
 from monitor.core import definitions
-from monitor.core.classify import sanitised
+from monitor.core.tags import sanitised
 
 INTEGER_END = 2**63
 DEFAULT_MAXIMUM = 1_000_000_000_000

@@ -1,184 +1,172 @@
-"""Which points and clauses an event meets, and its tags. Pure.
+"""The classifier: makes an `Entry` of an accepted event: its variations, event class, tags and values. Pure.
 
 Predicates are not run per event. The attributes that a tenant's configuration mentions form the event's *signature*;
-each distinct signature is judged once and remembered (bounded). Attributes that are only compared with numbers
-enter the signature as the interval they fall into, so that prices do not make every signature new.
+each distinct signature is judged once and remembered. Attributes that are only compared with numbers enter the
+signature as the interval that they fall into, so that prices do not make every signature new.
 """
 
-import math
-import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
-from monitor.core.attribution import EventClass, Program
-from monitor.core.definitions import Condition, Predicate, Tag
-from monitor.core.events import Decoder, Event
+from monitor.core.attribution import Entry, EventClass, Program
+from monitor.core.definitions import MeasurementPoint, Predicate, Tag, Value
+from monitor.core.events import Decoder, Event, EventWarning
+from monitor.core.predicates import holds, is_number, scalar
+from monitor.core.tags import TagSets
 
 SIGNATURES_MAX = 65_536
-"""Remembered signatures per tenant and event name; at the bound all are forgotten and judged anew."""
+"""Remembered signatures of a tenant; at the bound all are forgotten and judged anew."""
+SIGNATURES_BYTES_MAX = 67_108_864
+"""What those may take, texts included; at the bound likewise."""
+ASSIGNMENTS_MAX = 65_536
+"""Remembered `assignments` texts of a tenant; at the bound all are forgotten and read anew."""
+ASSIGNMENTS_BYTES_MAX = 67_108_864
+"""What those may take; at the bound likewise."""
+REMEMBERED_TEXT_BYTES_MAX = 1_024
+"""Longer texts, of `assignments` or of the attributes in a signature, are not remembered."""
 
-_OUTSIDE_TAG_ALPHABET = re.compile(r"[^A-Za-z0-9._/-]")
-UNKNOWN, OTHER = "unknown", "other"
+_SIGNATURE_BYTES: Final = 400
+_FIELD_BYTES: Final = 64
+_ASSIGNMENT_BYTES: Final = 400
+"""Measured with tracemalloc on CPython 3.11: a remembered signature, each field of it, a remembered text, without their
+texts."""
 
-
-def is_number(value: object) -> bool:
-    """A JSON number; true and false are none, though Python counts them as integers."""
-    return type(value) is int or type(value) is float
-
-
-def equal(value: object, wanted: object) -> bool:
-    """Equality of JSON scalars: types must agree, except that 1 equals 1.0."""
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    return value == wanted
-
-
-def holds(condition: Condition, value: Any) -> bool:
-    """Whether an attribute's value (None: absent) meets a condition."""
-    present = value is not None
-    if condition.exists is not None and condition.exists is not present:
-        return False
-    if condition.any_of is not None and not any(equal(value, wanted) for wanted in condition.any_of):
-        return False
-    if condition.none_of is not None and not (
-        present and not any(equal(value, wanted) for wanted in condition.none_of)
-    ):
-        return False
-    if condition.minimum is not None and not (is_number(value) and value >= condition.minimum):
-        return False
-    return condition.maximum is None or (is_number(value) and value <= condition.maximum)
-
-
-def scalar(value: Any) -> Any:
-    """The value itself if it is a string, number or boolean, else None: it counts as absent."""
-    return value if isinstance(value, str | int | float | bool) else None
-
-
-def tag_text(value: Any) -> str | None:
-    """An attribute's value as a tag value: booleans and numbers as their shortest JSON text, strange characters as `_`.
-
-    None if there is no such text: the attribute is absent, or a number beyond any double.
-    """
-    if value is None or (type(value) is float and not math.isfinite(value)):
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if type(value) is float and value.is_integer():
-        return str(int(value))
-    return sanitised(str(value))
-
-
-def sanitised(text: str) -> str:
-    """A text in the alphabet of tag values: other characters become `_`."""
-    return _OUTSIDE_TAG_ALPHABET.sub("_", text)
-
-
-@final
-class TagSets:
-    """The combinations of a tenant's tag values, each a number.
-
-    a mixed-radix numeral over the listed values, other, unknown.
-    """
-
-    def __init__(self, tags: Sequence[Tag]) -> None:
-        self._tags = tags
-        self._texts = [list(dict.fromkeys([*tag.values, OTHER, UNKNOWN])) for tag in tags]
-        self._listed = [
-            {text: texts.index(text) for text in tag.values} for tag, texts in zip(tags, self._texts, strict=True)
-        ]
-
-    def number(self, values: Sequence[Any]) -> int:
-        """The number of the combination; `values`: the tags' attributes, in the order of the tags."""
-        number = 0
-        for texts, listed, value in zip(self._texts, self._listed, values, strict=True):
-            text = tag_text(value)
-            digit = texts.index(UNKNOWN) if text is None else listed.get(text, texts.index(OTHER))
-            number = number * len(texts) + digit
-        return number
-
-    def count(self) -> int:
-        """How many combinations there are."""
-        return math.prod(len(texts) for texts in self._texts)
-
-    def texts(self, number: int) -> dict[str, str]:
-        """The combination as tag name -> value."""
-        found = []
-        for tag, texts in zip(reversed(self._tags), reversed(self._texts), strict=True):
-            number, digit = divmod(number, len(texts))
-            found.append((tag.name, texts[digit]))
-        return dict(reversed(found))
-
-    def number_of_texts(self, found: Mapping[str, str]) -> int:
-        """The number of the combination with these values, of another configuration; unlisted ones become `other`."""
-        number = 0
-        for tag, texts in zip(self._tags, self._texts, strict=True):
-            text = found.get(tag.name, UNKNOWN)
-            number = number * len(texts) + texts.index(text if text in texts else OTHER)
-        return number
+Assigned: TypeAlias = tuple[tuple[int, ...], Mapping[EventWarning, int]]
+"""Numbers of the known variations that an event carries, and the warnings about the others."""
 
 
 @final
 class Classified:
-    """What the core needs to know of an event's signature: its kind and its tag combination."""
+    """All that the core needs of an event's signature: its event class and its tag combination."""
 
-    __slots__ = ("booleans", "kind", "tags")
+    __slots__ = ("booleans", "event_class", "tags")
 
-    def __init__(self, kind: EventClass, tags: int, values: Sequence[Any]) -> None:
-        self.kind = kind
+    def __init__(self, event_class: EventClass, tags: int, signature: Sequence[Any]) -> None:
+        self.event_class = event_class
         self.tags = tags
         self.booleans = tuple(
             (i, isinstance(value, bool))
-            for i, value in enumerate(values)
+            for i, value in enumerate(signature)
             if isinstance(value, int | float) and value in (0, 1)
         )
-        """Where Python's True == 1 would confuse signatures: (position, is a boolean)."""
+        """Fields in which Python's True == 1 would confuse signatures: (position, is a boolean)."""
 
 
 @final
-class Matcher:
-    """Judges events of one tenant: `symbol(event)`."""
+class Classifier:
+    """Classifies the events of one tenant."""
 
     def __init__(self, program: Program, decoder: Decoder) -> None:
-        self._program = program
-        predicates = self._predicates = program.clauses.predicates
         tenant = program.tenant
+        self._program = program
+        self._decoder = decoder
+        self._predicates = program.clauses.predicates
+        self._points = tenant.points
+        self._experiments = {experiment.name for experiment in tenant.experiments}
         self._tags = tenant.tags
         self.tag_sets = TagSets(tenant.tags)
-        self._names = mentioned(tenant.tags, predicates)
+        self._names = mentioned(tenant.tags, self._predicates)
         self._read = _reader([decoder.fields[name] for name in self._names])
         self._intervals = [
-            (i, _Intervals(name, predicates))
+            (i, _Intervals(name, self._predicates))
             for i, name in enumerate(self._names)
-            if _only_compared(name, tenant.tags, predicates)
+            if _only_compared(name, tenant.tags, self._predicates)
         ]
-        named = {name for predicate in predicates for name in predicate.events or ()}
-        self._by_event: dict[str, dict[tuple[Any, ...], Classified]] = {name: {} for name in named}
-        self._unnamed: dict[tuple[Any, ...], Classified] = {}
+        names = {name for predicate in self._predicates for name in predicate.events or ()}
+        self._by_event: dict[str, dict[tuple[Any, ...], Classified]] = {name: {} for name in names}
+        self._other_events: dict[tuple[Any, ...], Classified] = {}
+        self._signatures = self._signatures_bytes = 0
+        self.remembered: dict[bytes, Assigned] = {}
+        """Results of `assigned`, by text: to be looked up first."""
+        self._remembered_bytes = 0
 
-    def symbol(self, event: Event) -> Classified:
-        """The symbol of an event."""
-        known = self._by_event.get(event.event, self._unnamed)
+    def entry(self, event: Event, event_id: str, assigned: Assigned, warnings: dict[EventWarning, int]) -> Entry:
+        """The event as its visit keeps it; counts in `warnings` what is wrong with it and does not reject it."""
+        classified = self.classified(event)
+        event_class = classified.event_class
+        values: tuple[int, ...] = ()
+        if event_class.value_points:
+            measured = self._measured(event, event_class)
+            values = tuple([x or 0 for x in measured])
+            if None in measured:
+                warnings[EventWarning.BAD_VALUE] = warnings.get(EventWarning.BAD_VALUE, 0) + measured.count(None)
+        if assigned[1]:
+            for warning, times in assigned[1].items():
+                warnings[warning] = warnings.get(warning, 0) + times
+        return Entry(event.time, event_id, event_class, classified.tags, assigned[0], values)
+
+    def assigned(self, text: bytes) -> Assigned | None:
+        """The meaning of the JSON text of an event's assignments; None if it is a bad field."""
+        assigned = self._read_assignments(text)
+        if assigned is not None and len(text) <= REMEMBERED_TEXT_BYTES_MAX:
+            if len(self.remembered) >= ASSIGNMENTS_MAX or self._remembered_bytes >= ASSIGNMENTS_BYTES_MAX:
+                self.remembered.clear()
+                self._remembered_bytes = 0
+            self.remembered[text] = assigned
+            self._remembered_bytes += _ASSIGNMENT_BYTES + len(text)
+        return assigned
+
+    def _read_assignments(self, text: bytes) -> Assigned | None:
+        assignments = self._decoder.assignments(text)
+        if assignments is None:
+            return None
+        warnings: Counter[EventWarning] = Counter()
+        variations = []
+        for experiment, name in assignments.items():
+            variation = self._program.numbering.variation_numbers.get((experiment, name))
+            if variation is not None:
+                variations.append(variation)
+            elif experiment in self._experiments:
+                warnings[EventWarning.UNKNOWN_VARIATION] += 1
+            else:
+                warnings[EventWarning.UNKNOWN_EXPERIMENT] += 1
+        return tuple(variations), warnings
+
+    def _measured(self, event: Event, event_class: EventClass) -> list[int | None]:
+        """x of each value point that the event matches; None where its attribute is no finite number."""
+        points = [self._points[p] for p in event_class.value_points]
+        return [measure(p, self._decoder.attribute(event, p.value.attribute)) for p in points if p.value is not None]
+
+    def classified(self, event: Event) -> Classified:
+        """The class and tags of an event."""
+        remembered = self._by_event.get(event.event, self._other_events)
         exact = values = self._read(event.attributes)
         for i, intervals in self._intervals:
             if (value := exact[i]) is not None:
                 values = (*values[:i], intervals.of(value), *values[i + 1 :])
         try:
-            symbol = known.get(values)
+            classified = remembered.get(values)
         except TypeError:  # an array or object, which cannot be part of a signature
             return self._judge(event.event, exact)
-        if symbol is None:
-            if len(known) >= SIGNATURES_MAX:
-                known.clear()
-            symbol = known[values] = self._judge(event.event, exact, values)
-        if symbol.booleans:
-            for i, boolean in symbol.booleans:
+        if classified is None:
+            classified = self._judge(event.event, exact, values)
+            self._remember(event.event, values, classified)
+        if classified.booleans:
+            for i, boolean in classified.booleans:
                 if (type(values[i]) is bool) is not boolean:
                     return self._judge(event.event, exact)
-        return symbol
+        return classified
+
+    def _remember(self, event: str, values: tuple[Any, ...], classified: Classified) -> None:
+        """Remembers a signature within the bounds."""
+        texts = sum([len(value) for value in values if isinstance(value, str)])
+        if texts > REMEMBERED_TEXT_BYTES_MAX:
+            return
+        if self._signatures >= SIGNATURES_MAX or self._signatures_bytes >= SIGNATURES_BYTES_MAX:
+            for signatures in (*self._by_event.values(), self._other_events):
+                signatures.clear()
+            self._signatures = self._signatures_bytes = 0
+        self._signatures += 1
+        self._signatures_bytes += (
+            _SIGNATURE_BYTES + _FIELD_BYTES * len(values) + 4 * texts
+        )  # at most 4 bytes a character
+        self._by_event.get(event, self._other_events)[values] = classified
 
     def _judge(self, event: str, values: Sequence[Any], signature: Sequence[Any] = ()) -> Classified:
+        """Runs all predicates."""
         present = {name: scalar(value) for name, value in zip(self._names, values, strict=True)}
         met = 0
         for i, predicate in enumerate(self._predicates):
@@ -187,7 +175,20 @@ class Matcher:
             if all(holds(condition, present[name]) for name, condition in predicate.where):
                 met |= 1 << i
         tags = self.tag_sets.number([present[tag.attribute] for tag in self._tags])
-        return Classified(self._program.kind(met), tags, signature)
+        return Classified(self._program.event_class(met), tags, signature)
+
+
+def measure(point: MeasurementPoint, attribute: Any) -> int | None:
+    """x of a value point: round(attribute * scale), half to even, clipped; None if it is not a finite number."""
+    assert isinstance(point.value, Value), "asked of a point with a value"
+    if (type(attribute) is not int and type(attribute) is not float) or attribute - attribute != 0:
+        return None
+    maximum, scale = point.value.maximum, point.value.scale
+    try:
+        product = attribute * scale
+    except OverflowError:  # an integer beyond any double
+        product = maximum if (attribute > 0) == (scale > 0) else -maximum
+    return round(max(-maximum, min(maximum, product)))
 
 
 def mentioned(tags: Sequence[Tag], predicates: Sequence[Predicate]) -> list[str]:
@@ -209,7 +210,7 @@ def _reader(fields: Sequence[str]) -> _Reader:
 
 
 def _only_compared(name: str, tags: Sequence[Tag], predicates: Sequence[Predicate]) -> bool:
-    """Whether an attribute is compared with bounds, and its own text is of no interest: prices, counts."""
+    """True for an attribute that is compared with bounds and whose own text matters to nobody: prices, counts."""
     conditions = [condition for predicate in predicates for of, condition in predicate.where if of == name]
     bounded = any(condition.minimum is not None or condition.maximum is not None for condition in conditions)
     return bounded and all(tag.attribute != name for tag in tags)

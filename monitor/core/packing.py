@@ -1,12 +1,12 @@
-"""Sessions as bytes: the form in which they rest in memory and go into snapshots. Pure.
+"""Sessions as bytes: their form in memory between events, and in snapshots. Pure.
 
 8 bytes of the last event's time (big-endian), then a msgpack array; times inside are relative to the visit's first
-event. Numbers refer to the tenant's definitions (arms, points, predicates, tags in their order): bytes can be read
-only with the definitions that they were written with, which is why snapshots hold those too (state.py). Masks that
+event. Numbers refer to the tenant's definitions (variations, points, predicates, tags in their order; codes.py): bytes
+can be read only with the definitions that they were written with, which is why snapshots hold those too. Masks that
 need more than 63 bits, which msgpack has not, are written as hexadecimal text.
 
-A session is put to rest at every snapshot, and mostly comes back for one more event at the end: so the events of its
-tail stay packed, `folded`, and the new ones are put behind them.
+A session is packed at every snapshot, and mostly unpacked for one more event at its end. So the events of its tail stay
+packed, and new ones are put behind them without reading them.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
-from monitor.core.attribution import Entry, Program, VisitState, minute_and_tags
+from monitor.core.attribution import Entry, Program, VisitState
+from monitor.core.codes import minute_and_tags
 from monitor.core.visits import Visit
 
 _TIME_BYTES = 8
@@ -26,7 +27,7 @@ _PackedEntry = tuple[int, str, Any, Any, int, tuple[int, ...], tuple[int, ...]]
 
 
 _PackedVisit = tuple[int, bytes, _PackedState, Raw, Raw, bytes | None]
-"""How long it is in ms, ids, state, state before the tail, tail, the session before this visit."""
+"""Length in ms, ids, state, state before the tail, tail, the session before this visit."""
 
 _FIXARRAY, _ARRAY_16, _ARRAY_32 = 0x90, 0xDC, 0xDD
 _NOTHING = Raw(msgspec.msgpack.encode(None))
@@ -39,7 +40,7 @@ def last_ms(session: bytes) -> int:
 
 @final
 @mypyc_attr(acyclic=True)
-class _Folded:
+class _PackedTail:
     """Entries of a tail as a msgpack array, and the state before them."""
 
     __slots__ = ("base", "packer", "tail")
@@ -49,8 +50,8 @@ class _Folded:
         self.base = base
         self.tail = tail
 
-    def unfolded(self, first_ms: int) -> list[Entry]:
-        return self.packer.unfolded(self.base, self.tail, first_ms)
+    def entries(self, first_ms: int) -> list[Entry]:
+        return self.packer.unpack_tail(self.base, self.tail, first_ms)
 
 
 @final
@@ -69,11 +70,11 @@ class Packer:
 
     def pack(self, session: Visit) -> bytes:
         """The session as bytes."""
-        first_ms, folded = session.first_ms, session.folded
+        first_ms, packed_tail = session.first_ms, session.packed_tail
         tail = self._encode([self._pack_entry(entry, first_ms) for entry in session.tail])
         base = _NOTHING
-        if isinstance(folded, _Folded):
-            base, tail = folded.base, _joined(bytes(folded.tail), tail)
+        if isinstance(packed_tail, _PackedTail):
+            base, tail = packed_tail.base, _joined(bytes(packed_tail.tail), tail)
         elif session.tail:
             base = Raw(self._encode(self._pack_state(session.state_before(0, self._program))))
         packed: _PackedVisit = (
@@ -87,7 +88,7 @@ class Packer:
         return session.last_ms.to_bytes(_TIME_BYTES, "big") + self._encode(packed)
 
     def unpack(self, data: bytes) -> Visit:
-        """The session that these bytes are of, its tail folded."""
+        """The session of these bytes, its tail still packed."""
         span_ms, ids, state, base, tail, earlier = self._decode(memoryview(data)[_TIME_BYTES:])
         last = last_ms(data)
         return Visit(
@@ -96,14 +97,15 @@ class Packer:
             ids,
             self._unpack_state(state),
             [],
-            _Folded(self, base, tail) if base != _NOTHING else None,
+            _PackedTail(self, base, tail) if base != _NOTHING else None,
             None,
             self.unpack(earlier) if earlier is not None else None,
         )
 
-    def unfolded(self, base: Raw, tail: Raw, first_ms: int) -> list[Entry]:
+    def unpack_tail(self, base: Raw, tail: Raw, first_ms: int) -> list[Entry]:
         """The entries of a packed tail; the first has the state before it."""
         entries = [self._unpack_entry(entry, first_ms) for entry in self._decode_tail(tail)]
+        assert entries, "a tail is packed only if it has events"
         entries[0].before = self._unpack_state(self._decode_state(base))
         return entries
 
@@ -119,38 +121,30 @@ class Packer:
         return VisitState(seen, counts, tuple([self._program.experiment_state(code) for code in codes]), sums)
 
     def _pack_entry(self, entry: Entry, first_ms: int) -> _PackedEntry:
-        kind = entry.kind
-        masks = self._out(kind.points), self._out(kind.clauses)
-        return (
-            entry.time - first_ms,
-            entry.event_id,
-            *masks,
-            minute_and_tags(entry.bucket)[1],
-            entry.variations,
-            entry.values,
-        )
+        event_class, tags = entry.event_class, minute_and_tags(entry.bucket)[1]
+        points, clauses = self._out(event_class.points), self._out(event_class.clauses)
+        return entry.time - first_ms, entry.event_id, points, clauses, tags, entry.variations, entry.values
 
     def _unpack_entry(self, packed: _PackedEntry, first_ms: int) -> Entry:
         time, event_id, points, clauses, tags, variations, values = packed
-        return Entry(
-            first_ms + time,
-            event_id,
-            self._program.kind_of(self._in(points), self._in(clauses)),
-            tags,
-            variations,
-            values,
-        )
+        event_class = self._program.event_class_of(self._in(points), self._in(clauses))
+        return Entry(first_ms + time, event_id, event_class, tags, variations, values)
 
 
 def _joined(first: bytes, second: bytes) -> bytes:
-    """Two msgpack arrays as one."""
+    """Two msgpack arrays as one.
+
+    An array is a header, which says how many elements follow, and the elements' bytes one after the other. So the bytes
+    behind both headers, put together behind a header with the sum, are the joined array; no element is read.
+    """
     (count, at), (more, more_at) = _array(first), _array(second)
     return _array_header(count + more) + first[at:] + second[more_at:]
 
 
 def _array(data: bytes) -> tuple[int, int]:
-    """How many elements an array has, and where the first begins (msgpack: fixarray, array 16, array 32)."""
+    """The number of elements of an array, and the index of the first (msgpack: fixarray, array 16, array 32)."""
     kind = data[0]
+    assert _FIXARRAY <= kind < _FIXARRAY + 16 or kind in (_ARRAY_16, _ARRAY_32), "the bytes are an array"
     if kind < _ARRAY_16:
         return kind - _FIXARRAY, 1
     size = 2 if kind == _ARRAY_16 else 4

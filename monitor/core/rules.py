@@ -1,10 +1,11 @@
-"""Rules, compiled: which predicates a tenant's definitions hold, and when an experiment's rule is met. Pure.
+"""Rules, compiled: the predicates in a tenant's definitions, and a test of each experiment's rule. Pure.
 
-A *clause* is what a rule is built of: a predicate, or a point with `nth`. What a visit met so far is a bit mask of
-clauses, so a rule is a test of a mask: `all` and `any` of bits.
+A *clause* is a part of a rule that events can meet: a predicate, or a point with `nth`. A visit's met clauses are a bit
+mask, so a rule is a test of a mask: `all` and `any` of bits.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -12,10 +13,10 @@ import msgspec
 from monitor.core.definitions import All, AnyOf, PointMet, Predicate, Rule, Tenant
 
 MASKS_MAX = 65_536
-"""Remembered masks per rule; at the bound all are forgotten and tested anew."""
+"""Remembered masks per rule; at the bound the least recently used one makes room. A mask is a few machine words."""
 
 RuleTest: TypeAlias = Callable[[int], bool]
-"""Whether the rule is met, given the mask of the clauses met so far."""
+"""Tells if the rule is met, from the mask of the clauses met so far."""
 
 
 class Clauses:
@@ -34,13 +35,13 @@ class Clauses:
             *self._numbers,
             *(f"nth of {point.name}" for point in tenant.points if point.nth is not None),
         ]
-        """What each bit of a mask stands for, as text that does not depend on the other definitions."""
+        """The meaning of each bit of a mask, as text that does not depend on the other definitions."""
         self._points = {point.name: point for point in tenant.points}
         self._point_bits = [1 << self._numbers[_identity(point.predicate)] for point in tenant.points]
         self._nth_names = [point.name for point in tenant.points if point.nth is not None]
         self.in_rules = 0
-        """Mask of the clauses that a rule asks for."""
-        self.rules: list[RuleTest] = [_remembering(self._compile(rule)) for rule in rules]
+        """Mask of the clauses that occur in a rule; no other clause can change a state."""
+        self.rules: list[RuleTest] = [lru_cache(MASKS_MAX)(self._compile(rule)) for rule in rules]
         """One per experiment, in order."""
 
     def points(self, met: int) -> int:
@@ -68,23 +69,8 @@ class Clauses:
         return lambda seen: bool(seen & bit)
 
 
-def _remembering(test: RuleTest) -> RuleTest:
-    """The same test, which asks itself only once for each mask."""
-    known: dict[int, bool] = {}
-
-    def remembered(seen: int) -> bool:
-        met = known.get(seen)
-        if met is None:
-            if len(known) >= MASKS_MAX:
-                known.clear()
-            met = known[seen] = test(seen)
-        return met
-
-    return remembered
-
-
 def _identity(predicate: Predicate) -> str:
-    """Tells predicates apart as JSON does; Python's == would take 1 for true."""
+    """A text that tells predicates apart as JSON does; Python's == would take 1 for true."""
     return msgspec.json.encode(predicate).decode()
 
 

@@ -1,42 +1,44 @@
-"""Sessions: accepts events into visits and emits what that changes. Pure.
+"""Sessions: accepts events into visits and emits the changes. Pure.
 
-`Measures` is the configuration compiled, one per process. A `SessionGroup` holds the sessions of one key group: it
-decodes messages, accepts or rejects them, and tallies contributions, corrections and counts. What a visit is and
-contributes: visits.py, visits.py.
+A `SessionGroup` holds the sessions of one key group. Its two rules:
 
-A session that is not being touched is kept as bytes (packing.py), which snapshots take as they are.
+* An event is judged in a fixed order (reference, section 1): its form, its tenant, its time against its own message
+  timestamp and against the watermark, then the visit that it would belong to.
+* The changes of an accepted event, and the counts of all messages, are tallied per tenant until the next `take`.
+
+One event's way: decode (events.py) -> look up its session, refuse or accept (here) -> classify (classify.py) -> its
+place in a visit (visits.py) -> its contributions (attribution.py).
+
+Between two snapshots, sessions that get an event are objects, *decoded*; all others are bytes, *packed* (packing.py),
+which snapshots take as they are.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import xxhash
 
 from monitor.core import visits
-from monitor.core.attribution import Contributions, Entry, EventClass, Program, measure
-from monitor.core.classify import Matcher, mentioned
-from monitor.core.definitions import Limits, Tenant
-from monitor.core.events import Decoder, Event, EventWarning, Rejected, RejectReason, derived_id
-from monitor.core.packing import Packer, last_ms
+from monitor.core.attribution import Contributions, Entry
+from monitor.core.classify import Assigned
+from monitor.core.codes import MINUTE_MS
+from monitor.core.compiled import CompiledConfig, CompiledTenant
+from monitor.core.events import Event, EventWarning, Rejected, RejectReason, derived_id
+from monitor.core.packing import last_ms
 from monitor.core.visits import ID_BYTES, Correction, Visit
 from monitor.core.watermark import Watermark
 
-ASSIGNMENTS_MAX = 65_536
-"""Remembered `assignments` texts per tenant; at the bound all are forgotten."""
-NO_TENANT = "unknown"
+NO_TENANT: Final = "unknown"
 
 Message: TypeAlias = tuple[bytes | None, bytes | None, int]
 """Kafka key, value and message timestamp in ms."""
-KnownVariations: TypeAlias = tuple[tuple[int, ...], Mapping[EventWarning, int]]
-"""The known variations that an event carries, and what is to be noted of the others."""
 
 
 @final
 class Tally:
-    """What a batch of messages changed and counted for one tenant."""
+    """Changes and counts of a batch of messages, for one tenant."""
 
-    __slots__ = ("accepted", "corrections", "delay_max_ms", "delay_sum_ms", "minus", "noted", "plus", "rejected")
+    __slots__ = ("accepted", "corrections", "delay_max_ms", "delay_sum_ms", "minus", "plus", "rejected", "warnings")
 
     def __init__(self) -> None:
         self.plus = Contributions()
@@ -46,101 +48,35 @@ class Tally:
         self.delay_max_ms = 0
         self.corrections = 0
         self.rejected: dict[RejectReason, int] = {}
-        self.noted: dict[EventWarning, int] = {}
+        self.warnings: dict[EventWarning, int] = {}
 
     def reject(self, reason: RejectReason) -> None:
         """Counts a message that is not accepted."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    def note(self, note: EventWarning, times: int = 1) -> None:
-        """Counts what is odd about a message."""
-        self.noted[note] = self.noted.get(note, 0) + times
+    def warn(self, warning: EventWarning) -> None:
+        """Counts what is wrong with a message and does not reject it."""
+        self.warnings[warning] = self.warnings.get(warning, 0) + 1
 
 
 @final
-class Measured:
-    """One tenant's definitions, compiled, with what is remembered of its messages."""
+class _TenantSessions:
+    """The sessions of one tenant in a key group."""
 
-    def __init__(self, tenant: Tenant, decoder: Decoder) -> None:
-        self.name = tenant.name
-        self.program = Program(tenant)
-        self.matcher = Matcher(self.program, decoder)
-        self.packer = Packer(self.program)
-        self._decoder = decoder
-        self._points = tenant.points
-        self._experiments = {experiment.name for experiment in tenant.experiments}
-        self.known_variations: dict[bytes, KnownVariations] = {}
-        """What `arms` has found so far."""
+    __slots__ = ("compact_at", "compiled", "decoded", "forget_at", "sessions", "tally")
 
-    def variations(self, text: bytes) -> KnownVariations | None:
-        """What the JSON text of an event's assignments says; None if it is a bad field."""
-        variations = self._read(text)
-        if variations is not None:
-            if len(self.known_variations) >= ASSIGNMENTS_MAX:
-                self.known_variations.clear()
-            self.known_variations[text] = variations
-        return variations
-
-    def _read(self, text: bytes) -> KnownVariations | None:
-        assignments = self._decoder.assignments(text)
-        if assignments is None:
-            return None
-        notes: Counter[EventWarning] = Counter()
-        variations = []
-        for experiment, name in assignments.items():
-            variation = self.program.variation_numbers.get((experiment, name))
-            if variation is not None:
-                variations.append(variation)
-            else:
-                notes[
-                    EventWarning.UNKNOWN_VARIATION
-                    if experiment in self._experiments
-                    else EventWarning.UNKNOWN_EXPERIMENT
-                ] += 1
-        return tuple(variations), notes
-
-    def values(self, event: Event, kind: EventClass) -> list[int | None]:
-        """x of each value point that the event matches; None where its attribute is no finite number."""
-        points = [self._points[p] for p in kind.value_points]
-        return [measure(p, self._decoder.attribute(event, p.value.attribute)) for p in points if p.value is not None]
-
-
-@final
-class Measures:
-    """The whole configuration, compiled; what all key groups of a process share."""
-
-    def __init__(self, tenants: Sequence[Tenant], limits: Limits, *, key_is_session_id: bool = True) -> None:
-        programs = [Program(tenant) for tenant in tenants]
-        names = [name for p in programs for name in mentioned(p.tenant.tags, p.clauses.predicates)]
-        names += [point.value.attribute for tenant in tenants for point in tenant.points if point.value is not None]
-        self.decoder = Decoder(names, limits.message_bytes)
-        self.limits = limits
-        self.key_is_session_id = key_is_session_id
-        self.tenants = {tenant.name: Measured(tenant, self.decoder) for tenant in tenants}
-
-    def strangers_fault(self, event: Event) -> RejectReason:
-        """Why an event of an unknown tenant is rejected."""
-        well_formed = self.decoder.assignments(bytes(event.assignments)) is not None
-        return RejectReason.UNKNOWN_TENANT if well_formed else RejectReason.BAD_FIELD
-
-
-@final
-class _Held:
-    """What a key group holds of one tenant."""
-
-    __slots__ = ("awake", "forgetting", "sessions", "settling", "tally", "tenant")
-
-    def __init__(self, tenant: Measured) -> None:
-        self.tenant = tenant
+    def __init__(self, compiled: CompiledTenant) -> None:
+        self.compiled = compiled
         self.sessions: dict[str, Visit | bytes] = {}
-        self.awake: dict[str, Visit] = {}
-        """Those of them that are no bytes."""
+        self.decoded: dict[str, Visit] = {}
+        """Those of them that are objects; packed at the next snapshot."""
         self.tally: Tally | None = None
-        self.settling: dict[int, list[str]] = {}
-        self.forgetting: dict[int, list[str]] = {}
-        """Minute of a session's last event, as it was when noted -> sessionIds; each session is in one of the two.
+        self.compact_at: dict[int, list[str]] = {}
+        self.forget_at: dict[int, list[str]] = {}
+        """Minute of a session's last event, as it was when it was put here -> sessionIds.
 
-        Where to look for what the watermark has passed: to settle it; and once the gap is over too, to forget it.
+        Each session is in one of the two: until the watermark has passed its last event it waits to be compacted, then
+        to be forgotten once the gap is over too.
         """
 
 
@@ -148,107 +84,95 @@ class _Held:
 class SessionGroup:
     """The sessions of one key group."""
 
-    def __init__(self, measures: Measures, watermark: Watermark) -> None:
+    def __init__(self, compiled: CompiledConfig, watermark: Watermark) -> None:
         self.watermark = watermark
-        self._held = {name: _Held(tenant) for name, tenant in measures.tenants.items()}
+        self._tenants = {name: _TenantSessions(tenant) for name, tenant in compiled.tenants.items()}
         self.sessions: Mapping[str, Mapping[str, Visit | bytes]] = {
-            name: held.sessions for name, held in self._held.items()
+            name: tenant.sessions for name, tenant in self._tenants.items()
         }
         self.tallies: dict[str, Tally] = {}
-        """What was changed and counted since the last `take`, by tenant; `unknown` where the tenant is not known."""
-        self._measures = measures
-        self._gap_ms = measures.limits.session_gap_ms
-        self._full_bytes = measures.limits.events_per_visit * ID_BYTES
+        """Changes and counts since the last `take`, by tenant; `unknown` where the tenant is not known."""
+        self._compiled = compiled
+        self._gap_ms = compiled.limits.session_gap_ms
+        self._full_bytes = compiled.limits.events_per_visit * ID_BYTES
 
     def take(self) -> dict[str, Tally]:
         """The tallies since the last call."""
         tallies, self.tallies = self.tallies, {}
-        for name in tallies.keys() & self._held.keys():
-            self._held[name].tally = None
+        for name in tallies.keys() & self._tenants.keys():
+            self._tenants[name].tally = None
         return tallies
 
     def feed(self, messages: Iterable[Message]) -> None:
         """Takes in messages in the order of their partition."""
-        decode, all_held, limits = self._measures.decoder.decode, self._held, self._measures.limits
-        checks_key, lateness_ms, future_ms = self._measures.key_is_session_id, limits.lateness_ms, -limits.future_ms
-        settled_ms = self.watermark.value_ms
+        decode, tenants, limits = self._compiled.decoder.decode, self._tenants, self._compiled.limits
+        checks_key, lateness_ms, future_ms = self._compiled.key_is_session_id, limits.lateness_ms, -limits.future_ms
+        watermark_ms = self.watermark.value_ms
         for key, value, timestamp_ms in messages:
             event = decode(value)
             if isinstance(event, Rejected):
                 self._tally(event.tenant or NO_TENANT).reject(event.reason)
                 continue
-            held = all_held.get(event.tenant)
-            if held is None:
-                self._tally(NO_TENANT).reject(self._measures.strangers_fault(event))
+            tenant = tenants.get(event.tenant)
+            if tenant is None:
+                self._tally(NO_TENANT).reject(self._compiled.reason_of_stranger(event))
                 continue
-            tally = held.tally or self._tally(event.tenant)
+            tally = tenant.tally or self._tally(event.tenant)
             text = bytes(event.assignments)
-            variations = held.tenant.known_variations.get(text) or held.tenant.variations(text)
-            if variations is None:
+            classifier = tenant.compiled.classifier
+            assigned = classifier.remembered.get(text) or classifier.assigned(text)
+            if assigned is None:
                 tally.reject(RejectReason.BAD_FIELD)
                 continue
             if checks_key and key is not None and key != event.sessionId.encode():
-                tally.note(EventWarning.KEY_MISMATCH)
+                tally.warn(EventWarning.KEY_MISMATCH)
             delay_ms = timestamp_ms - event.time
             if delay_ms < future_ms:
                 tally.reject(RejectReason.FUTURE)
-            elif delay_ms > lateness_ms or event.time < settled_ms:
+            elif delay_ms > lateness_ms or event.time < watermark_ms:
                 tally.reject(RejectReason.LATE)
-            elif self._accept(held, event, value or b"", variations, tally):
+            elif self._accept(tenant, event, value or b"", assigned, tally):
                 tally.accepted += 1
                 tally.delay_sum_ms += delay_ms
                 if delay_ms > tally.delay_max_ms:
                     tally.delay_max_ms = delay_ms
 
-    def _accept(self, held: _Held, event: Event, value: bytes, variations: KnownVariations, tally: Tally) -> bool:
+    def _accept(self, tenant: _TenantSessions, event: Event, value: bytes, assigned: Assigned, tally: Tally) -> bool:
         """Takes an event into its visit, unless that holds it already or is full."""
         own_id, time_ms = event.eventId or derived_id(value), event.time
         digest = xxhash.xxh3_64_digest(own_id.encode())
-        session = held.sessions.get(event.sessionId)
+        session = tenant.sessions.get(event.sessionId)
         if isinstance(session, bytes):
-            session = self._wake(held, event.sessionId, session)
+            session = self._decode(tenant, event.sessionId, session)
+        compiled = tenant.compiled
         if session is not None and session.last_ms < time_ms <= session.last_ms + self._gap_ms:
+            # the next of the session's latest visit, as nearly always; a substring is a suspicion only (Visit.holds)
             suspicious = digest in session.ids or len(session.ids) >= self._full_bytes
             if suspicious and self._refused((session,), digest, tally):
                 return False
-            entry = self._entry(held.tenant, event, own_id, variations, tally)
-            session.append(held.tenant.program, entry, digest, self.watermark.value_ms, tally.plus)
+            entry = compiled.classifier.entry(event, own_id, assigned, tally.warnings)
+            session.append(compiled.program, entry, digest, self.watermark.value_ms, tally.plus)
             return True
         touched = visits.touching(session, time_ms, self._gap_ms) if session is not None else []
         if touched and self._refused(touched, digest, tally):
             return False
-        entry = self._entry(held.tenant, event, own_id, variations, tally)
-        self._place(held, event.sessionId, session, touched, entry, digest, tally)
+        entry = compiled.classifier.entry(event, own_id, assigned, tally.warnings)
+        self._place(tenant, event.sessionId, session, touched, entry, digest, tally)
         return True
 
-    def _refused(self, visits: Sequence[Visit], digest: bytes, tally: Tally) -> bool:
-        """Whether the visits that an event belongs to hold it already, or are full."""
-        if any(visit.holds(digest) for visit in visits):
+    def _refused(self, touched: Sequence[Visit], digest: bytes, tally: Tally) -> bool:
+        """True if the visits that an event belongs to hold it already, or are full."""
+        if any(visit.holds(digest) for visit in touched):
             tally.reject(RejectReason.DUPLICATE)
             return True
-        if sum(len(visit.ids) for visit in visits) >= self._full_bytes:
+        if sum(len(visit.ids) for visit in touched) >= self._full_bytes:
             tally.reject(RejectReason.VISIT_FULL)
             return True
         return False
 
-    def _entry(self, tenant: Measured, event: Event, own_id: str, variations: KnownVariations, tally: Tally) -> Entry:
-        """An accepted event as its visit keeps it; notes what is odd about it."""
-        symbol = tenant.matcher.symbol(event)
-        kind = symbol.kind
-        values: tuple[int, ...] = ()
-        if kind.value_points:
-            measured = tenant.values(event, kind)
-            values = tuple([x or 0 for x in measured])
-            if None in measured:
-                tally.note(EventWarning.BAD_VALUE, measured.count(None))
-        if variations[1]:
-            for note, times in variations[1].items():
-                tally.note(note, times)
-        return Entry(event.time, own_id, kind, symbol.tags, variations[0], values)
-
     def _place(
         self,
-        held: _Held,
+        tenant: _TenantSessions,
         session_id: str,
         session: Visit | None,
         touched: Sequence[Visit],
@@ -257,11 +181,11 @@ class SessionGroup:
         tally: Tally,
     ) -> None:
         """Takes in an event that is not simply the next of the session's latest visit."""
-        program, settled_ms = held.tenant.program, self.watermark.value_ms
+        program = tenant.compiled.program
         if session is None:
             started = visits.start(program, entry, digest, None, tally.plus)
-            held.settling.setdefault(entry.time // 60_000, []).append(session_id)
-            held.sessions[session_id] = held.awake[session_id] = started
+            tenant.compact_at.setdefault(entry.time // MINUTE_MS, []).append(session_id)
+            tenant.sessions[session_id] = tenant.decoded[session_id] = started
             return
         correction = Correction()
         match touched:
@@ -274,73 +198,78 @@ class SessionGroup:
         tally.corrections += correction.apply(tally.plus, tally.minus)
         if visit is session and visit.earlier is None:
             return
-        others = [v for v in visits.runs(session) if v not in touched and v.last_ms + self._gap_ms >= settled_ms]
+        reach_ms = self.watermark.value_ms - self._gap_ms
+        others = [v for v in visits.runs(session) if v not in touched and v.last_ms >= reach_ms]
         latest = visits.chained(sorted([visit, *others], key=_first_ms, reverse=True))
-        held.sessions[session_id] = held.awake[session_id] = latest
+        tenant.sessions[session_id] = tenant.decoded[session_id] = latest
 
-    def _wake(self, held: _Held, session_id: str, session: bytes) -> Visit:
+    def _decode(self, tenant: _TenantSessions, session_id: str, session: bytes) -> Visit:
         """The session as an object that can be changed."""
-        woken = held.tenant.packer.unpack(session)
-        held.sessions[session_id] = held.awake[session_id] = woken
-        return woken
+        decoded = tenant.compiled.packer.unpack(session)
+        tenant.sessions[session_id] = tenant.decoded[session_id] = decoded
+        return decoded
 
-    def _tally(self, tenant: str) -> Tally:
+    def _tally(self, tenant_name: str) -> Tally:
         """The tally of a tenant, `NO_TENANT` if it is not known."""
-        held = self._held.get(tenant)
-        if held is None:
+        tenant = self._tenants.get(tenant_name)
+        if tenant is None:
             return self.tallies.setdefault(NO_TENANT, Tally())
-        if held.tally is None:
-            held.tally = self.tallies[tenant] = Tally()
-        return held.tally
+        if tenant.tally is None:
+            tenant.tally = self.tallies[tenant_name] = Tally()
+        return tenant.tally
 
     def forget(self) -> None:
         """Forgets what no event can reach any more; to be called when the watermark has risen.
 
-        Sessions that ended longer ago than the gap; of the others, the events behind the watermark.
+        Those are sessions that ended longer ago than the gap; of the others, the events behind the watermark.
         """
-        watermark_ms, settled_ms = self.watermark.value_ms, self.watermark.value_ms - self._gap_ms
-        for held in self._held.values():
-            for session_id in [*_due(held.settling, watermark_ms), *_due(held.forgetting, settled_ms)]:
-                last = _last_ms(held.sessions[session_id])
-                if last < settled_ms:
-                    del held.sessions[session_id]
-                    held.awake.pop(session_id, None)
+        watermark_ms = self.watermark.value_ms
+        reach_ms = watermark_ms - self._gap_ms  # an accepted event can still join a visit that ended at or after this
+        for tenant in self._tenants.values():
+            for session_id in [*_due(tenant.compact_at, watermark_ms), *_due(tenant.forget_at, reach_ms)]:
+                last = _last_ms(tenant.sessions[session_id])
+                if last < reach_ms:
+                    del tenant.sessions[session_id]
+                    tenant.decoded.pop(session_id, None)
                 else:
-                    self._settle(held, session_id)
-                    queue = held.forgetting if last < watermark_ms else held.settling
-                    queue.setdefault(last // 60_000, []).append(session_id)
+                    self._compact(tenant, session_id)
+                    queue = tenant.forget_at if last < watermark_ms else tenant.compact_at
+                    queue.setdefault(last // MINUTE_MS, []).append(session_id)
 
-    def _settle(self, held: _Held, session_id: str) -> None:
+    def _compact(self, tenant: _TenantSessions, session_id: str) -> None:
         """Forgets the session's events behind the watermark."""
-        session, packer = held.sessions[session_id], held.tenant.packer
+        session, packer = tenant.sessions[session_id], tenant.compiled.packer
         visit = packer.unpack(session) if isinstance(session, bytes) else session
-        for one in visits.runs(visit):
-            one.settle(self.watermark.value_ms, held.tenant.program)
+        for run in visits.runs(visit):
+            run.compact(self.watermark.value_ms, tenant.compiled.program)
         if isinstance(session, bytes):
-            held.sessions[session_id] = packer.pack(visit)
+            tenant.sessions[session_id] = packer.pack(visit)
 
     def pack(self) -> dict[str, dict[str, bytes]]:
-        """All sessions as bytes, by tenant and sessionId; those that were awake go to rest."""
-        for held in self._held.values():
-            pack = held.tenant.packer.pack
-            for session_id, session in held.awake.items():
-                held.sessions[session_id] = pack(session)
-            held.awake.clear()
-        return {name: dict(held.sessions) for name, held in self._held.items() if held.sessions}  # type: ignore[arg-type]
+        """All sessions as bytes, by tenant and sessionId; none is decoded afterwards."""
+        for tenant in self._tenants.values():
+            pack = tenant.compiled.packer.pack
+            for session_id, session in tenant.decoded.items():
+                assert tenant.sessions[session_id] is session, "a decoded session is the session"
+                tenant.sessions[session_id] = pack(session)
+            tenant.decoded.clear()
+        packed = {name: dict(tenant.sessions) for name, tenant in self._tenants.items() if tenant.sessions}
+        return packed  # type: ignore[return-value]  # none is decoded
 
-    def restore(self, tenant: str, sessions: dict[str, bytes]) -> None:
+    def restore(self, tenant_name: str, sessions: dict[str, bytes]) -> None:
         """Takes back what `pack` gave, at the watermark of that moment."""
-        held = self._held[tenant]
-        held.sessions.update(sessions)
+        tenant = self._tenants[tenant_name]
+        assert not tenant.sessions, "a tenant is restored once, before its first event"
+        tenant.sessions.update(sessions)
         for session_id, session in sessions.items():
-            minute = last_ms(session) // 60_000
-            queue = held.forgetting if (minute + 1) * 60_000 <= self.watermark.value_ms else held.settling
-            queue.setdefault(minute, []).append(session_id)
+            minute = last_ms(session) // MINUTE_MS
+            is_final = (minute + 1) * MINUTE_MS <= self.watermark.value_ms
+            (tenant.forget_at if is_final else tenant.compact_at).setdefault(minute, []).append(session_id)
 
 
 def _due(queue: dict[int, list[str]], until_ms: int) -> list[str]:
-    """Takes out what was noted for minutes that end by then."""
-    minutes = [minute for minute in queue if (minute + 1) * 60_000 <= until_ms]
+    """Takes out the sessions of minutes that end by then."""
+    minutes = [minute for minute in queue if (minute + 1) * MINUTE_MS <= until_ms]
     return [session_id for minute in minutes for session_id in queue.pop(minute)]
 
 

@@ -1,36 +1,41 @@
-"""A session's visits: runs of events in time, and what changes when one more event comes. Pure.
+"""A session's visits: runs of events in time, and the change when one more event comes. Pure.
 
 A *session* is all that is held of one (tenant, sessionId): the visit of its latest events, and earlier visits that a
 late event can still reach. A *visit* is a run of events with gaps of at most `session_gap`; a late event may join
 two.
 
-* An event that is later than all before it goes the short way: one step from the visit's present state. Any other
-  event is put into its place and the steps from there on are done again; what they contributed before is taken back.
-* Nothing is accepted behind the watermark, so events behind it have their final place: only the state after them is
-  kept.
-* A visit that comes back from rest has its earlier events still *folded*: only a late event needs them.
+* An event later than all before it takes one step from the visit's present state. Any other event is put into its
+  place and the steps from there on are done again; what they contributed before is retracted.
+* Nothing is accepted behind the watermark, so the events behind it have their final place: only the state after them
+  is kept. That is *compacting* a visit.
+* A visit that was unpacked for an event still has its earlier events as bytes, its *packed tail*: only a late event
+  needs them.
+
+Example, with minutes for times and one variation: the visit has view@12 and order@15, and the rule of the experiment is
+met by home. Then home@14 comes late. The state before 14 is kept with order@15, so home@14 steps from there, order@15
+steps again, and the correction is the difference between the two contributions of order@15, plus home@14's own.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 from mypy_extensions import mypyc_attr
 
 from monitor.core.attribution import Contributions, Entry, Program, VisitState
 
-ID_BYTES = 8
+ID_BYTES: Final = 8
 SCANNED_MAX = 64
-"""Longer lists of stems are compared by counting."""
-TAIL_SETTLE = 32
-"""Whenever a visit's tail has grown by this many events, those behind the watermark are forgotten."""
+"""Longer lists of metric keys are compared by counting."""
+COMPACT_EVERY = 32
+"""A visit is compacted whenever its tail has grown by this many events."""
 
 
-class Folded(Protocol):
-    """The first events of a tail, as they rest."""
+class PackedTail(Protocol):
+    """The first events of a tail, as bytes."""
 
-    def unfolded(self, first_ms: int) -> list[Entry]:
+    def entries(self, first_ms: int) -> list[Entry]:
         """These events of a visit that begins at `first_ms`; the first has the state before it."""
 
 
@@ -39,12 +44,13 @@ class Folded(Protocol):
 class Visit:
     """A run of events.
 
-    `ids`: 8-byte hashes of all event ids; `state`: after all events; `tail`: the events that a late one could
-    precede, in order; `folded`: events that come first in the tail; `arms`: those applied last, if known; `earlier`:
-    the session's visit before this one, while an event can still reach it.
+    `ids`: 8-byte hashes of all event ids, in order of arrival; `state`: after all events; `tail`: the events that a
+    late one could precede, in order of (time, event_id); `packed_tail`: events that come before those in the tail;
+    `variations`: those applied last, if known; `earlier`: the session's visit before this one, while an event can still
+    reach it.
     """
 
-    __slots__ = ("earlier", "first_ms", "folded", "ids", "last_ms", "state", "tail", "variations")
+    __slots__ = ("earlier", "first_ms", "ids", "last_ms", "packed_tail", "state", "tail", "variations")
 
     def __init__(
         self,
@@ -53,52 +59,63 @@ class Visit:
         ids: bytes,
         state: VisitState,
         tail: list[Entry],
-        folded: Folded | None = None,
+        packed_tail: PackedTail | None = None,
         variations: tuple[int, ...] | None = None,
         earlier: "Visit | None" = None,
     ) -> None:
+        assert first_ms <= last_ms, "a visit does not end before it begins"
+        assert len(ids) % ID_BYTES == 0, "ids are whole"
         self.first_ms = first_ms
         self.last_ms = last_ms
         self.ids = ids
         self.state = state
         self.tail = tail
-        self.folded = folded
+        self.packed_tail = packed_tail
         self.variations = variations
         self.earlier = earlier
 
-    def unfold(self) -> None:
+    def unpack_tail(self) -> None:
         """Makes the tail whole."""
-        if self.folded is not None:
-            self.tail[:0] = self.folded.unfolded(self.first_ms)
-            self.folded = None
+        if self.packed_tail is not None:
+            self.tail[:0] = self.packed_tail.entries(self.first_ms)
+            self.packed_tail = None
 
-    def settle(self, watermark_ms: int, program: Program) -> None:
-        """Forgets the events behind the watermark, which nothing can precede any more.
+    def compact(self, watermark_ms: int, program: Program) -> None:
+        """Forgets the events behind the watermark, which no event can precede any more.
 
         The state before the others stays.
         """
-        self.unfold()
-        settled = bisect_left(self.tail, watermark_ms, key=_time)
-        if 0 < settled < len(self.tail):
-            self.tail[settled].before = self.state_before(settled, program)
-        del self.tail[:settled]
+        self.unpack_tail()
+        final_events = bisect_left(self.tail, watermark_ms, key=_time)
+        if 0 < final_events < len(self.tail):
+            self.tail[final_events].before = self.state_before(final_events, program)
+        del self.tail[:final_events]
+        assert not self.tail or self.tail[0].before is not None, "a tail begins with a known state"
 
     def state_before(self, index: int, program: Program) -> VisitState:
         """The state before the tail's event at `index`, the first of its time; the tail must be whole."""
+        assert self.packed_tail is None, "the tail is whole"
         known = index
         while (state := self.tail[known].before) is None:
             known -= 1
+        assert known >= 0, "a tail begins with a known state"
         return replay(program, state, self.tail[known:index], Contributions(), keep=False)
 
     def holds(self, digest: bytes) -> bool:
-        """Whether an accepted event has this id."""
+        """True if an accepted event has this id.
+
+        The ids stand one after the other in one string of bytes, so a search for a substring may find the digest across
+        the border of two ids: only a place that is a multiple of ID_BYTES is an id. (`in` alone may answer "holds" for
+        an id that is not there, so the caller takes it for a suspicion.)
+        """
         at = self.ids.find(digest)
-        while at >= 0 and at % ID_BYTES:  # found across the border of two ids
+        while at >= 0 and at % ID_BYTES:
             at = self.ids.find(digest, at + 1)
         return at >= 0
 
     def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
-        """Takes in an event that is later than all of the visit."""
+        """Takes in an event later than all of the visit."""
+        assert entry.time > self.last_ms, "an event that is not the latest is inserted"
         state, variations = self.state, entry.variations
         entry.before = state
         self.tail.append(entry)
@@ -109,14 +126,14 @@ class Visit:
             self.state = program.step_one(state, entry, out, variations_are_new=False)
         self.ids += digest
         self.last_ms = entry.time
-        if not len(self.tail) % TAIL_SETTLE:
-            self.settle(watermark_ms, program)
+        if not len(self.tail) % COMPACT_EVERY:
+            self.compact(watermark_ms, program)
 
 
 def start(program: Program, entry: Entry, digest: bytes, earlier: Visit | None, out: Contributions) -> Visit:
     """A new visit of one event."""
-    entry.before = program.start
-    state = program.step_one(program.start, entry, out, variations_are_new=True)
+    entry.before = program.initial
+    state = program.step_one(program.initial, entry, out, variations_are_new=True)
     return Visit(entry.time, entry.time, digest, state, [entry], None, entry.variations or None, earlier)
 
 
@@ -129,86 +146,90 @@ def runs(session: Visit | None) -> Iterator[Visit]:
 
 def touching(session: Visit | None, time_ms: int, gap_ms: int) -> list[Visit]:
     """The visits that an event of this time belongs to, latest first: none, one, or two that it joins."""
-    return [visit for visit in runs(session) if visit.first_ms - gap_ms <= time_ms <= visit.last_ms + gap_ms]
+    visits = [visit for visit in runs(session) if visit.first_ms - gap_ms <= time_ms <= visit.last_ms + gap_ms]
+    assert len(visits) <= 2, "visits are further apart than the gap, so an event touches two at most"
+    return visits
 
 
 def chained(visits: Sequence[Visit]) -> Visit:
     """A session of these visits, given latest first."""
     for visit, earlier in zip(visits, [*visits[1:], None], strict=True):
+        assert earlier is None or earlier.last_ms < visit.first_ms, "visits follow each other"
         visit.earlier = earlier
     return visits[0]
 
 
 @final
 class Correction:
-    """The difference between what events contribute now and what they contributed before: gains and losses per key."""
+    """The difference between the contributions of events now and before."""
 
     def __init__(self) -> None:
         self.old = Contributions()
         self.new = Contributions()
 
     def apply(self, plus: Contributions, minus: Contributions) -> int:
-        """Moves the difference to `plus` and `minus`; the number of keys (cell, stem) that lost something."""
-        if not (self.old.increments or self.old.sum_increments):
+        """Adds the difference to `plus` and `minus`; returns the number of (bucket, metric key) that decreased."""
+        if not (self.old.increments or self.old.amounts):
             plus.increments += self.new.increments
-            plus.sum_increments += self.new.sum_increments
+            plus.amounts += self.new.amounts
             return 0
-        losses = 0
+        decreased = 0
         old, new = _by_bucket(self.old), _by_bucket(self.new)
         for bucket in old.keys() | new.keys():
             gained = new.get(bucket, [])
-            lost = _cancel(gained, old.get(bucket, []))
+            retracted = _cancel(gained, old.get(bucket, []))
             if gained:
                 plus.increments.append((bucket, tuple(gained)))
-            if lost:
-                minus.increments.append((bucket, tuple(lost)))
-                losses += len(set(lost))
+            if retracted:
+                minus.increments.append((bucket, tuple(retracted)))
+                decreased += len(set(retracted))
         changed: Counter[tuple[int, int]] = Counter()
-        for bucket, metric_key, amount in self.new.sum_increments:
-            changed[bucket, metric_key] += amount
-        for bucket, metric_key, amount in self.old.sum_increments:
-            changed[bucket, metric_key] -= amount
-        plus.sum_increments += [
-            (bucket, metric_key, amount) for (bucket, metric_key), amount in changed.items() if amount
-        ]
-        return losses + sum(amount < 0 for amount in changed.values())
+        for bucket, key, amount in self.new.amounts:
+            changed[bucket, key] += amount
+        for bucket, key, amount in self.old.amounts:
+            changed[bucket, key] -= amount
+        plus.amounts += [(bucket, key, amount) for (bucket, key), amount in changed.items() if amount]
+        return decreased + sum(amount < 0 for amount in changed.values())
 
 
 def _by_bucket(contributions: Contributions) -> dict[int, list[int]]:
-    """The stems that get +1, by cell, one occurrence per +1."""
-    found: dict[int, list[int]] = {}
-    for bucket, metric_keys in contributions.increments:
-        found.setdefault(bucket, []).extend(metric_keys)
-    return found
+    """The metric keys that get +1, by bucket, one occurrence per +1."""
+    by_bucket: dict[int, list[int]] = {}
+    for bucket, keys in contributions.increments:
+        by_bucket.setdefault(bucket, []).extend(keys)
+    return by_bucket
 
 
-def _cancel(gained: list[int], lost: list[int]) -> list[int]:
-    """Takes from `gained` what is in `lost` too, occurrence by occurrence; returns what is left of `lost`."""
-    if len(lost) > SCANNED_MAX:
-        left, rest = Counter(lost) - Counter(gained), Counter(gained) - Counter(lost)
+def _cancel(gained: list[int], retracted: list[int]) -> list[int]:
+    """Removes from `gained` what is in `retracted` too, occurrence by occurrence; returns the rest of `retracted`."""
+    if len(retracted) > SCANNED_MAX:
+        left, rest = Counter(retracted) - Counter(gained), Counter(gained) - Counter(retracted)
         gained[:] = rest.elements()
         return [*left.elements()]
     left_over = []
-    for metric_key in lost:
-        if metric_key in gained:
-            gained.remove(metric_key)
+    for key in retracted:
+        if key in gained:
+            gained.remove(key)
         else:
-            left_over.append(metric_key)
+            left_over.append(key)
     return left_over
 
 
 def insert(program: Program, visit: Visit, entry: Entry, digest: bytes, correction: Correction) -> None:
     """Puts an event into its place in a visit.
 
-    The steps from there on are done again up to where the visit comes to the state that it had come to before.
+    The steps from there on are done again, up to where the visit comes to the state that it had come to before.
     """
-    visit.unfold()
+    visit.unpack_tail()
     tail = visit.tail
     at = bisect_left(tail, entry.time, key=_time)
     old = new = visit.state_before(at, program) if at < len(tail) else visit.state
     end = _end_of_time(tail, at) if at < len(tail) and tail[at].time == entry.time else at
     old = replay(program, old, tail[at:end], correction.old, keep=False)
     new = replay(program, new, sorted([*tail[at:end], entry], key=_order), correction.new, keep=True)
+    # At the top of each round: tail[:end] are the events of times up to the one replayed last; `old` is the state after
+    # them as it was, `new` as it is with the new event; `correction` holds what they contributed to each. Once the two
+    # are equal, all later events contribute as before, and the states kept with them stay right.
     while end < len(tail) and not new.equals(old):
         here, end = end, _end_of_time(tail, end)
         old = replay(program, old, tail[here:end], correction.old, keep=False)
@@ -223,11 +244,12 @@ def insert(program: Program, visit: Visit, entry: Entry, digest: bytes, correcti
 
 
 def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: bytes, correction: Correction) -> None:
-    """Puts an event behind the events of a visit, and those of a later one that it joins to it behind that."""
-    later.unfold()
-    assert len(later.ids) == len(later.tail) * ID_BYTES, "a visit after an accepted event cannot have settled"
-    visit.unfold()
-    replay(program, program.start, later.tail, correction.old, keep=False)
+    """Puts an event behind the events of a visit, and behind it those of a later visit that it joins to the first."""
+    assert visit.last_ms < entry.time < later.first_ms, "the event lies between the two"
+    later.unpack_tail()
+    assert len(later.ids) == len(later.tail) * ID_BYTES, "a visit after an accepted event cannot be compacted"
+    visit.unpack_tail()
+    replay(program, program.initial, later.tail, correction.old, keep=False)
     added = [entry, *later.tail]
     visit.state = replay(program, visit.state, added, correction.new, keep=True)
     visit.tail += added
@@ -257,7 +279,7 @@ def replay(program: Program, state: VisitState, entries: list[Entry], out: Contr
 
 
 def _end_of_time(entries: list[Entry], at: int) -> int:
-    """Where the events of the same time as the one at `at` end."""
+    """The index behind the events of the same time as the one at `at`."""
     end, time = at + 1, entries[at].time
     while end < len(entries) and entries[end].time == time:
         end += 1

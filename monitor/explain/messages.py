@@ -11,11 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from monitor.core import visits
-from monitor.core.classify import scalar
+from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Limits
+from monitor.core.deltas import Deltas, SeriesTable, deltas_of
 from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
-from monitor.core.metrics import Deltas, SeriesTable, regroup
-from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.predicates import scalar
+from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import NEVER, Progress, Watermark
 from monitor.explain.rules import Moment
 from monitor.topics.recorded import Record
@@ -84,7 +85,7 @@ class Judged(NamedTuple):
     deltas: Deltas
 
 
-def gather(measures: Measures, tenant: str, session_id: str, records: Iterable[tuple[str, Record]]) -> Gathered:
+def gather(measures: CompiledConfig, tenant: str, session_id: str, records: Iterable[tuple[str, Record]]) -> Gathered:
     """The messages of one session among all (partition, record) of a topic, in the order of arrival.
 
     A message without a valid event belongs to the session if its key is the session's id.
@@ -112,7 +113,9 @@ def gather(measures: Measures, tenant: str, session_id: str, records: Iterable[t
     return Gathered(arrivals, scanned, beyond, others)
 
 
-def _concerns(measures: Measures, tenant: str, session_id: str, decoded: Event | Rejected, key: bytes | None) -> bool:
+def _concerns(
+    measures: CompiledConfig, tenant: str, session_id: str, decoded: Event | Rejected, key: bytes | None
+) -> bool:
     named = isinstance(decoded, Event) and decoded.sessionId == session_id and decoded.tenant == tenant
     keyed = measures.key_is_session_id and key == session_id.encode() and decoded.tenant in (None, tenant)
     if not (named or keyed):
@@ -121,7 +124,7 @@ def _concerns(measures: Measures, tenant: str, session_id: str, decoded: Event |
     return named if valid else keyed
 
 
-def judged(measures: Measures, tenant: str, session_id: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
+def judged(measures: CompiledConfig, tenant: str, session_id: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
     """Each message with what the core makes of it, fed one by one."""
     group = SessionGroup(measures, Watermark(measures.limits.lateness_ms))
     table = SeriesTable(measures.tenants[tenant], groups=1)
@@ -132,7 +135,7 @@ def judged(measures: Measures, tenant: str, session_id: str, arrivals: Sequence[
         group.feed([(record.key, record.value, record.timestamp_ms)])
         (tally,) = group.take().values()
         reason = next(iter(tally.rejected), None)
-        notes = {str(note): count for note, count in tally.noted.items()}
+        notes = {str(note): count for note, count in tally.warnings.items()}
         slug = None if reason is None else str(reason)
         seen = Seen(number, partition, record.offset, record.timestamp_ms, slug, "", notes)
         event = measures.decoder.decode(record.value)
@@ -149,7 +152,7 @@ def judged(measures: Measures, tenant: str, session_id: str, arrivals: Sequence[
             continue
         moment = Moment(event.time, own_id, number)
         accepted.setdefault(own_id, []).append(moment)
-        yield Judged(seen, event, moment, regroup([tally], table).get(0, {}))
+        yield Judged(seen, event, moment, deltas_of([tally], table).get(0, {}))
 
 
 def _with_event(seen: Seen, event: Event, own_id: str, decoder: Decoder) -> Seen:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from monitor.core.classify import holds
 from monitor.core.definitions import All, AnyOf, Condition, MeasurementPoint, PointMet, Predicate, Rule
+from monitor.core.predicates import holds
 
 AttributeOf: TypeAlias = Callable[[str], Any]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitor.core import metrics
-from monitor.core.classify import scalar
+from monitor.core.codes import MINUTE_MS
+from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Experiment
+from monitor.core.deltas import Deltas, add_deltas
 from monitor.core.events import Decoder
-from monitor.core.metrics import MINUTE_MS, Deltas
-from monitor.core.sessions import Measures
+from monitor.core.predicates import scalar
 from monitor.explain.messages import Gathered, Judged, Seen, judged
 from monitor.explain.rules import Clause, Happened, Moment, told
 
@@ -76,7 +76,7 @@ class Explanation(Struct, frozen=True):
     corrections: list[ExplainedCorrection]
 
 
-def explain(measures: Measures, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
+def explain(measures: CompiledConfig, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
     """What a session's messages came to; the tenant must be one of the configuration."""
     messages = list(judged(measures, tenant, session_id, gathered.arrivals))
     runs = _runs([message for message in messages if message.moment is not None], measures.limits.session_gap_ms)
@@ -131,11 +131,11 @@ def _out_of_order(run: Sequence[Judged]) -> Iterator[Judged]:
             latest = moment
 
 
-def _visit(measures: Measures, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> VisitSeen:
+def _visit(measures: CompiledConfig, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> VisitSeen:
     """A visit in the end. No event of it has changed anything but its contributions."""
     total: Deltas = {}
     for message in run:
-        metrics.add(total, message.deltas)
+        add_deltas(total, message.deltas)
     definitions = measures.tenants[tenant].program.tenant
     points = {point.name: point for point in definitions.points}
     happened = [_happened(message, measures.decoder) for message in run]

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from monitor.core.codes import MINUTE_MS
+from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Limits, Tenant
-from monitor.core.metrics import MINUTE_MS
 from monitor.core.packing import last_ms
-from monitor.core.sessions import Measures
 from monitor.core.watermark import NEVER
 from monitor.flow.recovery_store import resume_epoch
 from monitor.flow.simulated_source import PARTITION as SIMULATED
@@ -205,7 +205,7 @@ class _Found:
                 self.minutes.setdefault(_count(self.totals, series), set()).add(minute)
 
 
-_WITHOUT_TENANTS = Measures([], Limits())
+_WITHOUT_TENANTS = CompiledConfig([], Limits())
 
 
 def _count(counts: dict[str, int], series: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Tenant
-from monitor.core.metrics import Ledger
-from monitor.core.migrate import translated
-from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.ledger import Ledger
+from monitor.core.migrate import migrated
+from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Watermark
 from monitor.runtime.lifecycle import JobError
 
@@ -31,7 +32,7 @@ def group_state(group: SessionGroup, definitions: Mapping[str, bytes]) -> Plain:
     }
 
 
-def restored_group(state: Plain | None, measures: Measures) -> SessionGroup:
+def restored_group(state: Plain | None, measures: CompiledConfig) -> SessionGroup:
     """The session group that a snapshot is of; an empty one without a snapshot."""
     lateness_ms = measures.limits.lateness_ms
     if state is None:
@@ -44,7 +45,7 @@ def restored_group(state: Plain | None, measures: Measures) -> SessionGroup:
             continue
         if definitions != packed_definitions(tenant.program.tenant):
             old = msgspec.json.decode(zlib.decompress(definitions), type=Tenant)
-            sessions = translated(sessions, old, tenant.program)
+            sessions = migrated(sessions, old, tenant.program)
         group.restore(name, sessions)
     return group
 

@@ -16,10 +16,12 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.operators.windowing import Clock, ClockLogic, TumblingWindower
 
 from monitor.config.settings import Settings
-from monitor.core import metrics
+from monitor.core.compiled import CompiledConfig
+from monitor.core.deltas import Deltas, SeriesTable, add_deltas, counts_of, deltas_of
 from monitor.core.events import Event
-from monitor.core.metrics import DataPoint, Ledger, Series, SeriesTable, health_series
-from monitor.core.sessions import Measures, Message, Tally
+from monitor.core.ledger import Ledger
+from monitor.core.metrics import DataPoint, Series, health_series
+from monitor.core.sessions import Message, Tally
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow import snapshots
 from monitor.flow.source import Chunk
@@ -52,7 +54,7 @@ class Changes(NamedTuple):
     """What goes to one metric key group, and what accumulates there between two flushes."""
 
     group: int
-    deltas: metrics.Deltas
+    deltas: Deltas
     watermarks: dict[int, int]
     counts: dict[Series, int]
     maxima: dict[Series, int]
@@ -85,10 +87,10 @@ def keys() -> dict[str, set[str]]:
     return {"sessions": set(_SESSION_KEYS), "flush": totals, "totals": totals}
 
 
-def measures(settings: Settings) -> Measures:
+def measures(settings: Settings) -> CompiledConfig:
     """The configuration, compiled; shared by the steps of a process."""
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
-    return Measures(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
+    return CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
 
 
 _SESSION_KEYS = [session_group_key(group) for group in range(SESSION_GROUPS)]
@@ -97,7 +99,7 @@ _SESSION_KEYS = [session_group_key(group) for group in range(SESSION_GROUPS)]
 _SESSION_ID = b'"sessionId"'
 
 
-def route(compiled: Measures) -> Callable[[list[Chunk]], list[tuple[str, Routed]]]:
+def route(compiled: CompiledConfig) -> Callable[[list[Chunk]], list[tuple[str, Routed]]]:
     """Messages to the key group of their session, in the order of their partition.
 
     Then, when due, progress to all groups.
@@ -143,7 +145,9 @@ def _names(key: bytes, value: bytes) -> bool:
 class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
     """The sessions of a key group."""
 
-    def __init__(self, compiled: Measures, definitions: dict[str, bytes], resume_state: snapshots.Plain | None) -> None:
+    def __init__(
+        self, compiled: CompiledConfig, definitions: dict[str, bytes], resume_state: snapshots.Plain | None
+    ) -> None:
         with reported:
             self._group = snapshots.restored_group(resume_state, compiled)
         self._definitions = definitions
@@ -171,7 +175,7 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
             return snapshots.group_state(self._group, self._definitions)
 
 
-def sessions(compiled: Measures) -> Callable[[snapshots.Plain | None], SessionsStep]:
+def sessions(compiled: CompiledConfig) -> Callable[[snapshots.Plain | None], SessionsStep]:
     """Builds a key group of sessions, new or from a snapshot."""
     definitions = {
         name: snapshots.packed_definitions(tenant.program.tenant) for name, tenant in compiled.tenants.items()
@@ -179,7 +183,7 @@ def sessions(compiled: Measures) -> Callable[[snapshots.Plain | None], SessionsS
     return lambda resume_state: SessionsStep(compiled, definitions, resume_state)
 
 
-def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tuple[str, Changes]]]:
+def regroup(compiled: CompiledConfig) -> Callable[[list[tuple[str, Tallied]]], list[tuple[str, Changes]]]:
     """Sums what the session groups of this process have changed, by metric key group.
 
     Adds what the process knows of itself.
@@ -204,8 +208,8 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
                 risen[group] = told[group] = watermark_ms
         for tenant, of_tenant in by_tenant.items():
             if tenant in tables:
-                for group, deltas in metrics.regroup(of_tenant, tables[tenant]).items():
-                    metrics.add(changes[group].deltas, deltas)
+                for group, deltas in deltas_of(of_tenant, tables[tenant]).items():
+                    add_deltas(changes[group].deltas, deltas)
             _count(changes[HEALTH_GROUP], tenant, of_tenant)
         if risen:
             for change in changes:
@@ -226,7 +230,7 @@ def regroup(compiled: Measures) -> Callable[[list[tuple[str, Tallied]]], list[tu
 
 
 def _count(change: Changes, tenant: str, tallies: list[Tally]) -> None:
-    _sum(change.counts, metrics.counts_of(tenant, tallies))
+    _sum(change.counts, counts_of(tenant, tallies))
     if any(tally.accepted for tally in tallies):
         change.maxima[health_series("delay_ms.max", tenant=tenant)] = max(tally.delay_max_ms for tally in tallies)
 
@@ -247,7 +251,7 @@ def accumulate(into: Changes | None, more: Changes | None) -> Changes | None:
         return into
     more = Changes._make(more)  # a plain tuple, if it comes from another process
     into = Changes(more.group, {}, {}, {}, {}, {}) if into is None else Changes._make(into)
-    metrics.add(into.deltas, more.deltas)
+    add_deltas(into.deltas, more.deltas)
     for group, watermark_ms in more.watermarks.items():
         into.watermarks[group] = max(into.watermarks.get(group, NEVER), watermark_ms)
     _sum(into.counts, more.counts)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from monitor.core.classify import OTHER, UNKNOWN
 from monitor.core.definitions import Experiment, Tenant
+from monitor.core.tags import OTHER, UNKNOWN
 from monitor.explain.rules import Clause, told
 from monitor.grafana import panels, transformations
 from monitor.grafana.dashboards import (

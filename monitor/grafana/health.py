@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from monitor.config.settings import Settings, TimeTable
-from monitor.core.metrics import MINUTE_MS
+from monitor.core.codes import MINUTE_MS
 from monitor.grafana import glance, panels, transformations
 from monitor.grafana.dashboards import HEALTH_UID, TimeSeries, dashboard, data_center, heading
 from monitor.grafana.glance import ANY, BEHIND, REJECTED, RETRIES, delay_words, health_target, lateness

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from monitor.core.attribution import MetricKey
+from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Scope, Served

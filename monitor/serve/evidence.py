@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from monitor.core.attribution import MetricKey
-from monitor.core.metrics import MINUTE_MS, metric_name
+from monitor.core.codes import MINUTE_MS, MetricKey
+from monitor.core.metrics import metric_name
 from monitor.serve.failover import Evidence, Report, Stretch, lookback_ms, minutes, sealed_until_ms
 from monitor.serve.models import Basis, DcState, Served, ServingReason
 from monitor.serve.problems import refuse_size, refuse_unknown

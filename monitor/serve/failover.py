@@ -20,7 +20,7 @@ from heapq import merge
 from itertools import pairwise
 from typing import NamedTuple
 
-from monitor.core.metrics import MINUTE_MS
+from monitor.core.codes import MINUTE_MS
 from monitor.serve.models import DcState, ServingReason
 
 EVER_MS = 2**62

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from monitor.core.metrics import MINUTE_MS
+from monitor.core.codes import MINUTE_MS
 from monitor.serve.evidence import evidence
 from monitor.serve.failover import Evidence
 from monitor.serve.models import (

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import structlog
 
-from monitor.core.metrics import MINUTE_MS, DataPoint, health_series
+from monitor.core.codes import MINUTE_MS
+from monitor.core.metrics import DataPoint, health_series
 from monitor.kairosdb.client import Misconfigured, Refused, Transient, Transport
 from monitor.kairosdb.points import Renderer, batches, body
 from monitor.serve.evidence import Visits, evidence, visits_by

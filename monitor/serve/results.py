@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from monitor.config.settings import ExperimentTable, PointTable, TenantTable
-from monitor.core.attribution import MetricKey
+from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.serve import statistics
 from monitor.serve.models import Estimate, PointResult, Scope, VariationResult

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
-from monitor.core.metrics import MINUTE_MS
+from monitor.core.codes import MINUTE_MS
 from monitor.serve import statistics
 from monitor.serve.evidence import Rest, basis, by_health, rest
 from monitor.serve.failover import Evidence, Stretch

@@ -9,7 +9,7 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 
-from monitor.core.metrics import MINUTE_MS
+from monitor.core.codes import MINUTE_MS
 from monitor.kairosdb.points import SERVER_TEXT_CHARACTERS_MAX, endpoint, root_cause, without_password
 from monitor.serve.problems import store_fails, store_is_away
 

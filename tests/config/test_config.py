@@ -9,6 +9,7 @@ from hypothesis import given
 
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load, parse
+from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import (
     All,
     AnyOf,
@@ -22,7 +23,6 @@ from monitor.core.definitions import (
     Tenant,
     Value,
 )
-from monitor.core.sessions import Measures
 from tests.support.example_config import COLOR, EXAMPLE, HOME, ORDER, U, example, faults_of, put
 from tests.support.strategies import Config, configs, to_toml
 
@@ -208,7 +208,9 @@ def test_a_variable_below_a_setting_that_is_no_section() -> None:
 def test_every_valid_configuration_loads(config: Config) -> None:
     """Whatever the strategies of the other tests draw goes through TOML into a compiled core."""
     settings = parse(tomllib.loads(to_toml(config)))
-    assert set(Measures(settings.compiled_tenants(), settings.compiled_limits()).tenants) == set(config["tenants"])
+    assert set(CompiledConfig(settings.compiled_tenants(), settings.compiled_limits()).tenants) == set(
+        config["tenants"]
+    )
 
 
 def write(folder: Path, text: str) -> Path:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from monitor.config.errors import ConfigError
 from monitor.config.reader import parse
-from monitor.core import classify, metrics, sessions
+from monitor.core import classify, metrics
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.watermark import NEVER
 from tests.support import oracle
@@ -245,7 +245,7 @@ def test_texts_that_never_repeat_are_not_kept_for_ever(kind: str, monkeypatch: p
     So ten million against the real bounds stop growing too: what counts is that every cache has one.
     """
     monkeypatch.setattr(classify, "SIGNATURES_MAX", 100)
-    monkeypatch.setattr(sessions, "ASSIGNMENTS_MAX", 100)
+    monkeypatch.setattr(classify, "ASSIGNMENTS_MAX", 100)
     fields, where, each = STRANGERS[kind]
     config = shop(lateness_s=30, gap_s=30, events_per_visit=10)
     log = [message(n * 1_000, "home", sessionId=f"s-{n // 5}", **fields(n)) for n in range(1_200)]
@@ -286,7 +286,7 @@ def test_ten_thousand_distinct_texts_of_every_kind_are_small() -> None:
     fill(range(8_000))
     assert held_by(lambda: fill(range(8_000, 10_000))) < 2_000 * 2_000, "the event in its visit included"
     assert classify.SIGNATURES_MAX <= 65_536
-    assert sessions.ASSIGNMENTS_MAX <= 65_536
+    assert classify.ASSIGNMENTS_MAX <= 65_536
 
 
 def _raw(n: int) -> tuple[bytes | None, bytes | None, int]:

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.config.errors import ConfigError
-from monitor.core.attribution import measure
+from monitor.core.attribution import Contributions
+from monitor.core.classify import measure
 from monitor.core.definitions import MeasurementPoint, Predicate, Value
-from monitor.core.metrics import Deltas
+from monitor.core.deltas import Deltas
+from monitor.core.visits import Visit
 from tests.support import oracle
 from tests.support.driver import Core
 from tests.support.messages import BASE_MS, MINUTE_MS, message, names_of, shop
@@ -247,8 +249,8 @@ def test_any_number_of_tag_combinations_is_counted_or_refused() -> None:
 
 @given(data=st.data())
 @settings(max_examples=50)
-def test_moves_that_are_forgotten_are_found_anew(data: st.DataObject) -> None:
-    """The bound on remembered moves changes no answer."""
+def test_transitions_that_are_forgotten_are_found_anew(data: st.DataObject) -> None:
+    """The bound on remembered transitions changes no answer."""
     config = tomllib.loads(to_toml(data.draw(configs())))
     log = data.draw(logs(config))
     core = Core(config, sorted({str(m.partition) for m in log}))
@@ -256,6 +258,27 @@ def test_moves_that_are_forgotten_are_found_anew(data: st.DataObject) -> None:
         patch.setattr("monitor.core.attribution.TRANSITIONS_MAX", 1)
         core.feed(log)
     assert core.answer() == oracle.answer(config, log).totals
+
+
+@given(data=st.data())
+@settings(max_examples=50)
+def test_one_event_is_a_step_of_one(data: st.DataObject) -> None:
+    """`step_one` leaves out only what cannot change anything: from any state it equals `step` with one event."""
+    config = tomllib.loads(to_toml(data.draw(configs())))
+    core = Core(config, ("0",))
+    core.feed(data.draw(logs(config)))
+    for name, sessions in core.group.sessions.items():
+        program = core.measures.tenants[name].program
+        decoded = [session for session in sessions.values() if isinstance(session, Visit)]
+        entries = [entry for visit in decoded for entry in visit.tail]
+        states = [program.initial, *(entry.before for entry in entries if entry.before is not None)]
+        for state in states[:20]:
+            for entry in entries[:20]:
+                one, many = Contributions(), Contributions()
+                after_one = program.step_one(state, entry, one, variations_are_new=True)
+                after_many = program.step(state, [entry], many)
+                assert after_one.equals(after_many)
+                assert (one.increments, one.amounts) == (many.increments, many.amounts)
 
 
 def counts(core: Core, *names: str) -> list[int]:

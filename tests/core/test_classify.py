@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core import classify
-from monitor.core.classify import Matcher, TagSets, holds, mentioned, scalar, tag_text
+from monitor.core.classify import Classifier, mentioned
+from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.definitions import Condition, Predicate, Tag
 from monitor.core.events import Event
-from monitor.core.sessions import Measured, Measures
+from monitor.core.predicates import holds, scalar
+from monitor.core.tags import TagSets, tag_text
 from tests.support import oracle
 from tests.support.driver import measures_of
 from tests.support.strategies import (
@@ -222,7 +224,7 @@ def test_attributes_that_are_only_compared(value: Any, expected: set[str]) -> No
 
 @pytest.mark.parametrize("signatures_max", [2, 65_536])
 @given(data=st.data())
-def test_symbols_are_direct_evaluation(signatures_max: int, data: st.DataObject) -> None:
+def test_a_classified_event_is_direct_evaluation(signatures_max: int, data: st.DataObject) -> None:
     """Points, rule clauses and tags of any event, remembered or not, whatever was remembered before it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classify, "SIGNATURES_MAX", signatures_max)
@@ -230,25 +232,29 @@ def test_symbols_are_direct_evaluation(signatures_max: int, data: st.DataObject)
         for tenant in measures.tenants.values():
             for attributes in data.draw(st.lists(EVENT_ATTRIBUTES, min_size=1, max_size=12)):
                 name = data.draw(st.sampled_from((*EVENT_NAMES, "unheard_of")))
-                assert_symbol_is_direct(measures, tenant, event(measures, tenant.name, name, **attributes))
+                assert_classified_directly(measures, tenant, event(measures, tenant.name, name, **attributes))
 
 
-def assert_symbol_is_direct(measures: Measures, tenant: Measured, event: Event) -> None:
-    """Compares the matcher's answer with the conditions and tags, evaluated one by one."""
-    matcher: Matcher = tenant.matcher
-    symbol = matcher.symbol(event)
+def assert_classified_directly(measures: CompiledConfig, tenant: CompiledTenant, event: Event) -> None:
+    """Compares the classifier's answer with the conditions and tags, evaluated one by one."""
+    classifier: Classifier = tenant.classifier
+    classified = classifier.classified(event)
     definitions, program = tenant.program.tenant, tenant.program
     points = {point.name for point in definitions.points if is_met(measures, point.predicate, event)}
-    assert {name for i, name in enumerate(program.point_names) if symbol.kind.points >> i & 1} == points
+    assert {
+        name for i, name in enumerate(program.numbering.point_names) if classified.event_class.points >> i & 1
+    } == points
     clauses = [is_met(measures, predicate, event) for predicate in program.clauses.predicates]
-    assert symbol.kind.clauses == program.clauses.in_rules & sum(1 << i for i, held in enumerate(clauses) if held)
+    assert classified.event_class.clauses == program.clauses.in_rules & sum(
+        1 << i for i, held in enumerate(clauses) if held
+    )
     shown = {}
     for tag in definitions.tags:
         shown[tag.name] = oracle.tag_value(scalar(measures.decoder.attribute(event, tag.attribute)), tag.values)
-    assert matcher.tag_sets.texts(symbol.tags) == shown
+    assert classifier.tag_sets.texts(classified.tags) == shown
 
 
-def is_met(measures: Measures, predicate: Predicate, event: Event) -> bool:
+def is_met(measures: CompiledConfig, predicate: Predicate, event: Event) -> bool:
     """A predicate, evaluated directly."""
     if predicate.events is not None and event.event not in predicate.events:
         return False
@@ -271,13 +277,13 @@ def config_of(points: Config) -> Config:
     return {"dc": "dal", "tenants": {"t": {"points": points}}}
 
 
-def one_point(*wanted: Any) -> Measures:
+def one_point(*wanted: Any) -> CompiledConfig:
     """A core with the point `p`, and further ones, each with a condition on the attribute `page`."""
     conditions = [condition for condition in wanted if condition is not None]
     return measures_of(config_of({"pqr"[i]: {"where": {"page": found}} for i, found in enumerate(conditions)}))
 
 
-def event(measures: Measures, tenant: str = "t", name: str = "page_view", **attributes: Any) -> Event:
+def event(measures: CompiledConfig, tenant: str = "t", name: str = "page_view", **attributes: Any) -> Event:
     """A decoded event with these attributes."""
     fields = {"tenant": tenant, "sessionId": "s", "time": 1, "event": name, "attributes": attributes}
     decoded = measures.decoder.decode(encode(fields))
@@ -285,8 +291,8 @@ def event(measures: Measures, tenant: str = "t", name: str = "page_view", **attr
     return decoded
 
 
-def met(measures: Measures, event: Event) -> set[str]:
+def met(measures: CompiledConfig, event: Event) -> set[str]:
     """The points of the tenant `t` that an event matches."""
     tenant = measures.tenants["t"]
-    points = tenant.matcher.symbol(event).kind.points
-    return {name for i, name in enumerate(tenant.program.point_names) if points >> i & 1}
+    points = tenant.classifier.classified(event).event_class.points
+    return {name for i, name in enumerate(tenant.program.numbering.point_names) if points >> i & 1}

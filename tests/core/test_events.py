@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.classify import scalar
 from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
+from monitor.core.predicates import scalar
 from tests.support import oracle
 
 MESSAGE_BYTES = 700

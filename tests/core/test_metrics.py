@@ -7,20 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.attribution import MetricKey
+from monitor.core.codes import MetricKey
+from monitor.core.deltas import Deltas, SeriesTable, add_deltas, counts_of, deltas_of
 from monitor.core.events import EventWarning, RejectReason
-from monitor.core.metrics import (
-    DataPoint,
-    Deltas,
-    Ledger,
-    SeriesTable,
-    add,
-    counts_of,
-    health_series,
-    metric_name,
-    metric_names,
-    regroup,
-)
+from monitor.core.ledger import Ledger
+from monitor.core.metrics import DataPoint, health_series, metric_name, metric_names
 from monitor.core.sessions import Tally
 from monitor.core.watermark import NEVER
 from tests.support import oracle
@@ -96,13 +87,13 @@ def test_changes_of_zero_are_left_out() -> None:
     core.group.feed([(None, message(0, "home", assignments=None).value, BASE_MS + 60_000)])  # before the assignment
     second = core.group.take()["uswm"]
     table = SeriesTable(core.measures.tenants["uswm"], METRIC_GROUPS)
-    assert flat(regroup([first], table))
-    summed = Counter(flat(regroup([first, second], table)))
-    apart = Counter(flat(regroup([first], table)))
-    apart.update(flat(regroup([second], table)))
+    assert flat(deltas_of([first], table))
+    summed = Counter(flat(deltas_of([first, second], table)))
+    apart = Counter(flat(deltas_of([first], table)))
+    apart.update(flat(deltas_of([second], table)))
     assert 0 not in summed.values()
     assert summed == {key: change for key, change in apart.items() if change}
-    assert regroup([Tally()], table) == regroup([], table) == {}
+    assert deltas_of([Tally()], table) == deltas_of([], table) == {}
 
 
 def test_a_move_within_a_cell_is_no_change() -> None:
@@ -121,8 +112,8 @@ def test_adding_changes() -> None:
     """Changes are summed per minute and series; those added stay as they were."""
     into: Deltas = {1: {"a": 1}}
     more: Deltas = {1: {"a": 2, "b": 3}, 2: {"a": -1}}
-    add(into, more)
-    add(into, more)
+    add_deltas(into, more)
+    add_deltas(into, more)
     assert into == {1: {"a": 5, "b": 6}, 2: {"a": -2}}
     assert more == {1: {"a": 2, "b": 3}, 2: {"a": -1}}
 
@@ -183,7 +174,7 @@ def test_what_a_tally_counts() -> None:
     tally = Tally()
     tally.accepted, tally.delay_sum_ms, tally.corrections = 2, 7_000, 3
     tally.rejected[RejectReason.NOT_JSON] = 4
-    tally.noted[EventWarning.BAD_VALUE] = 5
+    tally.warnings[EventWarning.BAD_VALUE] = 5
     assert counts_of("uswm", [tally]) == {
         "monitor.events|tenant=uswm": 2,
         "monitor.rejected|tenant=uswm|reason=not_json": 4,
@@ -207,7 +198,7 @@ def fed() -> dict[int, Deltas]:
     core = Core(shop())
     attributes = {"page": "home", "device": "mobile", "loggedIn": True}
     core.group.feed((m.key, m.value, m.timestamp) for m in [message(0, attributes=attributes)])
-    return regroup([core.group.take()["uswm"]], SeriesTable(core.measures.tenants["uswm"], METRIC_GROUPS))
+    return deltas_of([core.group.take()["uswm"]], SeriesTable(core.measures.tenants["uswm"], METRIC_GROUPS))
 
 
 def flat(groups: dict[int, Deltas]) -> dict[tuple[str, int], int]:

@@ -119,7 +119,7 @@ def test_what_is_packed_is_small(events: int) -> None:
 
 def seen_of(visit: Visit) -> dict[str, Any]:
     """What can be compared of a visit: all but the objects that stand for kinds and states."""
-    visit.unfold()
+    visit.unpack_tail()
     state = visit.state
     return {
         "times": (visit.first_ms, visit.last_ms),
@@ -129,8 +129,8 @@ def seen_of(visit: Visit) -> dict[str, Any]:
             (
                 entry.time,
                 entry.event_id,
-                entry.kind.points,
-                entry.kind.clauses,
+                entry.event_class.points,
+                entry.event_class.clauses,
                 entry.bucket,
                 entry.variations,
                 entry.values,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core import metrics
+from monitor.core.deltas import counts_of
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.sessions import NO_TENANT
 from monitor.core.watermark import Progress
@@ -161,7 +161,7 @@ def test_the_bound_on_remembered_assignments_changes_no_answer() -> None:
     log = [message(i, "home", assignments={"button_color": ("red", "blue")[i % 2], f"x{i}": "y"}) for i in range(20)]
     core = Core(shop())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monitor.core.sessions.ASSIGNMENTS_MAX", 3)
+        patch.setattr("monitor.core.classify.ASSIGNMENTS_MAX", 3)
         core.feed(log)
     assert core.answer() == oracle.answer(shop(), log).totals
 
@@ -235,7 +235,7 @@ def test_small_tails_settle_like_large_ones(data: st.DataObject) -> None:
     log = data.draw(logs(config))
     core = Core(config, sorted({str(m.partition) for m in log}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monitor.core.visits.TAIL_SETTLE", 1)
+        patch.setattr("monitor.core.visits.COMPACT_EVERY", 1)
         for arriving in log:
             core.feed([arriving])
     assert core.answer() == oracle.answer(config, log).totals
@@ -245,7 +245,7 @@ def test_corrections_are_counted_for_health() -> None:
     """They are part of what a tally reports, with everything else that was counted."""
     core = Core(shop())
     core.group.feed((m.key, m.value, m.timestamp) for m in (message(60_000, "home"), message(0, "home", 60_000)))
-    counted = metrics.counts_of("uswm", [core.group.take()["uswm"]])
+    counted = counts_of("uswm", [core.group.take()["uswm"]])
     # the `.beta` of both scopes, and of the home page in both; `engaged` is only gained
     assert counted["monitor.corrections|tenant=uswm"] == 4
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from monitor.commands.main import app
 from monitor.config import reader
 from monitor.config.settings import KairosDbTable
-from monitor.core.metrics import MINUTE_MS, DataPoint, metric_names
+from monitor.core.codes import MINUTE_MS
+from monitor.core.metrics import DataPoint, metric_names
 from monitor.devstore import running
 from monitor.flow.sink import DAY_S
 from monitor.kairosdb.points import Renderer

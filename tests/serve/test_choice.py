@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.metrics import MINUTE_MS
+from monitor.core.codes import MINUTE_MS
 from monitor.serve.failover import Evidence, Report, Rules, Stretch, lookback_ms, minutes, sealed_until_ms
 from monitor.serve.models import DcState, ServingReason
 

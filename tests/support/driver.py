@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from monitor.config.reader import parse
-from monitor.core import metrics
+from monitor.core.compiled import CompiledConfig
+from monitor.core.deltas import Deltas, SeriesTable, add_deltas, deltas_of
 from monitor.core.events import EventWarning, RejectReason
-from monitor.core.metrics import Ledger, SeriesTable
-from monitor.core.sessions import Measures, SessionGroup
+from monitor.core.ledger import Ledger
+from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow.snapshots import group_state, packed_definitions, restored_group
 from tests.support.oracle import Message
@@ -17,10 +18,10 @@ GROUPS = 4
 Key = tuple[str, int, tuple[tuple[str, str], ...]]
 
 
-def measures_of(config: dict[str, Any]) -> Measures:
+def measures_of(config: dict[str, Any]) -> CompiledConfig:
     """A configuration, compiled."""
     settings = parse(config)
-    return Measures(
+    return CompiledConfig(
         settings.compiled_tenants(), settings.compiled_limits(), key_is_session_id=settings.kafka.key_is_session_id
     )
 
@@ -39,7 +40,7 @@ class Core:
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
         self.noted: Counter[tuple[str, EventWarning]] = Counter()
 
-    def feed(self, messages: Iterable[Message]) -> metrics.Deltas:
+    def feed(self, messages: Iterable[Message]) -> Deltas:
         """Feeds a batch, with the progress of its partitions after it; what it changed."""
         messages = list(messages)
         self.group.feed((m.key, m.value, m.timestamp) for m in messages)
@@ -54,15 +55,15 @@ class Core:
         definitions = {name: packed_definitions(t.program.tenant) for name, t in self.measures.tenants.items()}
         self.group = restored_group(group_state(self.group, definitions), self.measures)
 
-    def _apply(self) -> metrics.Deltas:
-        changed: metrics.Deltas = {}
+    def _apply(self) -> Deltas:
+        changed: Deltas = {}
         for tenant, tally in self.group.take().items():
             self.accepted[tenant] += tally.accepted
             self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
-            self.noted.update({(tenant, note): n for note, n in tally.noted.items()})
+            self.noted.update({(tenant, note): n for note, n in tally.warnings.items()})
             if tenant in self.measures.tenants:
-                for deltas in metrics.regroup([tally], SeriesTable(self.measures.tenants[tenant], GROUPS)).values():
-                    metrics.add(changed, deltas)
+                for deltas in deltas_of([tally], SeriesTable(self.measures.tenants[tenant], GROUPS)).values():
+                    add_deltas(changed, deltas)
         for point in self.ledger.apply(changed):
             self.totals[point.series, point.timestamp_ms] = point.value
         if self.group.watermark.value_ms > NEVER:
