@@ -15,7 +15,7 @@ from monitor.flow import start
 from monitor.flow.flush import FlushClock, accumulate, flush_windows, nothing
 from monitor.flow.regroup import Regroup
 from monitor.flow.route import route
-from monitor.flow.sessions import measures, sessions
+from monitor.flow.sessions import compile_config, sessions
 from monitor.flow.simulated_source import simulated_source
 from monitor.flow.source import Chunk
 from monitor.flow.start import kafka_source
@@ -27,7 +27,7 @@ def build(
     source: Source[Chunk], sink: Sink[tuple[str, list[DataPoint]]], settings: Settings, clock: WallClock = CLOCK
 ) -> Dataflow:
     """The dataflow, a line for each step. State is stored under the steps' names: a renamed step loses its state."""
-    compiled, windows = measures(settings), flush_windows(settings.time.flush_s)
+    compiled, windows = compile_config(settings), flush_windows(settings.time.flush_s)
 
     flow = Dataflow("monitor")
     chunks = op.input("source", flow, source)

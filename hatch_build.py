@@ -21,6 +21,7 @@ MODULES = (
     "predicates",
     "rules",
     "sessions",
+    "states",
     "tags",
     "visits",
     "watermark",

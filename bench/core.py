@@ -22,7 +22,7 @@ from monitor.flow.changes import PlainChanges
 from monitor.flow.flush import accumulate
 from monitor.flow.regroup import Regroup
 from monitor.flow.route import route
-from monitor.flow.sessions import SessionsStep, Tallied, measures, sessions
+from monitor.flow.sessions import SessionsStep, Tallied, compile_config, sessions
 from monitor.flow.source import Chunk
 from monitor.flow.totals import TotalsStep
 from monitor.runtime import memory
@@ -38,7 +38,7 @@ class Pipeline:
     """The steps of the job in a row, each metered; one worker, one partition."""
 
     def __init__(self, config: load.Config) -> None:
-        compiled = measures(parse(config))
+        compiled = compile_config(parse(config))
         self._route = route(compiled)
         self._new = sessions(compiled)
         self._regroup = Regroup(compiled)

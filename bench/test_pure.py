@@ -31,73 +31,73 @@ def messages() -> list[load.Message]:
 
 
 @pytest.fixture(scope="module")
-def measures() -> CompiledConfig:
+def compiled() -> CompiledConfig:
     """The reference configuration, compiled."""
-    return sessions.measures(parse(load.config()))
+    return sessions.compile_config(parse(load.config()))
 
 
-def fed(measures: CompiledConfig, messages: list[load.Message]) -> SessionGroup:
+def fed(compiled: CompiledConfig, messages: list[load.Message]) -> SessionGroup:
     """A key group after these messages."""
-    group = SessionGroup(measures, Watermark(measures.limits.lateness_ms))
+    group = SessionGroup(compiled, Watermark(compiled.limits.lateness_ms))
     group.feed(messages)
     return group
 
 
-def test_decode(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_decode(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """Message bytes to events."""
-    decode = measures.decoder.decode
+    decode = compiled.decoder.decode
     events = benchmark(lambda: [decode(value) for _, value, _ in messages])
     assert len(events) == len(messages)
 
 
-def test_route(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_route(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """Messages to key groups."""
-    step, chunk = route(measures), Chunk(list(messages), PROGRESS, announce=False)
+    step, chunk = route(compiled), Chunk(list(messages), PROGRESS, announce=False)
     routed = benchmark(lambda: step([chunk]))
     assert len(routed) > 1
 
 
-def test_feed(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_feed(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """Message bytes to contributions, in one key group that was empty."""
-    group = benchmark(lambda: fed(measures, messages))
+    group = benchmark(lambda: fed(compiled, messages))
     assert sum(tally.accepted for tally in group.take().values()) > 0.9 * EVENTS
 
 
-def test_regroup(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_regroup(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """Contributions of one tenant to deltas by series."""
     tenant = load.TENANTS[0]
-    tally = fed(measures, messages).take()[tenant]
-    table = SeriesTable(measures.tenants[tenant], METRIC_GROUPS)
+    tally = fed(compiled, messages).take()[tenant]
+    table = SeriesTable(compiled.tenants[tenant], METRIC_GROUPS)
     assert benchmark(lambda: deltas_of([tally], table))
 
 
-def test_apply(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_apply(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """Deltas of one tenant to new totals."""
     tenant = load.TENANTS[0]
-    table = SeriesTable(measures.tenants[tenant], METRIC_GROUPS)
-    deltas = deltas_of([fed(measures, messages).take()[tenant]], table)
+    table = SeriesTable(compiled.tenants[tenant], METRIC_GROUPS)
+    deltas = deltas_of([fed(compiled, messages).take()[tenant]], table)
     assert benchmark(lambda: [point for some in deltas.values() for point in Ledger().apply(some)])
 
 
-def test_snapshot(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_snapshot(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """Sessions that are awake to the bytes of a snapshot."""
-    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in measures.tenants.items()}
+    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in compiled.tenants.items()}
 
     def awake() -> tuple[tuple[SessionGroup], dict[str, Any]]:
-        return (fed(measures, messages),), {}
+        return (fed(compiled, messages),), {}
 
     state = benchmark.pedantic(lambda group: pickle.dumps(group_state(group, definitions)), setup=awake, rounds=20)  # type: ignore[no-untyped-call]
     assert state
 
 
-def test_wake(benchmark: BenchmarkFixture, measures: CompiledConfig, messages: list[load.Message]) -> None:
+def test_wake(benchmark: BenchmarkFixture, compiled: CompiledConfig, messages: list[load.Message]) -> None:
     """The second half of the messages, to sessions that a snapshot has put to rest."""
-    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in measures.tenants.items()}
+    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in compiled.tenants.items()}
     half = len(messages) // 2
-    state = group_state(fed(measures, messages[:half]), definitions)
+    state = group_state(fed(compiled, messages[:half]), definitions)
 
     def resting() -> tuple[tuple[SessionGroup], dict[str, Any]]:
-        return (restored_group(state, measures),), {}
+        return (restored_group(state, compiled),), {}
 
     benchmark.pedantic(lambda group: group.feed(messages[half:]), setup=resting, rounds=20)  # type: ignore[no-untyped-call]
 

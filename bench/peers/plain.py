@@ -46,7 +46,7 @@ class Symbol(NamedTuple):
     points: tuple[int, ...]
     met: tuple[int, ...]
     tags: str
-    measures: bool
+    compiled: bool
 
 
 Arms: TypeAlias = tuple[tuple[int, int], ...]
@@ -101,7 +101,7 @@ class Tenant:
         if arms is None:
             arms = self._carried[raw] = self._read_arms(raw)
         values: tuple[int, ...] = ()
-        if symbol.measures:
+        if symbol.compiled:
             plain = Plain(self.name, event.sessionId, event.time, event_id, event.event, {}, attributes)
             values = tuple(value_of(value, plain) or 0 for _, value in self.values)
         return event.time, event_id, symbol, arms, values

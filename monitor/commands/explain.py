@@ -48,11 +48,11 @@ def explain(
     status is 1 if no message has this sessionId.
     """
     settings = load(config)
-    gathered, measures = _gathered(settings, tenant, session, log)
+    gathered, compiled = _gathered(settings, tenant, session, log)
     if not gathered.arrivals:
         print_error(_not_found(tenant, session, gathered))
         raise typer.Exit(NOT_FOUND)
-    explanation = explain_session(measures, settings.dc, tenant, session, gathered)
+    explanation = explain_session(compiled, settings.dc, tenant, session, gathered)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(explanation)))
     else:
@@ -68,10 +68,10 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
         message = f"a sessionId is UTF-8 text; got {session!r}"
         raise ExplainError(message)
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
-    measures = CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
+    compiled = CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
     with ExitStack() as stack:
         records = stack.enter_context(closing(_with_progress(messages(settings.kafka, log, stack))))
-        return gather(measures, tenant, session, records), measures
+        return gather(compiled, tenant, session, records), compiled
 
 
 def _with_progress(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, final
 
-from monitor.core.attribution import Entry, EventClass, Program
+from monitor.core.attribution import Program
 from monitor.core.definitions import MeasurementPoint, Predicate, Tag, Value
 from monitor.core.events import Decoder, Event, EventWarning
 from monitor.core.predicates import holds, is_number, scalar
+from monitor.core.states import Entry, EventClass
 from monitor.core.tags import TagSets
 
 SIGNATURES_MAX = 65_536

@@ -8,10 +8,11 @@ begins empty.
 from collections.abc import Hashable, Mapping
 from typing import TypeAlias, TypeVar
 
-from monitor.core.attribution import Entry, Program, VisitState
+from monitor.core.attribution import Program
 from monitor.core.codes import Code, minute_and_tags
 from monitor.core.definitions import Tenant
 from monitor.core.packing import Packer
+from monitor.core.states import Entry, VisitState
 from monitor.core.tags import TagSets
 from monitor.core.visits import Visit
 

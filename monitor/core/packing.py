@@ -16,8 +16,9 @@ import msgspec
 from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
-from monitor.core.attribution import Entry, Program, VisitState
+from monitor.core.attribution import Program
 from monitor.core.codes import minute_and_tags
+from monitor.core.states import Entry, VisitState
 from monitor.core.visits import Visit
 
 _TIME_BYTES = 8

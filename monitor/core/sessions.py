@@ -19,12 +19,12 @@ from typing import Final, TypeAlias, final
 import xxhash
 
 from monitor.core import visits
-from monitor.core.attribution import Contributions, Entry
 from monitor.core.classify import Assigned
 from monitor.core.codes import MINUTE_MS
 from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.events import Event, EventWarning, Rejected, RejectReason, derived_id
 from monitor.core.packing import last_ms
+from monitor.core.states import Contributions, Entry
 from monitor.core.visits import ID_BYTES, Correction, Visit
 from monitor.core.watermark import Watermark
 

@@ -23,7 +23,8 @@ from typing import Final, Protocol, final
 
 from mypy_extensions import mypyc_attr
 
-from monitor.core.attribution import Contributions, Entry, Program, VisitState
+from monitor.core.attribution import Program
+from monitor.core.states import Contributions, Entry, VisitState
 
 ID_BYTES: Final = 8
 SCANNED_MAX = 64
@@ -145,10 +146,20 @@ def runs(session: Visit | None) -> Iterator[Visit]:
 
 
 def touching(session: Visit | None, time_ms: int, gap_ms: int) -> list[Visit]:
-    """The visits that an event of this time belongs to, latest first: none, one, or two that it joins."""
-    visits = [visit for visit in runs(session) if visit.first_ms - gap_ms <= time_ms <= visit.last_ms + gap_ms]
-    assert len(visits) <= 2, "visits are further apart than the gap, so an event touches two at most"
-    return visits
+    """The visits that an event of this time belongs to, latest first: none, one, or two that it joins.
+
+    That is the visit around it, else its neighbours within the gap. (Visits are further apart than the gap, so no other
+    could touch it, unless the gap was raised between two runs: then those stay as they were counted.)
+    """
+    later: Visit | None = None
+    for visit in runs(session):
+        if visit.first_ms <= time_ms:
+            if time_ms <= visit.last_ms:
+                return [visit]
+            earlier = [visit] if time_ms <= visit.last_ms + gap_ms else []
+            return [later, *earlier] if later is not None else earlier
+        later = visit if visit.first_ms - gap_ms <= time_ms else None
+    return [later] if later is not None else []
 
 
 def chained(visits: Sequence[Visit]) -> Visit:

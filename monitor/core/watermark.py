@@ -23,7 +23,7 @@ class Progress(NamedTuple):
 
 @final
 class Watermark:
-    """The watermark as one key group knows it, from the progress it was told."""
+    """The watermark of one key group, from the progress of the partitions."""
 
     def __init__(self, lateness_ms: int, value_ms: int = NEVER, highs: Mapping[str, int] | None = None) -> None:
         self._lateness_ms = lateness_ms

@@ -56,14 +56,14 @@ def _events(events: Sequence[MessageReport]) -> Table:
 
 def _event_row(report: MessageReport) -> list[str]:
     fields = {**report.assignments, **report.attributes}
-    notes = "".join(f"; noted: {note}" for note in report.notes)
+    warnings = "".join(f"; warning: {warning}" for warning in report.warnings)
     return [
         str(report.arrival),
         "" if report.time_ms is None else instant(report.time_ms),
         "" if report.event is None else report.event,
         ", ".join(f"{name}={_value(value)}" for name, value in fields.items()),
         "" if report.visit is None else str(report.visit),
-        f"{report.reason or 'accepted'}: {report.why}{notes}",
+        f"{report.reason or 'accepted'}: {report.why}{warnings}",
     ]
 
 

@@ -76,10 +76,10 @@ class Explanation(Struct, frozen=True):
     corrections: list[ExplainedCorrection]
 
 
-def explain(measures: CompiledConfig, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
+def explain(compiled: CompiledConfig, dc: str, tenant: str, session_id: str, gathered: Gathered) -> Explanation:
     """The explanation of a session's messages; the tenant must be one of the configuration."""
-    messages = list(judged(measures, tenant, gathered.arrivals))
-    runs = _runs([message for message in messages if message.moment is not None], measures.limits.session_gap_ms)
+    messages = list(judged(compiled, tenant, gathered.arrivals))
+    runs = _runs([message for message in messages if message.moment is not None], compiled.limits.session_gap_ms)
     number_of = {message.report.arrival: number for number, run in enumerate(runs, 1) for message in run}
     late = sorted(message.report.arrival for run in runs for message in _out_of_order(run))
     changes = {message.report.arrival: message.deltas for message in messages}
@@ -93,7 +93,7 @@ def explain(measures: CompiledConfig, dc: str, tenant: str, session_id: str, gat
             replace(message.report, visit=number_of.get(message.report.arrival))
             for message in sorted(messages, key=_event_time)
         ],
-        [_visit(measures, dc, tenant, number, run) for number, run in enumerate(runs, 1)],
+        [_visit(compiled, dc, tenant, number, run) for number, run in enumerate(runs, 1)],
         [ExplainedCorrection(arrival, number_of[arrival], _amounts(changes[arrival], dc)) for arrival in late],
     )
 
@@ -131,14 +131,14 @@ def _out_of_order(run: Sequence[Judged]) -> Iterator[Judged]:
             latest = moment
 
 
-def _visit(measures: CompiledConfig, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> ExplainedVisit:
+def _visit(compiled: CompiledConfig, dc: str, tenant: str, number: int, run: Sequence[Judged]) -> ExplainedVisit:
     """A visit in its final state. Its events have changed no contributions but its own, so their sum is the visit's."""
     total: Deltas = {}
     for message in run:
         add_deltas(total, message.deltas)
-    definitions = measures.tenants[tenant].program.tenant
+    definitions = compiled.tenants[tenant].program.tenant
     points = {point.name: point for point in definitions.points}
-    happened = [_happened(message, measures.decoder) for message in run]
+    happened = [_happened(message, compiled.decoder) for message in run]
     outcomes = [
         _outcome(experiment, run, clause_of(experiment.qualified_when, points, happened))
         for experiment in definitions.experiments

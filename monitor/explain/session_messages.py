@@ -56,7 +56,7 @@ class MessageReport(Struct, frozen=True):
     """A message of the session and what happened to it; without a valid event, the event's fields are None or empty.
 
     `arrival`: 1 for the first message of the session; `reason`: why it is rejected, None if it was accepted; `why`: the
-    same with the numbers; `notes`: its warnings; `delay_ms`: message timestamp less event time; `attributes`:
+    same with the numbers; `warnings`: its warnings; `delay_ms`: message timestamp less event time; `attributes`:
     those that the configuration mentions; `visit`: the one that it finally belongs to, if accepted.
     """
 
@@ -66,7 +66,7 @@ class MessageReport(Struct, frozen=True):
     timestamp_ms: int
     reason: str | None
     why: str
-    notes: dict[str, int]
+    warnings: dict[str, int]
     time_ms: int | None = None
     delay_ms: int | None = None
     event: str | None = None
@@ -85,7 +85,7 @@ class Judged(NamedTuple):
     deltas: Deltas
 
 
-def gather(measures: CompiledConfig, tenant: str, session_id: str, records: Iterable[tuple[str, Record]]) -> Gathered:
+def gather(compiled: CompiledConfig, tenant: str, session_id: str, records: Iterable[tuple[str, Record]]) -> Gathered:
     """The messages of one session among all (partition, record) of a topic, in the order of arrival.
 
     A message without a valid event belongs to the session if its key is the session's id.
@@ -96,8 +96,8 @@ def gather(measures: CompiledConfig, tenant: str, session_id: str, records: Iter
     scanned = beyond = kept_bytes = 0
     for partition, record in records:
         scanned += 1
-        decoded = measures.decoder.decode(record.value)
-        if not _concerns(measures, tenant, session_id, decoded, record.key):
+        decoded = compiled.decoder.decode(record.value)
+        if not _concerns(compiled, tenant, session_id, decoded, record.key):
             if isinstance(decoded, Event) and decoded.tenant == tenant and not kept and len(others) < IDS_MAX:
                 others.add(decoded.sessionId)
         else:
@@ -114,20 +114,20 @@ def gather(measures: CompiledConfig, tenant: str, session_id: str, records: Iter
 
 
 def _concerns(
-    measures: CompiledConfig, tenant: str, session_id: str, decoded: Event | Rejected, key: bytes | None
+    compiled: CompiledConfig, tenant: str, session_id: str, decoded: Event | Rejected, key: bytes | None
 ) -> bool:
     named = isinstance(decoded, Event) and decoded.sessionId == session_id and decoded.tenant == tenant
-    keyed = measures.key_is_session_id and key == session_id.encode() and decoded.tenant in (None, tenant)
+    keyed = compiled.key_is_session_id and key == session_id.encode() and decoded.tenant in (None, tenant)
     if not (named or keyed):
         return False
-    valid = isinstance(decoded, Event) and measures.decoder.assignments(bytes(decoded.assignments)) is not None
+    valid = isinstance(decoded, Event) and compiled.decoder.assignments(bytes(decoded.assignments)) is not None
     return named if valid else keyed
 
 
-def judged(measures: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
+def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
     """Each message with the core's verdict; the messages are fed to it one by one."""
-    group = SessionGroup(measures, Watermark(measures.limits.lateness_ms))
-    table = SeriesTable(measures.tenants[tenant], groups=1)
+    group = SessionGroup(compiled, Watermark(compiled.limits.lateness_ms))
+    table = SeriesTable(compiled.tenants[tenant], groups=1)
     accepted: dict[str, list[Moment]] = {}
     for number, (partition, record, high_ms) in enumerate(arrivals, 1):
         if group.watermark.advance(Progress((_ALL,), _ALL, high_ms, idle=False)):
@@ -135,18 +135,18 @@ def judged(measures: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
         group.feed([(record.key, record.value, record.timestamp_ms)])
         (tally,) = group.take().values()
         reason = next(iter(tally.rejected), None)
-        notes = {str(note): count for note, count in tally.warnings.items()}
+        warnings = {str(warning): count for warning, count in tally.warnings.items()}
         slug = None if reason is None else str(reason)
-        report = MessageReport(number, partition, record.offset, record.timestamp_ms, slug, "", notes)
-        event = measures.decoder.decode(record.value)
+        report = MessageReport(number, partition, record.offset, record.timestamp_ms, slug, "", warnings)
+        event = compiled.decoder.decode(record.value)
         if isinstance(event, Rejected):
             yield Judged(
-                replace(report, why=_why_not_decoded(event.reason, record.value, measures.limits)), None, None, {}
+                replace(report, why=_why_not_decoded(event.reason, record.value, compiled.limits)), None, None, {}
             )
             continue
         own_id = event.eventId or derived_id(record.value or b"")
-        why = _why(reason, event, own_id, record.timestamp_ms, group, accepted.get(own_id, []), measures.limits)
-        report = _with_event(replace(report, why=why), event, own_id, measures.decoder)
+        why = _why(reason, event, own_id, record.timestamp_ms, group, accepted.get(own_id, []), compiled.limits)
+        report = _with_event(replace(report, why=why), event, own_id, compiled.decoder)
         if reason is not None:
             yield Judged(report, None, None, {})
             continue

@@ -70,7 +70,7 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
             return snapshots.group_state(self._group, self._definitions)
 
 
-def measures(settings: Settings) -> CompiledConfig:
+def compile_config(settings: Settings) -> CompiledConfig:
     """The configuration, compiled; shared by the steps of a process."""
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
     return CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)

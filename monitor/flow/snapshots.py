@@ -34,15 +34,15 @@ def group_state(group: SessionGroup, definitions: Mapping[str, bytes]) -> Plain:
     }
 
 
-def restored_group(state: Plain | None, measures: CompiledConfig) -> SessionGroup:
+def restored_group(state: Plain | None, compiled: CompiledConfig) -> SessionGroup:
     """A session group from a snapshot; an empty one without. Sessions of tenants no longer configured are dropped."""
-    lateness_ms = measures.limits.lateness_ms
+    lateness_ms = compiled.limits.lateness_ms
     if state is None:
-        return SessionGroup(measures, Watermark(lateness_ms))
+        return SessionGroup(compiled, Watermark(lateness_ms))
     check_version(state["version"])
-    group = SessionGroup(measures, Watermark(lateness_ms, state["watermark_ms"], state["highs"]))
+    group = SessionGroup(compiled, Watermark(lateness_ms, state["watermark_ms"], state["highs"]))
     for name, (definitions, sessions) in state["tenants"].items():
-        tenant = measures.tenants.get(name)
+        tenant = compiled.tenants.get(name)
         if tenant is None:
             continue
         if definitions != packed_definitions(tenant.program.tenant):

@@ -221,17 +221,17 @@ STRANGERS: dict[str, tuple[Callable[[int], dict[str, Any]], str, Counter[Any]]] 
     "attributes": (lambda n: {"attributes": {f"attribute-{n}": n}}, "accepted", Counter({"uswm": 1})),
     "experiments": (
         lambda n: {"assignments": {"button_color": "red", f"experiment-{n}": "x"}},
-        "noted",
+        "warnings",
         Counter({("uswm", EventWarning.UNKNOWN_EXPERIMENT): 1}),
     ),
     "variations": (
         lambda n: {"assignments": {"button_color": f"color-{n}"}},
-        "noted",
+        "warnings",
         Counter({("uswm", EventWarning.UNKNOWN_VARIATION): 1}),
     ),
     "values": (
         lambda n: {"event": "order", "attributes": {"total": f"{n} dollars"}},
-        "noted",
+        "warnings",
         Counter({("uswm", EventWarning.BAD_VALUE): 1}),
     ),
 }
@@ -420,7 +420,7 @@ def test_a_log_of_damaged_messages_is_judged_as_the_oracle_does(data: st.DataObj
     assert core.answer() == wanted.totals
     assert +core.accepted == +wanted.accepted
     assert {(t, str(r)): n for (t, r), n in (+core.rejected).items()} == dict(wanted.rejected)
-    assert {(t, str(r)): n for (t, r), n in (+core.noted).items()} == dict(wanted.noted)
+    assert {(t, str(r)): n for (t, r), n in (+core.warnings).items()} == dict(wanted.warnings)
 
 
 @given(size=st.sampled_from((1, 30, 300)), data=st.data())

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.config.errors import ConfigError
-from monitor.core.attribution import Contributions
 from monitor.core.classify import measure
 from monitor.core.definitions import MeasurementPoint, Predicate, Value
 from monitor.core.deltas import Deltas
+from monitor.core.states import Contributions
 from monitor.core.visits import Visit
 from tests.support import oracle
 from tests.support.driver import Core
@@ -268,7 +268,7 @@ def test_one_event_is_a_step_of_one(data: st.DataObject) -> None:
     core = Core(config, ("0",))
     core.feed(data.draw(logs(config)))
     for name, sessions in core.group.sessions.items():
-        program = core.measures.tenants[name].program
+        program = core.compiled.tenants[name].program
         decoded = [session for session in sessions.values() if isinstance(session, Visit)]
         entries = [entry for visit in decoded for entry in visit.tail]
         states = [program.initial, *(entry.before for entry in entries if entry.before is not None)]

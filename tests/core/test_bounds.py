@@ -44,7 +44,7 @@ def test_what_is_remembered_without_a_bound_in_reach() -> None:
     config, log = distinct()
     core = Core(config)
     core.feed(log)
-    tenant = core.measures.tenants["uswm"]
+    tenant = core.compiled.tenants["uswm"]
     program, classifier = tenant.program, tenant.classifier
     assert len(program._event_classes) > 20
     assert len(program._experiment_states) > 20
@@ -64,7 +64,7 @@ def test_automata_are_forgotten_at_their_bounds(bound: str, monkeypatch: pytest.
     entries = 10_000 if bound.endswith("BYTES_MAX") else 10
     monkeypatch.setattr(attribution, bound, entries)
     core = Core(config)
-    program = core.measures.tenants["uswm"].program
+    program = core.compiled.tenants["uswm"].program
     for arriving in log:
         core.feed([arriving])
         transitions = [len(state.transitions) for state in program._experiment_states.values()]
@@ -92,7 +92,7 @@ def test_signatures_are_forgotten_at_their_bounds(bound: str, monkeypatch: pytes
     config, log = distinct()
     monkeypatch.setattr(classify, bound, 8_000 if bound.endswith("BYTES_MAX") else 10)
     core = Core(config)
-    classifier = core.measures.tenants["uswm"].classifier
+    classifier = core.compiled.tenants["uswm"].classifier
     for arriving in log:
         core.feed([arriving])
         assert signatures(classifier) <= 10
@@ -105,7 +105,7 @@ def test_assignments_are_forgotten_at_their_bounds(bound: str, monkeypatch: pyte
     config, log = distinct()
     monkeypatch.setattr(classify, bound, 5_000 if bound.endswith("BYTES_MAX") else 12)
     core = Core(config)
-    classifier = core.measures.tenants["uswm"].classifier
+    classifier = core.compiled.tenants["uswm"].classifier
     for arriving in log:
         core.feed([arriving])
         assert len(classifier.remembered) <= 12
@@ -124,7 +124,7 @@ def test_long_texts_are_not_remembered() -> None:
     ]
     core = Core(shop())
     core.feed(log)
-    classifier = core.measures.tenants["uswm"].classifier
+    classifier = core.compiled.tenants["uswm"].classifier
     assert signatures(classifier) == 1
     assert len(classifier.remembered) == 1
     assert core.answer() == oracle.answer(shop(), log).totals
@@ -136,7 +136,7 @@ def test_series_are_forgotten_at_their_bounds(bound: str, monkeypatch: pytest.Mo
     config, log = distinct()
     core = Core(config)
     core.feed(log)
-    tenant = core.measures.tenants["uswm"]
+    tenant = core.compiled.tenants["uswm"]
     keys = range(len(tenant.program.numbering.key_objects))
     pairs = [(key, tags) for tags in range(tenant.classifier.tag_sets.count()) for key in list(keys)[:20]]
     unbounded = SeriesTable(tenant, 4)

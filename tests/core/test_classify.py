@@ -15,7 +15,7 @@ from monitor.core.events import Event
 from monitor.core.predicates import holds, scalar
 from monitor.core.tags import TagSets, tag_text
 from tests.support import oracle
-from tests.support.driver import measures_of
+from tests.support.driver import compiled_of
 from tests.support.strategies import (
     ATTRIBUTE_NAMES,
     ATTRIBUTES,
@@ -102,8 +102,8 @@ def test_conditions_are_the_oracles(data: st.DataObject, name: str) -> None:
 @pytest.mark.parametrize("value", [None, [], ["home"], {}, {"home": 1}])
 def test_a_value_of_another_type_counts_as_absent(value: Any) -> None:
     """Arrays and objects are no attributes, whatever they hold."""
-    measures = one_point({"exists": False})
-    assert met(measures, event(measures, page=value)) == {"p"}
+    compiled = one_point({"exists": False})
+    assert met(compiled, event(compiled, page=value)) == {"p"}
 
 
 @pytest.mark.parametrize(
@@ -200,10 +200,10 @@ def test_mentioned_attributes() -> None:
 @pytest.mark.parametrize("bounded", [False, True])
 def test_remembered_signatures_tell_numbers_from_booleans(order: tuple[Any, ...], bounded: bool) -> None:
     """Python takes 1, 1.0 and true for the same key; whichever comes first, each gets its own answer, twice."""
-    measures = one_point([True, False], {"min": -5} if bounded else None)
+    compiled = one_point([True, False], {"min": -5} if bounded else None)
     for value in order * 2:
-        assert met(measures, event(measures, page=value)) >= ({"p"} if isinstance(value, bool) else set())
-        assert ("p" in met(measures, event(measures, page=value))) is isinstance(value, bool)
+        assert met(compiled, event(compiled, page=value)) >= ({"p"} if isinstance(value, bool) else set())
+        assert ("p" in met(compiled, event(compiled, page=value))) is isinstance(value, bool)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_remembered_signatures_tell_numbers_from_booleans(order: tuple[Any, ...]
 def test_attributes_that_are_only_compared(value: Any, expected: set[str]) -> None:
     """Values that fall into one interval share a signature; the bounds and listed values have their own."""
     points = {"p": {"where": {"page": {"min": 1, "max": 2}}}, "q": {"where": {"page": ["z", "1", True, 3, 4]}}}
-    measures = measures_of(config_of(points))
+    compiled = compiled_of(config_of(points))
     for other in (0, 1.2, 1.7, 2.5, 3.5, 6, False, "y", None):
-        met(measures, event(measures, page=other))  # so that neighbours are remembered
-    assert met(measures, event(measures, page=value)) == expected
+        met(compiled, event(compiled, page=other))  # so that neighbours are remembered
+    assert met(compiled, event(compiled, page=value)) == expected
 
 
 @pytest.mark.parametrize("signatures_max", [2, 65_536])
@@ -228,37 +228,37 @@ def test_a_classified_event_is_direct_evaluation(signatures_max: int, data: st.D
     """Points, rule clauses and tags of any event, remembered or not, whatever was remembered before it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classify, "SIGNATURES_MAX", signatures_max)
-        measures = measures_of(data.draw(configs()))
-        for tenant in measures.tenants.values():
+        compiled = compiled_of(data.draw(configs()))
+        for tenant in compiled.tenants.values():
             for attributes in data.draw(st.lists(EVENT_ATTRIBUTES, min_size=1, max_size=12)):
                 name = data.draw(st.sampled_from((*EVENT_NAMES, "unheard_of")))
-                assert_classified_directly(measures, tenant, event(measures, tenant.name, name, **attributes))
+                assert_classified_directly(compiled, tenant, event(compiled, tenant.name, name, **attributes))
 
 
-def assert_classified_directly(measures: CompiledConfig, tenant: CompiledTenant, event: Event) -> None:
+def assert_classified_directly(compiled: CompiledConfig, tenant: CompiledTenant, event: Event) -> None:
     """Compares the classifier's answer with the conditions and tags, evaluated one by one."""
     classifier: Classifier = tenant.classifier
     classified = classifier.classified(event)
     definitions, program = tenant.program.tenant, tenant.program
-    points = {point.name for point in definitions.points if is_met(measures, point.predicate, event)}
+    points = {point.name for point in definitions.points if is_met(compiled, point.predicate, event)}
     assert {
         name for i, name in enumerate(program.numbering.point_names) if classified.event_class.points >> i & 1
     } == points
-    clauses = [is_met(measures, predicate, event) for predicate in program.clauses.predicates]
+    clauses = [is_met(compiled, predicate, event) for predicate in program.clauses.predicates]
     assert classified.event_class.clauses == program.clauses.in_rules & sum(
         1 << i for i, held in enumerate(clauses) if held
     )
     shown = {}
     for tag in definitions.tags:
-        shown[tag.name] = oracle.tag_value(scalar(measures.decoder.attribute(event, tag.attribute)), tag.values)
+        shown[tag.name] = oracle.tag_value(scalar(compiled.decoder.attribute(event, tag.attribute)), tag.values)
     assert classifier.tag_sets.texts(classified.tags) == shown
 
 
-def is_met(measures: CompiledConfig, predicate: Predicate, event: Event) -> bool:
+def is_met(compiled: CompiledConfig, predicate: Predicate, event: Event) -> bool:
     """A predicate, evaluated directly."""
     if predicate.events is not None and event.event not in predicate.events:
         return False
-    return all(holds(condition, scalar(measures.decoder.attribute(event, a))) for a, condition in predicate.where)
+    return all(holds(condition, scalar(compiled.decoder.attribute(event, a))) for a, condition in predicate.where)
 
 
 EVENT_ATTRIBUTES = st.fixed_dictionaries(
@@ -268,7 +268,7 @@ EVENT_ATTRIBUTES = st.fixed_dictionaries(
 
 def compiled(condition: Any) -> Condition:
     """A condition as the core has it."""
-    predicate = measures_of(config_of({"p": {"where": {"page": condition}}})).tenants["t"].program.clauses.predicates[0]
+    predicate = compiled_of(config_of({"p": {"where": {"page": condition}}})).tenants["t"].program.clauses.predicates[0]
     return predicate.where[0][1]
 
 
@@ -280,19 +280,19 @@ def config_of(points: Config) -> Config:
 def one_point(*wanted: Any) -> CompiledConfig:
     """A core with the point `p`, and further ones, each with a condition on the attribute `page`."""
     conditions = [condition for condition in wanted if condition is not None]
-    return measures_of(config_of({"pqr"[i]: {"where": {"page": found}} for i, found in enumerate(conditions)}))
+    return compiled_of(config_of({"pqr"[i]: {"where": {"page": found}} for i, found in enumerate(conditions)}))
 
 
-def event(measures: CompiledConfig, tenant: str = "t", name: str = "page_view", **attributes: Any) -> Event:
+def event(compiled: CompiledConfig, tenant: str = "t", name: str = "page_view", **attributes: Any) -> Event:
     """A decoded event with these attributes."""
     fields = {"tenant": tenant, "sessionId": "s", "time": 1, "event": name, "attributes": attributes}
-    decoded = measures.decoder.decode(encode(fields))
+    decoded = compiled.decoder.decode(encode(fields))
     assert isinstance(decoded, Event)
     return decoded
 
 
-def met(measures: CompiledConfig, event: Event) -> set[str]:
+def met(compiled: CompiledConfig, event: Event) -> set[str]:
     """The points of the tenant `t` that an event matches."""
-    tenant = measures.tenants["t"]
+    tenant = compiled.tenants["t"]
     points = tenant.classifier.classified(event).event_class.points
     return {name for i, name in enumerate(tenant.program.numbering.point_names) if points >> i & 1}

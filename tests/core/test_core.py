@@ -32,4 +32,4 @@ def test_core_equals_oracle(data: st.DataObject) -> None:
     assert core.answer() == wanted.totals
     assert +core.accepted == +wanted.accepted
     assert {(t, str(r)): n for (t, r), n in (+core.rejected).items()} == dict(wanted.rejected)
-    assert {(t, str(r)): n for (t, r), n in (+core.noted).items()} == dict(wanted.noted)
+    assert {(t, str(r)): n for (t, r), n in (+core.warnings).items()} == dict(wanted.warnings)

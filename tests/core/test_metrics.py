@@ -86,7 +86,7 @@ def test_changes_of_zero_are_left_out() -> None:
     first = core.group.take()["uswm"]
     core.group.feed([(None, message(0, "home", assignments=None).value, BASE_MS + 60_000)])  # before the assignment
     second = core.group.take()["uswm"]
-    table = SeriesTable(core.measures.tenants["uswm"], METRIC_GROUPS)
+    table = SeriesTable(core.compiled.tenants["uswm"], METRIC_GROUPS)
     assert flat(deltas_of([first], table))
     summed = Counter(flat(deltas_of([first, second], table)))
     apart = Counter(flat(deltas_of([first], table)))
@@ -198,7 +198,7 @@ def fed() -> dict[int, Deltas]:
     core = Core(shop())
     attributes = {"page": "home", "device": "mobile", "loggedIn": True}
     core.group.feed((m.key, m.value, m.timestamp) for m in [message(0, attributes=attributes)])
-    return deltas_of([core.group.take()["uswm"]], SeriesTable(core.measures.tenants["uswm"], METRIC_GROUPS))
+    return deltas_of([core.group.take()["uswm"]], SeriesTable(core.compiled.tenants["uswm"], METRIC_GROUPS))
 
 
 def flat(groups: dict[int, Deltas]) -> dict[tuple[str, int], int]:

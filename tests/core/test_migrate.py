@@ -3,12 +3,14 @@
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.core.visits import runs
 from monitor.core.watermark import NEVER
 from monitor.flow.snapshots import (
     VERSION,
@@ -21,7 +23,7 @@ from monitor.flow.snapshots import (
 )
 from monitor.runtime.errors import JobError
 from tests.support import oracle
-from tests.support.driver import Core, Key, measures_of
+from tests.support.driver import Core, Key, compiled_of
 from tests.support.messages import SESSION, message, names_of, shop
 from tests.support.strategies import POINT, TENANT, Config, configs, logs, rules, to_toml
 
@@ -118,6 +120,24 @@ def test_what_a_new_experiment_counts_of_a_visit_that_is_under_way() -> None:
     assert found["fm.n2.beta", 1] == 1  # the rule was met before
 
 
+@pytest.mark.parametrize("at_s", [0, 5, 45, 60, 90, 125, 150, 200])
+def test_a_raised_gap_joins_from_now_on(at_s: int) -> None:
+    """Visits that are nearer to each other than the new gap stay as counted; an event joins two neighbours at most."""
+    core = Core(shop(gap_s=30, lateness_s=30), ("0", "1"))  # the second partition holds the watermark back
+    core.feed([message(at * 1_000, "item", at * 1_000) for at in (0, 10, 60, 120, 130)])
+    reconfigure(core, shop(gap_s=300, lateness_s=300))
+    core.feed([message(at_s * 1_000, "home", 210_000, eventId="late")])
+    core.restart()
+    (session,) = core.group.sessions["uswm"].values()
+    assert isinstance(session, bytes)
+    visits = list(runs(core.compiled.tenants["uswm"].packer.unpack(session)))
+    assert sum(len(visit.ids) for visit in visits) == 8 * 6
+    assert len(visits) == (2 if at_s in (45, 90) else 3)
+    assert all(earlier.last_ms < later.first_ms for later, earlier in pairwise(visits))
+    assigned = [total for (name, _), total in names_of(core).items() if name == "assigned.red.beta"]
+    assert sum(assigned) == len(visits)
+
+
 def test_what_is_no_longer_defined_is_dropped() -> None:
     """A visit of an experiment that was taken away counts no more; if that returns, the visit is assigned anew."""
     core = Core(shop())
@@ -160,7 +180,7 @@ def test_a_restart_keeps_the_watermark() -> None:
     core.restart()
     assert core.group.watermark is not before
     assert (core.group.watermark.value_ms, core.group.watermark.highs()) == (before.value_ms, before.highs())
-    assert restored_group(None, core.measures).watermark.value_ms == NEVER
+    assert restored_group(None, core.compiled).watermark.value_ms == NEVER
     assert restored_ledger(None).totals == {}
 
 
@@ -190,22 +210,22 @@ def test_state_of_another_version_is_refused(version: int | None) -> None:
     core = Core(shop())
     core.feed([message(0, "home")])
     with pytest.raises(JobError, match="another version of the monitor"):
-        restored_group({"version": version, "new": "form"}, core.measures)
+        restored_group({"version": version, "new": "form"}, core.compiled)
     with pytest.raises(JobError, match="another version of the monitor"):
         restored_ledger(ledger_state(core.ledger) | {"version": version})
 
 
 def group_of(core: Core) -> Plain:
     """The state of a core's session group."""
-    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in core.measures.tenants.items()}
+    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in core.compiled.tenants.items()}
     return group_state(core.group, definitions)
 
 
 def reconfigure(core: Core, config: Config) -> None:
     """A restart with another configuration."""
     state = group_of(core)
-    core.measures = measures_of(config)
-    core.group = restored_group(state, core.measures)
+    core.compiled = compiled_of(config)
+    core.group = restored_group(state, core.compiled)
 
 
 def some_of(draw: st.DrawFn, table: Mapping[str, Any]) -> set[str]:

@@ -54,7 +54,7 @@ def test_any_order_batching_or_repetition_gives_the_same_totals(case: Case, data
     batches = data.draw(arrivals(events + repeated))
     straight = answer(patient, [message_of(event) for event in events])
     shuffled = answer(patient, [message_of(event) for event in chain(*batches)])
-    assert (shuffled.totals, shuffled.noted) == (straight.totals, straight.noted)
+    assert (shuffled.totals, shuffled.warnings) == (straight.totals, straight.warnings)
     assert identities(shuffled.visits) == identities(straight.visits)
     assert (shuffled.accepted.total(), shuffled.rejected.total()) == (len(events), len(repeated))
 
@@ -138,7 +138,7 @@ def test_drawn_cases_meet_every_rule() -> None:
         config, log = case
         assert repr(tomllib.loads(to_toml(config))) == repr(config)
         found = answer(config, log)
-        seen.update(reason for _, reason in (*found.rejected.elements(), *found.noted.elements()))
+        seen.update(reason for _, reason in (*found.rejected.elements(), *found.warnings.elements()))
         seen.update(name.split(".")[2] for name, _, _ in found.totals)
         seen.update("refund" for (name, _, _), total in found.totals.items() if name.endswith(".sum") and total < 0)
         if any(len(visit.events) >= 3 for visit in found.visits):
@@ -236,7 +236,7 @@ def test_numbers_beyond_every_float_are_json(literal: bytes) -> None:
     """They are numbers, though not finite ones."""
     sent = message(event="order", total="?")
     found = answer(CONFIG, [sent._replace(value=sent.value.replace(b'"?"', literal))])
-    assert (found.accepted, found.noted) == ({"uswm": 1}, {("uswm", "bad_value"): 1})
+    assert (found.accepted, found.warnings) == ({"uswm": 1}, {("uswm", "bad_value"): 1})
 
 
 def test_a_minute_begins_at_its_first_millisecond() -> None:
@@ -258,7 +258,7 @@ def test_the_first_variation_holds_and_another_is_crossed() -> None:
     sent = enumerate(("teal", "red", "blue", "blue"))
     found = answer(CONFIG, [message(time=at(n), assignments={"button_color": name, "x": "y"}) for n, name in sent])
     assert changed({}, found.totals) == deltas_of("assigned.beta@1 +1, crossed.beta@2 +1")
-    assert found.noted == {("uswm", "unknown_variation"): 1, ("uswm", "unknown_experiment"): 4}
+    assert found.warnings == {("uswm", "unknown_variation"): 1, ("uswm", "unknown_experiment"): 4}
 
 
 def test_nth_decides_what_counts_and_when_a_rule_is_met() -> None:
@@ -276,16 +276,16 @@ def test_sums_are_rounded_clipped_and_squared_over_the_visit() -> None:
     found = answer(CONFIG, [message(event="order", time=at(minute), total=total) for minute, total in sent])
     orders, x = by_name(found.totals), 1_999 - 500 + 1_000_000
     assert [orders[f"uswm.visit.assigned.red.order{suffix}"] for suffix in ("", ".sum", ".sumsq")] == [4, x, x**2]
-    assert found.noted == {("uswm", "bad_value"): 1}
+    assert found.warnings == {("uswm", "bad_value"): 1}
 
 
 def test_a_wrong_key_is_noted_also_of_rejected_events() -> None:
     """`key_mismatch` is counted where keys have to be session ids: not without a key, nor for what is no event."""
     log = [message(), message(), message(time=1), message(tenant="nobody"), message(time=0)]
     wrong, missing = ([sent._replace(key=key) for sent in log] for key in (b"other", None))
-    assert answer(CONFIG, wrong).noted == {("uswm", "key_mismatch"): 3}
-    assert answer(CONFIG, log).noted == answer(CONFIG, missing).noted == {}
-    assert answer(CONFIG | {"kafka": {"key_is_session_id": False}}, wrong).noted == {}
+    assert answer(CONFIG, wrong).warnings == {("uswm", "key_mismatch"): 3}
+    assert answer(CONFIG, log).warnings == answer(CONFIG, missing).warnings == {}
+    assert answer(CONFIG | {"kafka": {"key_is_session_id": False}}, wrong).warnings == {}
 
 
 def test_conditions() -> None:

@@ -39,7 +39,7 @@ def test_packing_comes_back(data: st.DataObject, config: Config) -> None:
     core.feed([arriving._replace(partition=0) for arriving in data.draw(logs(config))])
     awake = {name: dict(sessions) for name, sessions in core.group.sessions.items()}
     for name, sessions in core.group.pack().items():
-        packer = core.measures.tenants[name].packer
+        packer = core.compiled.tenants[name].packer
         for session_id, packed in sessions.items():
             before = awake[name][session_id]
             assert isinstance(before, Visit)
@@ -74,7 +74,7 @@ def test_masks_around_the_width_of_a_number(points: int) -> None:
     tenant["experiments"]["button_color"]["qualified_when"] = {"all": [{"point": f"p{i}"} for i in range(points)]}
     log = [message(0, "home"), message(60_000, "home"), message(30_000, "home", 60_000)]
     core = Core(config)
-    assert (core.measures.tenants["uswm"].program.bits > MASK_BITS) is (points >= 29)
+    assert (core.compiled.tenants["uswm"].program.bits > MASK_BITS) is (points >= 29)
     for arriving in log:
         core.feed([arriving])
         core.restart()
@@ -92,7 +92,7 @@ def test_sums_at_the_end_of_the_range() -> None:
             [message(0, None, event="order", attributes={"total": sign * 10**30}), message(1, "home", tenant="no")]
         )
         packed = core.group.pack()["uswm"][SESSION]
-        assert set(core.measures.tenants["uswm"].packer.unpack(packed).state.sums.values()) == {sign * largest}
+        assert set(core.compiled.tenants["uswm"].packer.unpack(packed).state.sums.values()) == {sign * largest}
 
 
 def test_several_visits_of_a_session() -> None:
@@ -101,7 +101,7 @@ def test_several_visits_of_a_session() -> None:
     core = Core(config)
     core.feed([message(150_000, "home"), message(260_000, "home")])
     packed = core.group.pack()["uswm"][SESSION]
-    visits = list(runs(core.measures.tenants["uswm"].packer.unpack(packed)))
+    visits = list(runs(core.compiled.tenants["uswm"].packer.unpack(packed)))
     assert [(visit.first_ms - BASE_MS, visit.last_ms - BASE_MS) for visit in visits] == [
         (260_000, 260_000),
         (150_000, 150_000),

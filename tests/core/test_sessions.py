@@ -123,12 +123,12 @@ def test_sessions_are_apart_by_tenant() -> None:
     ("key", "key_is_session_id", "noted"),
     [(SESSION.encode(), True, 0), (None, True, 0), (b"x", True, 1), (b"", True, 1), (b"x", False, 0)],
 )
-def test_a_key_that_is_not_the_session(key: bytes | None, key_is_session_id: bool, noted: int) -> None:
+def test_a_key_that_is_not_the_session(key: bytes | None, key_is_session_id: bool, warnings: int) -> None:
     """Is noted where the key has to be the sessionId, of rejected events too, and changes nothing."""
     core = Core(shop() | {"kafka": {"key_is_session_id": key_is_session_id}})
     core.feed([message(0, "home")._replace(key=key), message(0, "home")._replace(key=key)])
     assert core.accepted == {"uswm": 1}
-    assert +core.noted == ({("uswm", EventWarning.KEY_MISMATCH): 2 * noted} if noted else {})
+    assert +core.warnings == ({("uswm", EventWarning.KEY_MISMATCH): 2 * warnings} if warnings else {})
 
 
 def test_what_is_noted_of_an_accepted_event() -> None:
@@ -136,13 +136,13 @@ def test_what_is_noted_of_an_accepted_event() -> None:
     core = Core(shop())
     assignments = {"x": "red", "y": "red", "button_color": "green"}
     core.feed([message(0, None, event="order", attributes={"total": "19.99"}, assignments=assignments)])
-    assert +core.noted == {
+    assert +core.warnings == {
         ("uswm", EventWarning.UNKNOWN_EXPERIMENT): 2,
         ("uswm", EventWarning.UNKNOWN_VARIATION): 1,
         ("uswm", EventWarning.BAD_VALUE): 1,
     }
     core.feed([message(0, None, event="order", eventId="2", attributes={"total": 1}, assignments=None)])
-    assert core.noted.total() == 4
+    assert core.warnings.total() == 4
 
 
 def test_counts_of_a_batch() -> None:

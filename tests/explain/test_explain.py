@@ -27,7 +27,7 @@ from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
 from monitor.topics.recorded import Record
 from tests.support import oracle
-from tests.support.driver import measures_of
+from tests.support.driver import compiled_of
 from tests.support.messages import BASE_MS, MINUTE_MS, SESSION, message, shop
 from tests.support.oracle import Message
 from tests.support.servers import Kafka
@@ -149,7 +149,7 @@ def test_what_people_read(tmp_path: Path) -> None:
         5: "duplicate: its visit already holds eventId 600000-home, of arrival 4",
         6: "late: arrived 612 s after it happened, allowed 600 s",
         7: "future: happened 120 s after it arrived, allowed 60 s",
-        8: "accepted: arrived 0 s after it happened; noted: unknown_experiment",
+        8: "accepted: arrived 0 s after it happened; warning: unknown_experiment",
         9: "not_json: its value is not a JSON object in UTF-8",
         10: "bad_field: a required field is missing, or a field is of another type or out of range",
         11: "bad_field: its assignments are not an object of strings",
@@ -208,7 +208,7 @@ def test_json_has_everything(tmp_path: Path) -> None:
     assert [seen["arrival"] for seen in told["events"]] == [4, 1, 2, 3, 5, 6]
     assert told["events"][4]["attributes"] == {"page": "home", "device": r"\ud800", "total": "1" + 30 * "0"}
     assert told["events"][5]["attributes"] == {"total": "inf"}
-    assert told["events"][5]["notes"] == {"bad_value": 1}
+    assert told["events"][5]["warnings"] == {"bad_value": 1}
     (visit,) = told["visits"]
     assert visit["experiments"][0]["rule"]["met"] == {
         "time_ms": BASE_MS + 10 * MIN,
@@ -347,9 +347,9 @@ def test_numbers_in_words() -> None:
 
 def explained(config: Config, log: Sequence[Message], tenant: str, session_id: str) -> Explanation:
     """The explanation of a session of a log."""
-    measures = measures_of(config)
+    compiled = compiled_of(config)
     records_ = ((str(record.partition), record) for record in records(log))
-    return explain(measures, config["dc"], tenant, session_id, gather(measures, tenant, session_id, records_))
+    return explain(compiled, config["dc"], tenant, session_id, gather(compiled, tenant, session_id, records_))
 
 
 def records(log: Sequence[Message]) -> Iterator[Record]:

@@ -230,7 +230,7 @@ def _hold(
         if counts:
             assert _counts(job.out, "events", "tenant") == {(t,): n for t, n in wanted.accepted.items()}
             assert _counts(job.out, "rejected", "tenant", "reason") == wanted.rejected
-            assert _counts(job.out, "noted", "tenant", "reason") == wanted.noted
+            assert _counts(job.out, "noted", "tenant", "reason") == wanted.warnings
 
     check()
 

@@ -10,7 +10,7 @@ from monitor.core.watermark import Progress
 from monitor.flow.keys import SESSION_GROUPS, session_group_key
 from monitor.flow.route import route
 from monitor.flow.source import Chunk
-from tests.support.driver import measures_of
+from tests.support.driver import compiled_of
 from tests.support.messages import BASE_MS, message, shop
 
 STILL = Progress(("t/0",), "t/0", BASE_MS, idle=False)
@@ -114,7 +114,7 @@ def _routed(
 ) -> list[tuple[int, list[Raw] | Progress]]:
     """The items for each group; an item's key is its group's."""
     config = shop(message_bytes=message_bytes) | {"kafka": {"key_is_session_id": key_is_session_id}}
-    routed = route(measures_of(config))(chunks)
+    routed = route(compiled_of(config))(chunks)
     assert all(key == session_group_key(group) for key, (group, _) in routed)
     return [item for _, item in routed]
 

@@ -25,7 +25,7 @@ from monitor.flow.sessions import Tallied, sessions
 from monitor.flow.telemetry import Telemetry
 from monitor.flow.totals import TotalsStep
 from monitor.runtime.errors import JobError
-from tests.support.driver import measures_of
+from tests.support.driver import compiled_of
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 
 MINUTE = BASE_MS // MINUTE_MS
@@ -44,7 +44,7 @@ def test_the_key_groups_have_their_numbers_in_their_keys() -> None:
 
 def test_a_session_group_goes_on_from_its_snapshot() -> None:
     """The pickled state needs no class of ours; the group that is built from it knows sessions and watermark."""
-    build = sessions(measures_of(shop(lateness_s=60)))
+    build = sessions(compiled_of(shop(lateness_s=60)))
     raw = _raw(0, "home")
     step = build(None)
     step.on_batch([(3, [raw]), (3, _progress(90_000))])
@@ -59,7 +59,7 @@ def test_a_session_group_goes_on_from_its_snapshot() -> None:
 
 def test_a_session_group_remembers_how_far_each_partition_was() -> None:
     """After a restart one partition's progress is enough for the watermark to rise where the others were further."""
-    build = sessions(measures_of(shop(lateness_s=60)))
+    build = sessions(compiled_of(shop(lateness_s=60)))
     told = [Progress(("0", "1"), name, BASE_MS + ms, idle=False) for name, ms in (("0", 90_000), ("1", 200_000))]
     step = build(None)
     step.on_batch([(0, progress) for progress in told])
@@ -69,7 +69,7 @@ def test_a_session_group_remembers_how_far_each_partition_was() -> None:
 
 def test_progress_counts_from_where_it_stands() -> None:
     """Messages ahead of the progress are judged by the watermark as it was, those behind it by the new one."""
-    step = sessions(measures_of(shop(lateness_s=60)))(None)
+    step = sessions(compiled_of(shop(lateness_s=60)))(None)
     old = [_raw(at_ms, "home", arrives_ms=0) for at_ms in (-1, -2)]
     (tallied,), _ = step.on_batch([(0, old[:1]), (0, _progress(60_000)), (0, old[1:])])
     assert (tallied.tallies["uswm"].accepted, dict(tallied.tallies["uswm"].rejected)) == (1, {"late": 1})
@@ -77,7 +77,7 @@ def test_progress_counts_from_where_it_stands() -> None:
 
 def test_a_snapshot_does_not_change_with_the_group() -> None:
     """The engine pickles later what snapshot() gave: messages that come in between must not show in it."""
-    step = sessions(measures_of(shop()))(None)
+    step = sessions(compiled_of(shop()))(None)
     step.on_batch([(0, [_raw(0, "home")])])
     plain = step.snapshot()
     before = pickle.dumps(plain)
@@ -87,7 +87,7 @@ def test_a_snapshot_does_not_change_with_the_group() -> None:
 
 def test_state_of_another_format_is_refused() -> None:
     """A snapshot with an unknown version is one clear error, in both steps that keep state."""
-    for build in (sessions(measures_of(shop())), TotalsStep):
+    for build in (sessions(compiled_of(shop())), TotalsStep):
         state = build(None).snapshot() | {"version": 99}
         with pytest.raises(JobError, match=r"another version of the monitor \(state format 99, this one reads 1\)"):
             build(state)
@@ -95,13 +95,13 @@ def test_state_of_another_format_is_refused() -> None:
 
 def test_changes_go_to_the_group_of_their_series() -> None:
     """Deltas of all session groups are summed; a series is always in group crc32(series) % 16."""
-    measures = measures_of(shop())
-    build = sessions(measures)
+    compiled = compiled_of(shop())
+    build = sessions(compiled)
     tallied = []
     for group, session in enumerate(("s-1", "s-2")):
         (one,), _ = build(None).on_batch([(group, [_raw(0, "home", sessionId=session)])])
         tallied.append((session_group_key(group), one))
-    changes = dict(Regroup(measures)(tallied))
+    changes = dict(Regroup(compiled)(tallied))
     deltas = {
         (series, minute): (change, int(key[:2]))
         for key, of_group in changes.items()
@@ -122,7 +122,7 @@ def test_changes_go_to_the_group_of_their_series() -> None:
 
 def test_watermarks_are_told_to_every_metric_group_once() -> None:
     """A session group's watermark goes to all 17 metric groups when it has risen, and not again before it rises."""
-    regroup = Regroup(measures_of(shop()))
+    regroup = Regroup(compiled_of(shop()))
 
     def told(*watermarks: tuple[int, int]) -> list[dict[int, int]]:
         items = [("", Tallied(group, {}, watermark_ms)) for group, watermark_ms in watermarks]
@@ -135,10 +135,10 @@ def test_watermarks_are_told_to_every_metric_group_once() -> None:
 
 def test_a_message_of_no_known_tenant_is_counted_as_unknown() -> None:
     """Rejects reach the health group under the tenant `unknown`, and make no series of a stranger's text."""
-    measures = measures_of(shop())
+    compiled = compiled_of(shop())
     raw = [_raw(0, "home", tenant="a|b=c"), (b"k", b"{", BASE_MS)]
-    (tallied,), _ = sessions(measures)(None).on_batch([(0, raw)])
-    ((_, changes),) = Regroup(measures)([("", tallied)])
+    (tallied,), _ = sessions(compiled)(None).on_batch([(0, raw)])
+    ((_, changes),) = Regroup(compiled)([("", tallied)])
     assert changes.group == HEALTH_GROUP
     assert {series: n for series, n in changes.counts.items() if series.startswith("monitor.rejected")} == {
         "monitor.rejected|tenant=unknown|reason=unknown_tenant": 1,
@@ -148,7 +148,7 @@ def test_a_message_of_no_known_tenant_is_counted_as_unknown() -> None:
 
 def test_the_process_tells_of_itself_at_most_once_a_second() -> None:
     """Memory and processor time come with the first batch, and not with one right after it."""
-    regroup = Regroup(measures_of(shop()))
+    regroup = Regroup(compiled_of(shop()))
     ((key, changes),) = regroup([])
     assert key == metric_group_key(HEALTH_GROUP)
     assert changes.gauges["monitor.memory_bytes|worker=0", ""] > 1_000_000

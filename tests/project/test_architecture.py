@@ -1,5 +1,6 @@
 """ARCHITECTURE.md shows the rooms and their imports as they are."""
 
+import ast
 import re
 from pathlib import Path
 from typing import TypeAlias
@@ -107,3 +108,34 @@ def reachable(imports: Imports, room: str) -> set[str]:
         reached.add(other)
         waiting |= imports[other] - reached
     return reached
+
+
+CORE_MAY_IMPORT = {
+    # formats and hashing, and the types that mypyc compiles
+    "msgspec",
+    "xxhash",
+    "mypy_extensions",
+    # the pure part of the standard library: nothing that reads a clock, a file, a socket or chance
+    "bisect",
+    "collections",
+    "enum",
+    "functools",
+    "hashlib",
+    "json",
+    "math",
+    "operator",
+    "re",
+    "typing",
+    "zlib",
+}
+
+
+def test_the_core_is_pure() -> None:
+    """It imports itself and what is on the list, so it cannot know the engine, do I/O, or read a clock."""
+    for file in (ROOT / "monitor/core").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                own = name == "monitor.core" or name.startswith("monitor.core.")
+                assert own or name.partition(".")[0] in CORE_MAY_IMPORT, f"{file.name} imports {name}"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Client
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from tests.support.servers import Server
 from tests.support.shared_servers import ServerPool, shared
 
 WORKERS = 4
-SESSION_S = 60.0
+SESSION_S = 180.0
 CONFTEST = """
 from functools import partial
 
@@ -95,6 +96,15 @@ def test_a_server_that_does_not_start_is_an_error_for_who_asks(pool: ServerPool)
     assert shared(Sleeper, pool.address).ports
 
 
+def test_a_worker_that_dies_while_it_asks_leaves_the_others_their_answers(pool: ServerPool) -> None:
+    """Before it has asked, and before it is answered."""
+    with Client(pool.address):
+        pass
+    with Client(pool.address) as asking:
+        asking.send(Sleeper.name)
+    assert shared(Sleeper, pool.address).ports
+
+
 def test_a_pool_that_is_closed_leaves_nothing() -> None:
     """Neither a process nor its folder."""
     pool = ServerPool((Sleeper,))
@@ -116,15 +126,25 @@ def test_a_session_that_is_cut_off_leaves_no_server(whom: str, end: signal.Signa
     command = [sys.executable, "-m", "pytest", "-q", "-n", "1", "-p", "no:benchmark", "-p", "no:cacheprovider"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as main:
-        until_s = time.monotonic() + SESSION_S
-        while not (begun := tmp_path / "begun").exists():
-            assert main.poll() is None
-            assert time.monotonic() < until_s, "the test has not begun"
-            time.sleep(POLL_S)
-        worker, folder = begun.read_text().split()
-        assert _processes_in(folder)
-        os.kill(main.pid if whom == "main" else int(worker), end)
+        try:
+            worker, folder = _begun(main, tmp_path / "begun")
+            assert _processes_in(folder)
+            os.kill(main.pid if whom == "main" else worker, end)
+            main.wait(SESSION_S)
+        finally:
+            main.kill()
     assert not still_running(lambda: _processes_in(folder), SESSION_S)
+
+
+def _begun(main: subprocess.Popen[bytes], note: Path) -> tuple[int, str]:
+    """The worker's process id and the server's folder, once the test of the session has begun."""
+    until_s = time.monotonic() + SESSION_S
+    while not note.exists():
+        assert main.poll() is None
+        assert time.monotonic() < until_s, "the test has not begun"
+        time.sleep(POLL_S)
+    worker, folder = note.read_text().split()
+    return int(worker), folder
 
 
 def _processes_in(folder: str) -> list[psutil.Process]:

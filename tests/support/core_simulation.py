@@ -73,13 +73,13 @@ State = tuple[dict[str, object], dict[str, object]]
 
 def snapshot(core: Core) -> State:
     """The state of the core, as the job has it in a recovery store."""
-    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in core.measures.tenants.items()}
+    definitions = {name: packed_definitions(tenant.program.tenant) for name, tenant in core.compiled.tenants.items()}
     return group_state(core.group, definitions), ledger_state(core.ledger)
 
 
 def restore(core: Core, state: State) -> None:
     """Takes the core back to a snapshot; what is stored stays."""
-    core.group = restored_group(state[0], core.measures)
+    core.group = restored_group(state[0], core.compiled)
     core.ledger = restored_ledger({**state[1], "totals": {minute: dict(t) for minute, t in state[1]["totals"].items()}})  # type: ignore[attr-defined]
 
 

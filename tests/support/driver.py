@@ -18,7 +18,7 @@ GROUPS = 4
 Key = tuple[str, int, tuple[tuple[str, str], ...]]
 
 
-def measures_of(config: dict[str, Any]) -> CompiledConfig:
+def compiled_of(config: dict[str, Any]) -> CompiledConfig:
     """A configuration, compiled."""
     settings = parse(config)
     return CompiledConfig(
@@ -31,14 +31,14 @@ class Core:
 
     def __init__(self, config: dict[str, Any], partitions: Sequence[str] = ("0",)) -> None:
         self.dc: str = config["dc"]
-        self.measures = measures_of(config)
+        self.compiled = compiled_of(config)
         self.partitions = tuple(partitions)
-        self.group: SessionGroup = restored_group(None, self.measures)
+        self.group: SessionGroup = restored_group(None, self.compiled)
         self.ledger = Ledger()
         self.totals: dict[tuple[str, int], int] = {}
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
-        self.noted: Counter[tuple[str, EventWarning]] = Counter()
+        self.warnings: Counter[tuple[str, EventWarning]] = Counter()
 
     def feed(self, messages: Iterable[Message]) -> Deltas:
         """Feeds a batch, with the progress of its partitions after it; what it changed."""
@@ -52,17 +52,17 @@ class Core:
 
     def restart(self) -> None:
         """A snapshot, and another group from it."""
-        definitions = {name: packed_definitions(t.program.tenant) for name, t in self.measures.tenants.items()}
-        self.group = restored_group(group_state(self.group, definitions), self.measures)
+        definitions = {name: packed_definitions(t.program.tenant) for name, t in self.compiled.tenants.items()}
+        self.group = restored_group(group_state(self.group, definitions), self.compiled)
 
     def _apply(self) -> Deltas:
         changed: Deltas = {}
         for tenant, tally in self.group.take().items():
             self.accepted[tenant] += tally.accepted
             self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
-            self.noted.update({(tenant, note): n for note, n in tally.warnings.items()})
-            if tenant in self.measures.tenants:
-                for deltas in deltas_of([tally], SeriesTable(self.measures.tenants[tenant], GROUPS)).values():
+            self.warnings.update({(tenant, note): n for note, n in tally.warnings.items()})
+            if tenant in self.compiled.tenants:
+                for deltas in deltas_of([tally], SeriesTable(self.compiled.tenants[tenant], GROUPS)).values():
                     add_deltas(changed, deltas)
         for point in self.ledger.apply(changed):
             self.totals[point.series, point.timestamp_ms] = point.value

@@ -95,7 +95,7 @@ def produce(kafka: Kafka, case: Case, name: str) -> list[str]:
 
 def shown(config: Config, log: Sequence[Message], answer: Answer) -> set[str]:
     """What a log has in it: reasons, notes, and the names below."""
-    found = {reason for _, reason in (*answer.rejected, *answer.noted)}
+    found = {reason for _, reason in (*answer.rejected, *answer.warnings)}
     events = [visit.events for visit in answer.visits]
     present = {
         "joined": bool(_joined(config, log)),

@@ -251,11 +251,11 @@ def counted(url: str, dc: str) -> tuple[Counter[str], Counter[tuple[str, str]], 
     accepted = Counter[str]()
     for point in told["events"]:
         accepted[point.tags["tenant"]] += point.value
-    rejected, noted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for counter, name in ((rejected, "rejected"), (noted, "noted")):
+    rejected, warnings = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for counter, name in ((rejected, "rejected"), (warnings, "noted")):
         for point in told[name]:
             counter[point.tags["tenant"], point.tags["reason"]] += point.value
-    return accepted, rejected, noted
+    return accepted, rejected, warnings
 
 
 def messages_counted(url: str, dc: str) -> int:

@@ -42,8 +42,8 @@ MUTATIONS = (
     Mutation(
         "dropped retraction",
         "monitor/core/visits.py",
-        "lost = _cancel(gained, old.get(cell, []))",
-        "lost = _cancel(gained, old.get(cell, []))[1:]",
+        "lost = _cancel(gained, old.get(bucket, []))",
+        "lost = _cancel(gained, old.get(bucket, []))[1:]",
         "a correction does not take back all that it moved",
         "core",
         (1,),
@@ -51,8 +51,8 @@ MUTATIONS = (
     Mutation(
         "half a correction of values",
         "monitor/core/visits.py",
-        "changed[cell, stem] -= amount",
-        "changed[cell, stem] -= 0",
+        "changed[bucket, metric_key] -= amount",
+        "changed[bucket, metric_key] -= 0",
         "sums and sums of squares keep what a late event changed",
         "core",
         (1,),

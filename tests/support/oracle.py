@@ -77,31 +77,31 @@ class Answer(NamedTuple):
     totals: dict[Key, int]
     accepted: Counter[str]
     rejected: Counter[tuple[str, str]]
-    noted: Counter[tuple[str, str]]
+    warnings: Counter[tuple[str, str]]
     visits: list[Visit]
 
 
 def answer(config: Config, log: Sequence[Message]) -> Answer:
     """The answer for a `LogAppendTime` log in order of arrival; only the order within each session matters."""
     held: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
-    accepted, rejected, noted = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    accepted, rejected, warnings = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for message in log:
         verdict = classify(config, message, held)
         event = verdict.event
         if event is not None and verdict.tenant in config["tenants"] and is_key_mismatch(config, message, event):
-            noted[verdict.tenant, "key_mismatch"] += 1
+            warnings[verdict.tenant, "key_mismatch"] += 1
         if verdict.reason is not None:
             rejected[verdict.tenant, verdict.reason] += 1
         elif event is not None:
             held[event.tenant, event.session_id].append(event)
             accepted[event.tenant] += 1
-            noted.update((event.tenant, note) for note in notes(config, event))
+            warnings.update((event.tenant, note) for note in notes(config, event))
     gap_ms = setting(config, "time", "session_gap_s") * 1000
     visits = [Visit(*session, tuple(run)) for session, events in held.items() for run in runs(events, gap_ms)]
     totals: Counter[Key] = Counter()
     for visit in visits:
         totals.update(contributions(config, visit.tenant, visit.events))
-    return Answer({key: total for key, total in totals.items() if total != 0}, accepted, rejected, noted, visits)
+    return Answer({key: total for key, total in totals.items() if total != 0}, accepted, rejected, warnings, visits)
 
 
 def classify(config: Config, message: Message, held: Mapping[tuple[str, str], Sequence[Event]]) -> Verdict:

@@ -108,7 +108,7 @@ def _report(url: str, core: Core, dc: str, start_ms: int, end_ms: int) -> None:
     for at_ms in moments:
         tags = {"dc": dc}
         points = [("monitor.events", at_ms, tags | {"tenant": t}, n // len(moments)) for t, n in core.accepted.items()]
-        for name, counts in (("rejected", core.rejected), ("noted", core.noted)):
+        for name, counts in (("rejected", core.rejected), ("noted", core.warnings)):
             points += [
                 (f"monitor.{name}", at_ms, tags | {"tenant": t, "reason": str(reason)}, max(1, n // len(moments)))
                 for (t, reason), n in counts.items()

@@ -6,7 +6,7 @@ however it ends. The workers of pytest-xdist ask the pool, at the address that t
 
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import TypeVar
@@ -43,7 +43,8 @@ class ServerPool:
     def _answer(self) -> None:
         """Answers a request for a server with its ports, or with the reason that there are none; one at a time."""
         while True:
-            with self._listener.accept() as asking:
+            # a worker that has died since needs no answer, and must not keep the others from theirs
+            with suppress(EOFError, OSError), self._listener.accept() as asking:
                 name = asking.recv()
                 if name == CLOSE:
                     return

@@ -88,7 +88,7 @@ def outcome(
     name = f"fashion-{uuid.uuid4().hex}"
     recorded.write(folder / "days.ndjson", (record for record in log if record.timestamp_ms < COUNTED_END_MS))
     real_kafka.create_topic(name, partitions=prepare.PARTITIONS)
-    replay = ["-c", "from monitor.traffic_cli import app; app()", "replay", str(folder / "days.ndjson")]
+    replay = ["-m", "monitor", "replay", str(folder / "days.ndjson")]
     run([*replay, "--topic", name, "--brokers", real_kafka.bootstrap, "--at-once"])
     settings = {
         "MONITOR_CONFIG": str(CONFIG),

@@ -211,7 +211,7 @@ def test_the_health_of_a_job_that_follows_a_topic(real_kafka: Kafka, real_kairos
     names: dict[str, list[dict[str, str]]] = {
         "events": [tenant],
         "rejected": [{"tenant": found, "reason": reason} for found, reason in answer.rejected],
-        "noted": [{"tenant": found, "reason": reason} for found, reason in answer.noted],
+        "noted": [{"tenant": found, "reason": reason} for found, reason in answer.warnings],
         **{name: [tenant] for name in ("corrections", "delay_ms.sum", "delay_ms.count", "delay_ms.max")},
         "lag": [{"topic": topics[0], "partition": str(number)} for number in partitions],
         **{name: [{}] for name in ("watermark_s", "sessions", "totals", "points_written", "write_ms", "dead_letters")},
@@ -222,12 +222,14 @@ def test_the_health_of_a_job_that_follows_a_topic(real_kafka: Kafka, real_kairos
         found = health(real_kairosdb, job.dc, *names)
         return (
             found
-            if all(found.values()) and not any(point.value for point in found["lag"][-len(partitions) :])
+            if all(found.values())
+            and not any(point.value for point in found["lag"][-len(partitions) :])
+            and found["totals"][-1].value > len(answer.totals) - 100
             else None
         )
 
     with job.running() as run:
-        found = run.awaits(told, "metric of each name, and no lag")
+        found = run.awaits(told, "metric of each name, no lag, and the totals of the whole log")
         run.stop()
     for name, tags in names.items():
         assert _distinct(point.tags for point in found[name]) == _distinct(tags), name

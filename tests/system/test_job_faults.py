@@ -91,8 +91,9 @@ def test_a_fault_planted_into_the_core_is_found(mutation: Mutation, tmp_path: Pa
     """The quick simulation names totals that differ."""
     folder = mutated(mutation, tmp_path / "planted")
     run = subprocess.run(
-        [sys.executable, core_simulation.__file__, *map(str, mutation.seeds)],
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        [sys.executable, "-m", core_simulation.__name__, *map(str, mutation.seeds)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))},
         capture_output=True,
         text=True,
         timeout=CORE_S,
