@@ -32,6 +32,21 @@ from monitor.core.tags import sanitised
 
 DEFAULT_MAXIMUM = 1_000_000_000_000
 """The largest value that a point sums, where its table says no other."""
+PLACEHOLDER_IDS = [
+    "undefined",
+    "null",
+    "none",
+    "nan",
+    "nil",
+    "anonymous",
+    "unknown",
+    "(not set)",
+    "[object object]",
+    "0",
+    "-1",
+    "00000000-0000-0000-0000-000000000000",
+]
+"""Texts that programs send as a sessionId where they have none."""
 
 
 class _Model(BaseModel):
@@ -138,11 +153,18 @@ class ExperimentTable(_Model):
     control: str = Field(description="the variation that the others are compared with")
     variations: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
+    aliases: dict[str, str] = Field({}, description="text in events to the variation that it stands for")
+    names: list[str] = Field([], description="further names of the experiment in events")
 
     def compiled(self, name: str) -> definitions.Experiment:
         """The experiment for the core."""
         return definitions.Experiment(
-            name, self.control, tuple(self.variations.items()), _compiled(self.qualified_when)
+            name,
+            self.control,
+            tuple(self.variations.items()),
+            _compiled(self.qualified_when),
+            tuple(self.aliases.items()),
+            tuple(self.names),
         )
 
 
@@ -218,6 +240,8 @@ class LimitsTable(_Model):
 
     message_bytes: int = Field(1_048_576, ge=1, description="longer messages are rejected, bytes")
     events_per_visit: int = Field(5_000, ge=1, description="further events of a visit are rejected")
+    placeholder_ids: list[str] = Field(PLACEHOLDER_IDS, description="session ids that stand for no session")
+    crowded_events: int = Field(500, ge=1, description="a visit with more events is noted as crowded")
 
 
 class ServeTable(_Model):

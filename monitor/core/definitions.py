@@ -86,6 +86,8 @@ class Experiment(Struct, frozen=True):
     control: str
     variations: tuple[tuple[str, int | float], ...]
     qualified_when: Rule
+    aliases: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Tenant(Struct, frozen=True):
