@@ -67,6 +67,7 @@ def _point_errors(points: Mapping[str, Any], events_max: int, tenant: str) -> It
 def _experiment_errors(
     experiments: Mapping[str, Any], points: Mapping[str, Any], tenant: str
 ) -> Iterator[SettingError]:
+    yield from _name_errors(experiments, tenant)
     for experiment, table in experiments.items():
         place = f"{tenant}.experiments.{experiment}"
         variations = _table(table, "variations")
@@ -74,10 +75,32 @@ def _experiment_errors(
         if variations and isinstance(control, str) and control not in variations:
             rule = f"must be one of the variations {names(variations)}; got {shown(control)}"
             yield SettingError(f"{place}.control", rule)
+        for alias, variation in _table(table, "aliases").items():
+            if alias in variations:
+                yield SettingError(
+                    f"{place}.aliases.{alias}", "must not be a variation: an alias is another text of one"
+                )
+            if isinstance(variation, str) and variations and variation not in variations:
+                rule = f"must be one of the variations {names(variations)}; got {shown(variation)}"
+                yield SettingError(f"{place}.aliases.{alias}", rule)
         for setting, point in _point_references(_table(table, "qualified_when"), f"{place}.qualified_when"):
             if point not in points:
                 rule = f"must be a point of the tenant; got {shown(point)}, there are {names(points)}"
                 yield SettingError(setting, rule)
+
+
+def _name_errors(experiments: Mapping[str, Any], tenant: str) -> Iterator[SettingError]:
+    """An event's assignment must belong to one experiment, whichever of its names it uses."""
+    owners = {name: name for name in experiments}
+    for experiment, table in experiments.items():
+        further = table.get("names") if isinstance(table, dict) else None
+        for i, name in enumerate(further if isinstance(further, list) else ()):
+            if not isinstance(name, str):
+                continue  # its own error
+            if name in owners:
+                rule = f"must be unique among the tenant's experiments; {shown(name)} is a name of {owners[name]}"
+                yield SettingError(f"{tenant}.experiments.{experiment}.names.{i}", rule)
+            owners.setdefault(name, experiment)
 
 
 def _point_references(rule: Any, place: str) -> Iterator[tuple[str, object]]:

@@ -32,21 +32,8 @@ from monitor.core.tags import sanitised
 
 DEFAULT_MAXIMUM = 1_000_000_000_000
 """The largest value that a point sums, where its table says no other."""
-PLACEHOLDER_IDS = [
-    "undefined",
-    "null",
-    "none",
-    "nan",
-    "nil",
-    "anonymous",
-    "unknown",
-    "(not set)",
-    "[object object]",
-    "0",
-    "-1",
-    "00000000-0000-0000-0000-000000000000",
-]
-"""Texts that programs send as a sessionId where they have none."""
+VALUE_MAX = 2**43
+"""The largest that it can say: a million of them in a minute still fit KairosDB's long."""
 
 
 class _Model(BaseModel):
@@ -99,7 +86,7 @@ class ValueTable(_Model):
 
     attribute: Text = Field(description="the attribute that holds it")
     scale: NonZero = Field(1, description="factor before rounding to an integer, 100 for cents")
-    max: int = Field(DEFAULT_MAXIMUM, gt=0, description="larger ones are clipped, in scaled units")
+    max: int = Field(DEFAULT_MAXIMUM, gt=0, le=VALUE_MAX, description="larger ones are clipped, in scaled units")
 
 
 class PointTable(PredicateTable):
@@ -153,19 +140,14 @@ class ExperimentTable(_Model):
     control: str = Field(description="the variation that the others are compared with")
     variations: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
-    aliases: dict[str, str] = Field({}, description="text in events to the variation that it stands for")
-    names: list[str] = Field([], description="further names of the experiment in events")
+    aliases: dict[str, str] = Field({}, description="further texts of variations, as events carry them")
+    names: list[str] = Field([], description="further names of the experiment, as events carry them")
 
     def compiled(self, name: str) -> definitions.Experiment:
         """The experiment for the core."""
-        return definitions.Experiment(
-            name,
-            self.control,
-            tuple(self.variations.items()),
-            _compiled(self.qualified_when),
-            tuple(self.aliases.items()),
-            tuple(self.names),
-        )
+        variations, aliases = tuple(self.variations.items()), tuple(self.aliases.items())
+        rule = _compiled(self.qualified_when)
+        return definitions.Experiment(name, self.control, variations, rule, aliases, tuple(self.names))
 
 
 class TagTable(_Model):
@@ -240,8 +222,10 @@ class LimitsTable(_Model):
 
     message_bytes: int = Field(1_048_576, ge=1, description="longer messages are rejected, bytes")
     events_per_visit: int = Field(5_000, ge=1, description="further events of a visit are rejected")
-    placeholder_ids: list[str] = Field(PLACEHOLDER_IDS, description="session ids that stand for no session")
-    crowded_events: int = Field(500, ge=1, description="a visit with more events is noted as crowded")
+    crowded_events: int = Field(500, ge=1, description="a visit with more events is warned about")
+    placeholder_ids: list[str] = Field(
+        list(definitions.PLACEHOLDER_IDS), description="texts that are no sessionId; trimmed, in any case"
+    )
 
 
 class ServeTable(_Model):
@@ -296,6 +280,8 @@ class Settings(_Model):
         return definitions.Limits(
             message_bytes=self.limits.message_bytes,
             events_per_visit=self.limits.events_per_visit,
+            placeholder_ids=tuple(self.limits.placeholder_ids),
+            crowded_events=self.limits.crowded_events,
             session_gap_ms=milliseconds(self.time.session_gap_s),
             lateness_ms=milliseconds(self.time.allowed_lateness_s),
             future_ms=milliseconds(self.time.future_tolerance_s),

@@ -7,13 +7,15 @@ signature as the interval that they fall into, so that prices do not make every 
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, final
 
+import xxhash
+
 from monitor.core.attribution import Program
 from monitor.core.definitions import MeasurementPoint, Predicate, Tag, Value
-from monitor.core.events import Decoder, Event, EventWarning
+from monitor.core.events import Decoder, Event, EventWarning, assigned_text
 from monitor.core.predicates import holds, is_number, scalar
 from monitor.core.states import Entry, EventClass
 from monitor.core.tags import TagSets
@@ -29,14 +31,40 @@ ASSIGNMENTS_BYTES_MAX = 67_108_864
 REMEMBERED_TEXT_BYTES_MAX = 1_024
 """Longer texts, of `assignments` or of the attributes in a signature, are not remembered."""
 
+_LAST_RANK: Final = 1_000_000
 _SIGNATURE_BYTES: Final = 400
 _FIELD_BYTES: Final = 64
 _ASSIGNMENT_BYTES: Final = 400
 """Measured with tracemalloc on CPython 3.11: a remembered signature, each field of it, a remembered text, without their
 texts."""
 
-Assigned: TypeAlias = tuple[tuple[int, ...], Mapping[EventWarning, int]]
-"""Numbers of the known variations that an event carries, and the warnings about the others."""
+UnknownName: TypeAlias = tuple[str, str]
+"""An experiment's configured name, and a text that is none of its variations; or "", and a name of no experiment."""
+
+
+@final
+class Assigned:
+    """The meaning of an event's assignments.
+
+    `variations`: numbers of the known ones, one per experiment at most; `warnings`: about the others; `unknown`: their
+    names; `texts`: for each known experiment that is named, its number and what it says: a variation's number, or a
+    negative hash of an unknown text.
+    """
+
+    __slots__ = ("has_unknown_text", "texts", "unknown", "variations", "warnings")
+
+    def __init__(
+        self,
+        variations: tuple[int, ...],
+        warnings: tuple[tuple[EventWarning, int], ...],
+        unknown: tuple[UnknownName, ...],
+        texts: tuple[tuple[int, int], ...],
+    ) -> None:
+        self.variations = variations
+        self.warnings = warnings
+        self.unknown = unknown
+        self.texts = texts
+        self.has_unknown_text = any([text < 0 for _, text in texts])
 
 
 @final
@@ -66,14 +94,20 @@ class Classifier:
         self._decoder = decoder
         self._predicates = program.clauses.predicates
         self._points = tenant.points
-        self._experiments = {experiment.name for experiment in tenant.experiments}
+        self._experiments = [_ExperimentTexts(program, number) for number in range(len(tenant.experiments))]
+        self._names: dict[str, tuple[int, int]] = {
+            name: (number, rank)
+            for number, experiment in enumerate(tenant.experiments)
+            for rank, name in enumerate((experiment.name, *experiment.names))
+        }
+        """Name in events -> number of the experiment, and the place of the name among the experiment's."""
         self._tags = tenant.tags
         self.tag_sets = TagSets(tenant.tags)
-        self._names = mentioned(tenant.tags, self._predicates)
-        self._read = _reader([decoder.fields[name] for name in self._names])
+        self._attributes = mentioned(tenant.tags, self._predicates)
+        self._read = _reader([decoder.fields[name] for name in self._attributes])
         self._intervals = [
             (i, _Intervals(name, self._predicates))
-            for i, name in enumerate(self._names)
+            for i, name in enumerate(self._attributes)
             if _only_compared(name, tenant.tags, self._predicates)
         ]
         names = {name for predicate in self._predicates for name in predicate.events or ()}
@@ -84,8 +118,8 @@ class Classifier:
         """Results of `assigned`, by text: to be looked up first."""
         self._remembered_bytes = 0
 
-    def entry(self, event: Event, event_id: str, assigned: Assigned, warnings: dict[EventWarning, int]) -> Entry:
-        """The event as its visit keeps it; counts in `warnings` what is wrong with it and does not reject it."""
+    def entry(self, event: Event, event_id: str, assigned: Assigned, bad_values: dict[int, int]) -> Entry:
+        """The event as its visit keeps it; counts in `bad_values` the points whose attribute is no finite number."""
         classified = self.classified(event)
         event_class = classified.event_class
         values: tuple[int, ...] = ()
@@ -93,11 +127,10 @@ class Classifier:
             measured = self._measured(event, event_class)
             values = tuple([x or 0 for x in measured])
             if None in measured:
-                warnings[EventWarning.BAD_VALUE] = warnings.get(EventWarning.BAD_VALUE, 0) + measured.count(None)
-        if assigned[1]:
-            for warning, times in assigned[1].items():
-                warnings[warning] = warnings.get(warning, 0) + times
-        return Entry(event.time, event_id, event_class, classified.tags, assigned[0], values)
+                for point, x in zip(event_class.value_points, measured, strict=True):
+                    if x is None:
+                        bad_values[point] = bad_values.get(point, 0) + 1
+        return Entry(event.time, event_id, event_class, classified.tags, assigned.variations, values)
 
     def assigned(self, text: bytes) -> Assigned | None:
         """The meaning of the JSON text of an event's assignments; None if it is a bad field."""
@@ -115,16 +148,31 @@ class Classifier:
         if assignments is None:
             return None
         warnings: Counter[EventWarning] = Counter()
-        variations = []
-        for experiment, name in assignments.items():
-            variation = self._program.numbering.variation_numbers.get((experiment, name))
-            if variation is not None:
-                variations.append(variation)
-            elif experiment in self._experiments:
-                warnings[EventWarning.UNKNOWN_VARIATION] += 1
-            else:
+        unknown: list[UnknownName] = []
+        texts: dict[int, tuple[int, int]] = {}
+        for name, value in assignments.items():
+            if value is None:
+                continue
+            variation_text = assigned_text(name, value)
+            of_experiment = self._names.get(name)
+            if variation_text is None:
+                warnings[EventWarning.BAD_ASSIGNMENT] += 1
+            elif of_experiment is None:
                 warnings[EventWarning.UNKNOWN_EXPERIMENT] += 1
-        return tuple(variations), warnings
+                unknown.append(("", name))
+            else:
+                number, rank = of_experiment
+                experiment = self._experiments[number]
+                meaning = experiment.meaning(variation_text)
+                if meaning < 0:
+                    warnings[EventWarning.UNKNOWN_VARIATION] += 1
+                    unknown.append((experiment.name, variation_text))
+                    rank += _LAST_RANK  # a known one under any name comes before it
+                if number not in texts or rank < texts[number][0]:
+                    texts[number] = rank, meaning
+        variations = tuple([meaning for _, meaning in texts.values() if meaning >= 0])
+        named = tuple([(number, meaning) for number, (_, meaning) in texts.items()])
+        return Assigned(variations, tuple(warnings.items()), tuple(unknown), named)
 
     def _measured(self, event: Event, event_class: EventClass) -> list[int | None]:
         """x of each value point that the event matches; None where its attribute is no finite number."""
@@ -168,7 +216,7 @@ class Classifier:
 
     def _judge(self, event: str, values: Sequence[Any], signature: Sequence[Any] = ()) -> Classified:
         """Runs all predicates."""
-        present = {name: scalar(value) for name, value in zip(self._names, values, strict=True)}
+        present = {name: scalar(value) for name, value in zip(self._attributes, values, strict=True)}
         met = 0
         for i, predicate in enumerate(self._predicates):
             if predicate.events is not None and event not in predicate.events:
@@ -177,6 +225,23 @@ class Classifier:
                 met |= 1 << i
         tags = self.tag_sets.number([present[tag.attribute] for tag in self._tags])
         return Classified(self._program.event_class(met), tags, signature)
+
+
+@final
+class _ExperimentTexts:
+    """The texts that mean a variation of one experiment."""
+
+    def __init__(self, program: Program, number: int) -> None:
+        experiment = program.tenant.experiments[number]
+        numbers = program.numbering.variation_numbers
+        self.name = experiment.name
+        self._numbers = {variation: numbers[experiment.name, variation] for variation, _ in experiment.variations}
+        self._numbers |= {alias: numbers[experiment.name, variation] for alias, variation in experiment.aliases}
+
+    def meaning(self, text: str) -> int:
+        """The variation's number; negative, and different for different texts as far as 63 bits go, if it is none."""
+        number = self._numbers.get(text)
+        return number if number is not None else -1 - (xxhash.xxh3_64_intdigest(text.encode()) >> 1)
 
 
 def measure(point: MeasurementPoint, attribute: Any) -> int | None:

@@ -79,8 +79,12 @@ class Tag(Struct, frozen=True):
     values: tuple[str, ...]
 
 
-class Experiment(Struct, frozen=True):
-    """An experiment: its variations with their weights, and from when a visit counts as qualified."""
+class Experiment(Struct, frozen=True, omit_defaults=True):
+    """An experiment: its variations with their weights, and from when a visit counts as qualified.
+
+    `aliases`: further texts of variations, as events carry them: (text, variation). `names`: further names of the
+    experiment in events, asked for in this order after its own.
+    """
 
     name: str
     control: str
@@ -99,11 +103,34 @@ class Tenant(Struct, frozen=True):
     experiments: tuple[Experiment, ...]
 
 
+PLACEHOLDER_IDS = (
+    "undefined",
+    "null",
+    "none",
+    "nan",
+    "nil",
+    "anonymous",
+    "unknown",
+    "(not set)",
+    "[object object]",
+    "0",
+    "-1",
+    "00000000-0000-0000-0000-000000000000",
+)
+"""Texts that clients send where they have no id, so that one would stand for many visitors."""
+
+
 class Limits(Struct, frozen=True):
-    """The bounds of what is accepted, in bytes, events and milliseconds."""
+    """The bounds of what is accepted, in bytes, events and milliseconds.
+
+    `placeholder_ids`: rejected as a sessionId; compared trimmed and case-folded. `crowded_events`: a visit with more is
+    warned about.
+    """
 
     message_bytes: int = 1_048_576
     events_per_visit: int = 5_000
     session_gap_ms: int = 1_800_000
     lateness_ms: int = 600_000
     future_ms: int = 60_000
+    placeholder_ids: tuple[str, ...] = PLACEHOLDER_IDS
+    crowded_events: int = 500

@@ -96,8 +96,8 @@ def add_deltas(into: Deltas, deltas: Mapping[int, Mapping[Series, int]]) -> None
             sums[series] = sums.get(series, 0) + change
 
 
-def counts_of(tenant: str, tallies: Sequence[Tally]) -> dict[Series, int]:
-    """The counters of a tenant's tallies as health series."""
+def counts_of(tenant: str, tallies: Sequence[Tally], compiled: CompiledTenant | None) -> dict[Series, int]:
+    """The counters of a tenant's tallies as health series; `compiled` is None for messages of no known tenant."""
     rejected: Counter[RejectReason] = Counter()
     warnings: Counter[EventWarning] = Counter()
     for tally in tallies:
@@ -112,4 +112,25 @@ def counts_of(tenant: str, tallies: Sequence[Tally]) -> dict[Series, int]:
         counts[health_series("delay_ms.count", tenant=tenant)] = accepted
     if corrections := sum([tally.corrections for tally in tallies]):
         counts[health_series("corrections", tenant=tenant)] = corrections
+    if compiled is not None:
+        counts |= _counts_by_definition(tallies, compiled)
+    return counts
+
+
+def _counts_by_definition(tallies: Sequence[Tally], compiled: CompiledTenant) -> dict[Series, int]:
+    """Late visits by variation, and bad values by point."""
+    late: Counter[int] = Counter()
+    bad_values: Counter[int] = Counter()
+    for tally in tallies:
+        if tally.late or tally.bad_values:
+            late.update(tally.late)
+            bad_values.update(tally.bad_values)
+    numbering, tenant = compiled.program.numbering, compiled.name
+    counts: dict[Series, int] = {}
+    for number, visits in late.items():
+        experiment, variation = numbering.variations[number]
+        counts[health_series("late", tenant=tenant, experiment=experiment, variation=variation)] = visits
+    for point, events in bad_values.items():
+        name = numbering.point_names[point]
+        counts[health_series("noted", tenant=tenant, reason=EventWarning.BAD_VALUE, point=name)] = events
     return counts

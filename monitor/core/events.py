@@ -15,7 +15,10 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-TIME_END = 2**53
+from monitor.core.tags import tag_text
+
+TIME_MS_MIN, TIME_MS_MAX = 10**11, 10**14 - 1
+"""1973 to 5138: the times that KairosDB takes for milliseconds, so that no accepted event makes a point it refuses."""
 SESSION_ID_MAX_CHARS = 256
 DIGITS_MAX = 400
 """Longer integers are read as floats: beyond any double, and int() of them would cost quadratic time."""
@@ -28,6 +31,7 @@ class RejectReason(StrEnum):
     NOT_JSON = "not_json"
     BAD_FIELD = "bad_field"
     UNKNOWN_TENANT = "unknown_tenant"
+    PLACEHOLDER_ID = "placeholder_id"
     FUTURE = "future"
     LATE = "late"
     DUPLICATE = "duplicate"
@@ -39,8 +43,10 @@ class EventWarning(StrEnum):
 
     UNKNOWN_EXPERIMENT = "unknown_experiment"
     UNKNOWN_VARIATION = "unknown_variation"
+    BAD_ASSIGNMENT = "bad_assignment"
     BAD_VALUE = "bad_value"
     KEY_MISMATCH = "key_mismatch"
+    CROWDED_VISIT = "crowded_visit"
 
 
 class Rejected(NamedTuple):
@@ -83,7 +89,7 @@ class Decoder:
 
     >>> decoder = Decoder(["page"], message_bytes=1_000)
     >>> event = decoder.decode(
-    ...     b'{"tenant": "t", "sessionId": "s", "time": 1, "event": "view", "attributes": {"page": "home"}}'
+    ...     b'{"tenant": "t", "sessionId": "s", "time": 1795491060000, "event": "view", "attributes": {"page": "home"}}'
     ... )
     >>> decoder.attribute(event, "page")
     'home'
@@ -107,7 +113,7 @@ class Decoder:
             [
                 ("tenant", str),
                 ("sessionId", Annotated[str, Meta(min_length=1, max_length=SESSION_ID_MAX_CHARS)]),
-                ("time", Annotated[int, Meta(gt=0, lt=TIME_END)]),
+                ("time", Annotated[int, Meta(ge=TIME_MS_MIN, le=TIME_MS_MAX)]),
                 ("event", str),
                 ("eventId", str | None, None),
                 ("assignments", Raw, _ABSENT),
@@ -137,19 +143,19 @@ class Decoder:
         """The attribute's value as decoded, None where absent; the name must be one that the decoder was made for."""
         return getattr(event.attributes, self.fields[name])
 
-    def assignments(self, text: bytes) -> dict[str, str] | None:
-        """Experiment -> variation from the JSON text of `assignments`; None if it is of another shape (bad_field)."""
+    def assignments(self, text: bytes) -> dict[str, Any] | None:
+        """Name of an experiment -> value, as decoded, from the JSON text of `assignments`; empty for null.
+
+        None if it is no object, which is a bad field. What a value means: `assigned_text`.
+        """
         try:
-            assignments = self._assignments(text) or {}
-        except msgspec.DecodeError:
-            return None
-        return assignments if all(isinstance(variation, str) for variation in assignments.values()) else None
+            return self._assignments(text) or {}
+        except (msgspec.DecodeError, RecursionError):  # of another shape, or with something that msgspec cannot hold
+            fields = _parsed(text)
+            return fields if isinstance(fields, dict) else None
 
     def _judge(self, value: bytes) -> Event | Rejected:
-        try:
-            fields = json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=_parse_int)
-        except (ValueError, RecursionError):
-            return Rejected(RejectReason.NOT_JSON, None)
+        fields = _parsed(value)
         if not isinstance(fields, dict):
             return Rejected(RejectReason.NOT_JSON, None)
         event = self._checked(fields)
@@ -167,9 +173,9 @@ class Decoder:
             all(_is_text(text) for text in required)
             and 1 <= len(fields["sessionId"]) <= SESSION_ID_MAX_CHARS
             and type(time) is int
-            and 0 < time < TIME_END
+            and TIME_MS_MIN <= time <= TIME_MS_MAX
             and (own_id is None or _is_text(own_id))
-            and (assignments is None or (isinstance(assignments, dict) and _all_text(assignments)))
+            and (assignments is None or isinstance(assignments, dict))
             and (attributes is None or isinstance(attributes, dict))
         )
         if not fits:
@@ -181,9 +187,40 @@ class Decoder:
             time=fields["time"],
             event=fields["event"],
             eventId=own_id,
-            assignments=Raw(msgspec.json.encode(assignments)),
+            assignments=_raw_assignments(assignments),
             attributes=self._attributes(**known),
         )
+
+
+def assigned_text(name: str, value: Any) -> str | None:
+    """The text of an assignment's value: a string itself, a number or boolean as its shortest JSON text.
+
+    None if it has none, or if its experiment's name is no text: then this one assignment is ignored, with a warning.
+    """
+    if not _is_text(name) or isinstance(value, dict | list):
+        return None
+    if isinstance(value, str):
+        return value if _is_text(value) else None
+    return tag_text(value)
+
+
+def _parsed(value: bytes) -> Any:
+    """The JSON value by the definition above; None, which no event is, if it is not JSON."""
+    try:
+        return json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=_parse_int)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _raw_assignments(assignments: dict[str, Any] | None) -> Raw:
+    """The JSON text again; what has no text (`assigned_text`) is an empty array in it, since 1e999 is no JSON."""
+    if assignments is None:
+        return _ABSENT
+    plain = {
+        name: value if value is None or assigned_text(name, value) is not None else []
+        for name, value in assignments.items()
+    }
+    return Raw(json.dumps(plain).encode())
 
 
 def _parse_int(digits: str) -> int | float:
@@ -198,7 +235,3 @@ def _refuse_constant(name: str) -> NoReturn:
 def _is_text(value: object) -> bool:
     """A string without lone surrogates, which JSON can write but UTF-8 cannot."""
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
-
-
-def _all_text(assignments: dict[str, Any]) -> bool:
-    return all(_is_text(name) and _is_text(variation) for name, variation in assignments.items())

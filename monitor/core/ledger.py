@@ -11,14 +11,22 @@ from monitor.core.deltas import Deltas
 from monitor.core.metrics import DataPoint, Series
 from monitor.core.watermark import NEVER, smallest
 
+SQUARES = ".sumsq|"
+"""Marks the series of sums of squares: the last part of the metric's name, before the tags."""
+
 
 class Ledger:
     """The totals of one metric key group: what the store holds for every (series, minute) that can still change."""
 
-    def __init__(self, totals: Deltas | None = None, watermarks: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self, totals: Deltas | None = None, watermarks: Mapping[int, int] | None = None, doubles_from: int = 0
+    ) -> None:
         self.totals: Deltas = totals or {}
         self.watermarks = dict(watermarks or {})
         """Session key group -> its watermark, in ms."""
+        self.doubles_from = doubles_from
+        """The minute from which on `.sumsq` is written as a double. KairosDB keeps a long and a double of one minute
+        side by side, so minutes of which there may be longs, of the first state format, stay long."""
 
     def apply(self, deltas: Mapping[int, Mapping[Series, int]]) -> list[DataPoint]:
         """Adds changes, those of 0 too; returns the new totals of all that was touched."""
@@ -28,7 +36,9 @@ class Ledger:
             for series, change in changes.items():
                 # may fall: a late event retracts what others had contributed
                 total = totals[series] = totals.get(series, 0) + change
-                points.append(DataPoint(series, minute * MINUTE_MS, total))
+                is_double = SQUARES in series and minute >= self.doubles_from
+                # a sum of squares outgrows 64 bits: held exactly, rounded once here
+                points.append(DataPoint(series, minute * MINUTE_MS, float(total) if is_double else total))
         return points
 
     def seal(self, watermarks: Mapping[int, int], groups: int) -> int:

@@ -14,11 +14,11 @@ Series: TypeAlias = str
 
 
 class DataPoint(NamedTuple):
-    """One value of one series: what the sink writes."""
+    """One value of one series: what the sink writes; as a long, or as a double if the value is a float."""
 
     series: Series
     timestamp_ms: int
-    value: int
+    value: int | float
 
 
 def metric_name(tenant: str, metric_key: MetricKey) -> str:
@@ -42,6 +42,6 @@ def metric_names(tenant: str, variations: Iterable[str], points: Iterable[tuple[
     return names
 
 
-def health_series(name: str, **tags: str) -> Series:
+def health_series(name: str, /, **tags: str) -> Series:
     """A series of the job's own health: `monitor.NAME` with these tags besides dc."""
     return "|".join([f"monitor.{name}", *(f"{tag}={value}" for tag, value in tags.items())])

@@ -50,6 +50,8 @@ class _Migration:
             self._state(visit.state),
             [self._entry(entry) for entry in visit.tail],
             earlier=visit.earlier and self.visit(visit.earlier),
+            marks=visit.marks,
+            texts=tuple([text for text in map(self._text, visit.texts) if text is not None]),
         )
 
     def _state(self, state: VisitState) -> VisitState:
@@ -78,6 +80,15 @@ class _Migration:
         if experiment not in self._experiments or point not in self._points:
             return None
         return self.new.numbering.slot(self._experiments[experiment], scope, self._points[point])
+
+    def _text(self, text: tuple[int, int]) -> tuple[int, int] | None:
+        """A text of assignments; a variation's number means the same name, any other text is a hash of it."""
+        experiment, meaning = text
+        if meaning >= 0:
+            if meaning not in self._variations:
+                return None
+            meaning = self._variations[meaning]
+        return (self._experiments[experiment], meaning) if experiment in self._experiments else None
 
     def _entry(self, entry: Entry) -> Entry:
         was = entry.event_class

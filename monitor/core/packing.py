@@ -18,17 +18,11 @@ from mypy_extensions import mypyc_attr
 
 from monitor.core.attribution import Program
 from monitor.core.codes import minute_and_tags
+from monitor.core.packed import PackedEntry, PackedState, PackedVisit
 from monitor.core.states import Entry, VisitState
 from monitor.core.visits import Visit
 
 _TIME_BYTES = 8
-
-_PackedState = tuple[Any, tuple[int, ...], tuple[Any, ...], dict[int, int]]
-_PackedEntry = tuple[int, str, Any, Any, int, tuple[int, ...], tuple[int, ...]]
-
-
-_PackedVisit = tuple[int, bytes, _PackedState, Raw, Raw, bytes | None]
-"""Length in ms, ids, state, state before the tail, tail, the session before this visit."""
 
 _FIXARRAY, _ARRAY_16, _ARRAY_32 = 0x90, 0xDC, 0xDD
 _NOTHING = Raw(msgspec.msgpack.encode(None))
@@ -62,9 +56,9 @@ class Packer:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(_PackedVisit).decode
-        self._decode_tail = msgspec.msgpack.Decoder(list[_PackedEntry]).decode
-        self._decode_state = msgspec.msgpack.Decoder(_PackedState).decode
+        self._decode = msgspec.msgpack.Decoder(PackedVisit).decode
+        self._decode_tail = msgspec.msgpack.Decoder(list[PackedEntry]).decode
+        self._decode_state = msgspec.msgpack.Decoder(PackedState).decode
         self._wide = program.bits > 63
         self._out: Callable[[int], Any] = hex if self._wide else int
         self._in: Callable[[Any], int] = (lambda text: int(text, 16)) if self._wide else int
@@ -78,29 +72,33 @@ class Packer:
             base, tail = packed_tail.base, _joined(bytes(packed_tail.tail), tail)
         elif session.tail:
             base = Raw(self._encode(self._pack_state(session.state_before(0, self._program))))
-        packed: _PackedVisit = (
+        packed = PackedVisit(
             session.last_ms - first_ms,
             session.ids,
             self._pack_state(session.state),
             base,
             Raw(tail),
             self.pack(session.earlier) if session.earlier is not None else None,
+            session.marks,
+            session.texts,
         )
         return session.last_ms.to_bytes(_TIME_BYTES, "big") + self._encode(packed)
 
     def unpack(self, data: bytes) -> Visit:
         """The session of these bytes, its tail still packed."""
-        span_ms, ids, state, base, tail, earlier = self._decode(memoryview(data)[_TIME_BYTES:])
+        packed = self._decode(memoryview(data)[_TIME_BYTES:])
         last = last_ms(data)
         return Visit(
-            last - span_ms,
+            last - packed.span_ms,
             last,
-            ids,
-            self._unpack_state(state),
+            packed.ids,
+            self._unpack_state(packed.state),
             [],
-            _PackedTail(self, base, tail) if base != _NOTHING else None,
+            _PackedTail(self, packed.base, packed.tail) if packed.base != _NOTHING else None,
             None,
-            self.unpack(earlier) if earlier is not None else None,
+            self.unpack(packed.earlier) if packed.earlier is not None else None,
+            packed.marks,
+            packed.texts,
         )
 
     def unpack_tail(self, base: Raw, tail: Raw, first_ms: int) -> list[Entry]:
@@ -110,23 +108,23 @@ class Packer:
         entries[0].before = self._unpack_state(self._decode_state(base))
         return entries
 
-    def _pack_state(self, state: VisitState) -> _PackedState:
+    def _pack_state(self, state: VisitState) -> PackedState:
         if self._wide:
             return hex(state.seen), state.counts, tuple([hex(code) for code in state.codes()]), state.sums
         return state.seen, state.counts, state.codes(), state.sums
 
-    def _unpack_state(self, packed: _PackedState) -> VisitState:
+    def _unpack_state(self, packed: PackedState) -> VisitState:
         seen, counts, codes, sums = packed
         if self._wide:
             seen, codes = int(seen, 16), tuple([int(code, 16) for code in codes])
         return VisitState(seen, counts, tuple([self._program.experiment_state(code) for code in codes]), sums)
 
-    def _pack_entry(self, entry: Entry, first_ms: int) -> _PackedEntry:
+    def _pack_entry(self, entry: Entry, first_ms: int) -> PackedEntry:
         event_class, tags = entry.event_class, minute_and_tags(entry.bucket)[1]
         points, clauses = self._out(event_class.points), self._out(event_class.clauses)
         return entry.time - first_ms, entry.event_id, points, clauses, tags, entry.variations, entry.values
 
-    def _unpack_entry(self, packed: _PackedEntry, first_ms: int) -> Entry:
+    def _unpack_entry(self, packed: PackedEntry, first_ms: int) -> Entry:
         time, event_id, points, clauses, tags, variations, values = packed
         event_class = self._program.event_class_of(self._in(points), self._in(clauses))
         return Entry(first_ms + time, event_id, event_class, tags, variations, values)

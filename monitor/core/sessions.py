@@ -19,16 +19,18 @@ from typing import Final, TypeAlias, final
 import xxhash
 
 from monitor.core import visits
-from monitor.core.classify import Assigned
+from monitor.core.classify import Assigned, UnknownName
 from monitor.core.codes import MINUTE_MS
 from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.events import Event, EventWarning, Rejected, RejectReason, derived_id
 from monitor.core.packing import last_ms
 from monitor.core.states import Contributions, Entry
-from monitor.core.visits import ID_BYTES, Correction, Visit
+from monitor.core.visits import CROWDED, ID_BYTES, LATE, Correction, Visit
 from monitor.core.watermark import Watermark
 
 NO_TENANT: Final = "unknown"
+UNKNOWN_NAMES_MAX = 1_000
+"""Different unknown names that a batch of messages counts, by tenant; further ones are counted without their name."""
 
 Message: TypeAlias = tuple[bytes | None, bytes | None, int]
 """Kafka key, value and message timestamp in ms."""
@@ -38,7 +40,19 @@ Message: TypeAlias = tuple[bytes | None, bytes | None, int]
 class Tally:
     """Changes and counts of a batch of messages, for one tenant."""
 
-    __slots__ = ("accepted", "corrections", "delay_max_ms", "delay_sum_ms", "minus", "plus", "rejected", "warnings")
+    __slots__ = (
+        "accepted",
+        "bad_values",
+        "corrections",
+        "delay_max_ms",
+        "delay_sum_ms",
+        "late",
+        "minus",
+        "plus",
+        "rejected",
+        "unknown",
+        "warnings",
+    )
 
     def __init__(self) -> None:
         self.plus = Contributions()
@@ -49,14 +63,28 @@ class Tally:
         self.corrections = 0
         self.rejected: dict[RejectReason, int] = {}
         self.warnings: dict[EventWarning, int] = {}
+        self.bad_values: dict[int, int] = {}
+        """Point -> events that match it without a number."""
+        self.late: dict[int, int] = {}
+        """Variation -> visits with an event that was rejected as late."""
+        self.unknown: dict[UnknownName, int] = {}
+        """Names of accepted events that are not configured; at most UNKNOWN_NAMES_MAX of them."""
 
     def reject(self, reason: RejectReason) -> None:
         """Counts a message that is not accepted."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    def warn(self, warning: EventWarning) -> None:
+    def warn(self, warning: EventWarning, times: int = 1) -> None:
         """Counts what is wrong with a message and does not reject it."""
-        self.warnings[warning] = self.warnings.get(warning, 0) + 1
+        self.warnings[warning] = self.warnings.get(warning, 0) + times
+
+    def warn_of(self, assigned: Assigned) -> None:
+        """Counts what is wrong with an accepted event's assignments."""
+        for warning, times in assigned.warnings:
+            self.warn(warning, times)
+        for name in assigned.unknown:
+            if name in self.unknown or len(self.unknown) < UNKNOWN_NAMES_MAX:
+                self.unknown[name] = self.unknown.get(name, 0) + 1
 
 
 @final
@@ -95,6 +123,8 @@ class SessionGroup:
         self._compiled = compiled
         self._gap_ms = compiled.limits.session_gap_ms
         self._full_bytes = compiled.limits.events_per_visit * ID_BYTES
+        self._crowded_bytes = compiled.limits.crowded_events * ID_BYTES
+        self._placeholders = frozenset([text.strip().casefold() for text in compiled.limits.placeholder_ids])
 
     def take(self) -> dict[str, Tally]:
         """The tallies since the last call."""
@@ -107,7 +137,7 @@ class SessionGroup:
         """Takes in messages in the order of their partition."""
         decode, tenants, limits = self._compiled.decoder.decode, self._tenants, self._compiled.limits
         checks_key, lateness_ms, future_ms = self._compiled.key_is_session_id, limits.lateness_ms, -limits.future_ms
-        watermark_ms = self.watermark.value_ms
+        watermark_ms, placeholders = self.watermark.value_ms, self._placeholders
         for key, value, timestamp_ms in messages:
             event = decode(value)
             if isinstance(event, Rejected):
@@ -127,10 +157,13 @@ class SessionGroup:
             if checks_key and key is not None and key != event.sessionId.encode():
                 tally.warn(EventWarning.KEY_MISMATCH)
             delay_ms = timestamp_ms - event.time
-            if delay_ms < future_ms:
+            if event.sessionId.strip().casefold() in placeholders:
+                tally.reject(RejectReason.PLACEHOLDER_ID)
+            elif delay_ms < future_ms:
                 tally.reject(RejectReason.FUTURE)
             elif delay_ms > lateness_ms or event.time < watermark_ms:
                 tally.reject(RejectReason.LATE)
+                self._count_late(tenant, event, assigned, tally)
             elif self._accept(tenant, event, value or b"", assigned, tally):
                 tally.accepted += 1
                 tally.delay_sum_ms += delay_ms
@@ -150,14 +183,22 @@ class SessionGroup:
             suspicious = digest in session.ids or len(session.ids) >= self._full_bytes
             if suspicious and self._refused((session,), digest, tally):
                 return False
-            entry = compiled.classifier.entry(event, own_id, assigned, tally.warnings)
+            entry = compiled.classifier.entry(event, own_id, assigned, tally.bad_values)
+            is_new = assigned.texts and (assigned.has_unknown_text or assigned.variations is not session.variations)
             session.append(compiled.program, entry, digest, self.watermark.value_ms, tally.plus)
+            if is_new or len(session.ids) > self._crowded_bytes:
+                _warn_if_crowded(session, assigned, self._crowded_bytes, tally)
+            if assigned.warnings:
+                tally.warn_of(assigned)
             return True
         touched = visits.touching(session, time_ms, self._gap_ms) if session is not None else []
         if touched and self._refused(touched, digest, tally):
             return False
-        entry = compiled.classifier.entry(event, own_id, assigned, tally.warnings)
-        self._place(tenant, event.sessionId, session, touched, entry, digest, tally)
+        entry = compiled.classifier.entry(event, own_id, assigned, tally.bad_values)
+        visit = self._place(tenant, event.sessionId, session, touched, entry, digest, tally)
+        _warn_if_crowded(visit, assigned, self._crowded_bytes, tally)
+        if assigned.warnings:
+            tally.warn_of(assigned)
         return True
 
     def _refused(self, touched: Sequence[Visit], digest: bytes, tally: Tally) -> bool:
@@ -179,14 +220,14 @@ class SessionGroup:
         entry: Entry,
         digest: bytes,
         tally: Tally,
-    ) -> None:
-        """Takes in an event that is not simply the next of the session's latest visit."""
+    ) -> Visit:
+        """Takes in an event that is not simply the next of the session's latest visit; the visit that it is in."""
         program = tenant.compiled.program
         if session is None:
             started = visits.start(program, entry, digest, None, tally.plus)
             tenant.compact_at.setdefault(entry.time // MINUTE_MS, []).append(session_id)
             tenant.sessions[session_id] = tenant.decoded[session_id] = started
-            return
+            return started
         correction = Correction()
         match touched:
             case []:
@@ -197,11 +238,29 @@ class SessionGroup:
                 visits.join(program, visit, later, entry, digest, correction)
         tally.corrections += correction.apply(tally.plus, tally.minus)
         if visit is session and visit.earlier is None:
-            return
+            return visit
         reach_ms = self.watermark.value_ms - self._gap_ms
         others = [v for v in visits.runs(session) if v not in touched and v.last_ms >= reach_ms]
         latest = visits.chained(sorted([visit, *others], key=_first_ms, reverse=True))
         tenant.sessions[session_id] = tenant.decoded[session_id] = latest
+        return visit
+
+    def _count_late(self, tenant: _TenantSessions, event: Event, assigned: Assigned, tally: Tally) -> None:
+        """Counts, for its variations, a visit with an event that came too late: once while the visit is in state.
+
+        An event of which no visit is in state counts for the variations that it carries itself.
+        """
+        variations = assigned.variations
+        session = tenant.sessions.get(event.sessionId)
+        if session is not None:
+            decoded = self._decode(tenant, event.sessionId, session) if isinstance(session, bytes) else session
+            for visit in visits.touching(decoded, event.time, self._gap_ms)[:1]:
+                if visit.marks & LATE:
+                    return
+                visit.marks |= LATE
+                variations = tuple([state.variation for state in visit.state.experiments]) or variations
+        for variation in variations:
+            tally.late[variation] = tally.late.get(variation, 0) + 1
 
     def _decode(self, tenant: _TenantSessions, session_id: str, session: bytes) -> Visit:
         """The session as an object that can be changed."""
@@ -265,6 +324,15 @@ class SessionGroup:
             minute = last_ms(session) // MINUTE_MS
             is_final = (minute + 1) * MINUTE_MS <= self.watermark.value_ms
             (tenant.forget_at if is_final else tenant.compact_at).setdefault(minute, []).append(session_id)
+
+
+def _warn_if_crowded(visit: Visit, assigned: Assigned, crowded_bytes: int, tally: Tally) -> None:
+    """Counts a visit, once, that has too many events or texts to be one visitor's."""
+    if visit.marks & CROWDED:
+        return
+    if len(visit.ids) > crowded_bytes or visit.carries_too_many(assigned.texts):
+        visit.marks |= CROWDED
+        tally.warn(EventWarning.CROWDED_VISIT)
 
 
 def _due(queue: dict[int, list[str]], until_ms: int) -> list[str]:

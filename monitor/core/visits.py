@@ -27,6 +27,11 @@ from monitor.core.attribution import Program
 from monitor.core.states import Contributions, Entry, VisitState
 
 ID_BYTES: Final = 8
+LATE: Final = 1
+CROWDED: Final = 2
+"""Marks of a visit that was counted as one with a late event, as a crowded one."""
+TEXTS_MAX: Final = 3
+"""A visit that carries more different texts for an experiment is crowded."""
 SCANNED_MAX = 64
 """Longer lists of metric keys are compared by counting."""
 COMPACT_EVERY = 32
@@ -48,10 +53,22 @@ class Visit:
     `ids`: 8-byte hashes of all event ids, in order of arrival; `state`: after all events; `tail`: the events that a
     late one could precede, in order of (time, event_id); `packed_tail`: events that come before those in the tail;
     `variations`: those applied last, if known; `earlier`: the session's visit before this one, while an event can still
-    reach it.
+    reach it; `marks`: warnings that were counted for it; `texts`: (experiment, text) of assignments that are not those
+    of its state, until it is crowded.
     """
 
-    __slots__ = ("earlier", "first_ms", "ids", "last_ms", "packed_tail", "state", "tail", "variations")
+    __slots__ = (
+        "earlier",
+        "first_ms",
+        "ids",
+        "last_ms",
+        "marks",
+        "packed_tail",
+        "state",
+        "tail",
+        "texts",
+        "variations",
+    )
 
     def __init__(
         self,
@@ -63,6 +80,8 @@ class Visit:
         packed_tail: PackedTail | None = None,
         variations: tuple[int, ...] | None = None,
         earlier: "Visit | None" = None,
+        marks: int = 0,
+        texts: tuple[tuple[int, int], ...] = (),
     ) -> None:
         assert first_ms <= last_ms, "a visit does not end before it begins"
         assert len(ids) % ID_BYTES == 0, "ids are whole"
@@ -74,6 +93,8 @@ class Visit:
         self.packed_tail = packed_tail
         self.variations = variations
         self.earlier = earlier
+        self.marks = marks
+        self.texts = texts
 
     def unpack_tail(self) -> None:
         """Makes the tail whole."""
@@ -113,6 +134,20 @@ class Visit:
         while at >= 0 and at % ID_BYTES:
             at = self.ids.find(digest, at + 1)
         return at >= 0
+
+    def carries_too_many(self, texts: Sequence[tuple[int, int]]) -> bool:
+        """Takes in what an event's assignments say; True if these are now more than TEXTS_MAX for an experiment."""
+        own = {state.experiment: state.variation for state in self.state.experiments}
+        others = [text for text in texts if own.get(text[0]) != text[1] and text not in self.texts]
+        if not others:
+            return False
+        self.texts += tuple(others)
+        for experiment, _ in others:
+            carried = {text for of, text in self.texts if of == experiment and text != own.get(experiment)}
+            if len(carried) + (experiment in own) > TEXTS_MAX:
+                self.texts = ()  # it is crowded: nothing more is asked of them
+                return True
+        return False
 
     def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
         """Takes in an event later than all of the visit."""
@@ -267,6 +302,8 @@ def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: byt
     visit.ids += digest + later.ids
     visit.last_ms = later.last_ms
     visit.variations = None
+    visit.marks |= later.marks
+    visit.texts = tuple(dict.fromkeys([*visit.texts, *later.texts]))
 
 
 def replay(program: Program, state: VisitState, entries: list[Entry], out: Contributions, *, keep: bool) -> VisitState:

@@ -1,9 +1,10 @@
 """The step `regroup`: sums what the session key groups of a process changed, by metric key group."""
 
-from monitor.core.compiled import CompiledConfig
+from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.deltas import SeriesTable, add_deltas, counts_of, deltas_of
 from monitor.core.metrics import health_series
 from monitor.core.sessions import Tally
+from monitor.core.unknown_names import UnknownNames
 from monitor.core.watermark import NEVER
 from monitor.flow.changes import Changes, add_counts, no_changes
 from monitor.flow.keys import HEALTH_GROUP, METRIC_GROUPS, METRIC_KEYS, SESSION_GROUPS
@@ -23,6 +24,8 @@ class Regroup:
     """The step: called with the tallies of a batch. Adds the process's own telemetry, for the health group."""
 
     def __init__(self, compiled: CompiledConfig, telemetry: Telemetry = TELEMETRY) -> None:
+        self._tenants = compiled.tenants
+        self._unknown = {name: UnknownNames(name) for name in compiled.tenants}
         self._tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in compiled.tenants.items()}
         self._watermarks: dict[int, int] = {}
         """Session key group -> the watermark that was sent last; at most SESSION_GROUPS entries."""
@@ -51,9 +54,10 @@ class Regroup:
                 by_tenant.setdefault(tenant, []).append(tally)
         for tenant, tallies in by_tenant.items():
             if (table := self._tables.get(tenant)) is not None:
+                self._unknown[tenant].add(tallies)
                 for group, deltas in deltas_of(tallies, table).items():
                     add_deltas(changes[group].deltas, deltas)
-            _count(changes[HEALTH_GROUP], tenant, tallies)
+            _count(changes[HEALTH_GROUP], tenant, tallies, self._tenants.get(tenant))
 
     def _add_watermarks(self, changes: list[Changes], items: list[Tallied]) -> None:
         """Sends each watermark that has risen to all metric key groups: any may hold a minute that it passes."""
@@ -71,11 +75,13 @@ class Regroup:
         self._telemetry.report_process()
         readings = self._telemetry.take()
         add_counts(change.counts, readings.counts)
+        for unknown in self._unknown.values():
+            add_counts(change.counts, unknown.take())
         change.gauges.update(readings.gauges)
 
 
-def _count(change: Changes, tenant: str, tallies: list[Tally]) -> None:
+def _count(change: Changes, tenant: str, tallies: list[Tally], compiled: CompiledTenant | None) -> None:
     """Adds a tenant's health counters, and its largest delay."""
-    add_counts(change.counts, counts_of(tenant, tallies))
+    add_counts(change.counts, counts_of(tenant, tallies, compiled))
     if any(tally.accepted for tally in tallies):
         change.maxima[health_series("delay_ms.max", tenant=tenant)] = max(tally.delay_max_ms for tally in tallies)

@@ -17,7 +17,9 @@ from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Watermark
 from monitor.runtime.errors import JobError
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, VERSION)
+"""Format 1 had no marks of visits and wrote all points as longs."""
 
 Plain: TypeAlias = dict[str, Any]
 
@@ -55,7 +57,12 @@ def restored_group(state: Plain | None, compiled: CompiledConfig) -> SessionGrou
 def ledger_state(ledger: Ledger) -> Plain:
     """A ledger for a snapshot."""
     totals = {minute: dict(totals) for minute, totals in ledger.totals.items()}
-    return {"version": VERSION, "totals": totals, "watermarks": dict(ledger.watermarks)}
+    return {
+        "version": VERSION,
+        "totals": totals,
+        "watermarks": dict(ledger.watermarks),
+        "doubles_from": ledger.doubles_from,
+    }
 
 
 def restored_ledger(state: Plain | None) -> Ledger:
@@ -63,7 +70,10 @@ def restored_ledger(state: Plain | None) -> Ledger:
     if state is None:
         return Ledger()
     check_version(state["version"])
-    return Ledger(state["totals"], state["watermarks"])
+    totals = state["totals"]
+    # of the minutes in a snapshot of format 1 there are longs in the store
+    doubles_from = state["doubles_from"] if state["version"] > 1 else max(totals, default=-1) + 1
+    return Ledger(totals, state["watermarks"], doubles_from)
 
 
 def packed_definitions(tenant: Tenant) -> bytes:
@@ -71,12 +81,13 @@ def packed_definitions(tenant: Tenant) -> bytes:
     return zlib.compress(msgspec.json.encode(tenant))
 
 
-def check_version(version: object, expected: int = VERSION) -> None:
+def check_version(version: object, *readable: int) -> None:
     """Raises JobError if state of this format cannot be read."""
-    if version != expected:
+    readable = readable or READABLE
+    if version not in readable:
         msg = (
             "the recovery store was written by another version of the monitor "
-            f"(state format {version}, this one reads {expected}): "
+            f"(state format {version}, this one reads {', '.join(map(str, readable))}): "
             "start the version that wrote it, or start with a new recovery directory"
         )
         raise JobError(msg)

@@ -6,6 +6,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from monitor.core.ledger import Ledger
 from monitor.core.metrics import DataPoint, Series, health_series
+from monitor.core.unknown_names import most_frequent
 from monitor.core.watermark import NEVER
 from monitor.flow import snapshots
 from monitor.flow.changes import Changes, PlainChanges
@@ -55,7 +56,7 @@ class TotalsStep(StatefulBatchLogic[tuple[int, PlainChanges | None], list[DataPo
         gauges = {series: sum(parts.values()) for series, parts in self._gauges.items()}
         if passed_ms > NEVER:
             gauges[health_series("watermark_s")] = passed_ms // 1_000
-        for series, value in (changes.counts | changes.maxima | gauges).items():
+        for series, value in (most_frequent(changes.counts) | changes.maxima | gauges).items():
             yield DataPoint(series, self._stamp_ms, value)
 
     @reported

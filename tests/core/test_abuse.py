@@ -176,7 +176,7 @@ def _nonsense(now_ms: int, number: int) -> Iterator[Message]:
         yield found if i % 5 else found._replace(value=(b"{", b'{"tenant": "flood"}', b"\xff")[i % 3])
 
 
-def of_tenant(core: Core, tenant: str) -> dict[Any, int]:
+def of_tenant(core: Core, tenant: str) -> dict[Any, float]:
     """A tenant's totals."""
     return {key: total for key, total in core.answer().items() if key[0].startswith(f"{tenant}.")}
 

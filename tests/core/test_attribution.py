@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import permutations
 from typing import Any
 
@@ -79,7 +79,7 @@ def test_totals_are_sound_at_every_moment(data: st.DataObject) -> None:
     for arriving in log:
         core.feed([arriving])
         totals = {key: n for key, n in core.answer().items() if not key[0].endswith((".sum", ".sumsq"))}
-        visits: Counter[str] = Counter()
+        visits: defaultdict[str, float] = defaultdict(float)
         for (name, minute, tags), total in totals.items():
             assert total > 0
             if name.endswith(".beta"):
@@ -281,7 +281,7 @@ def test_one_event_is_a_step_of_one(data: st.DataObject) -> None:
                 assert (one.increments, one.amounts) == (many.increments, many.amounts)
 
 
-def counts(core: Core, *names: str) -> list[int]:
+def counts(core: Core, *names: str) -> list[float]:
     """Totals over all minutes and tags."""
     totals = names_of(core)
     return [sum(total for (name, _), total in totals.items() if name == wanted) for wanted in names]

@@ -130,7 +130,7 @@ def test_a_ledger_gives_absolute_totals() -> None:
 @given(st.lists(st.dictionaries(st.integers(0, 2), st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)))))
 def test_the_last_points_are_the_sums(batches: list[Deltas]) -> None:
     """However changes are cut into batches, the last point of each total is the sum of its changes."""
-    ledger, last = Ledger(), dict[tuple[str, int], int]()
+    ledger, last = Ledger(), dict[tuple[str, int], float]()
     sums: Counter[tuple[str, int]] = Counter()
     for batch in batches:
         last |= {(point.series, point.timestamp_ms): point.value for point in ledger.apply(batch)}
@@ -170,15 +170,19 @@ def test_the_series_of_health() -> None:
 
 def test_what_a_tally_counts() -> None:
     """Each counter of the contract under its name, and none where nothing was counted."""
-    assert counts_of("uswm", [Tally()]) == {}
+    assert counts_of("uswm", [Tally()], None) == {}
     tally = Tally()
     tally.accepted, tally.delay_sum_ms, tally.corrections = 2, 7_000, 3
     tally.rejected[RejectReason.NOT_JSON] = 4
-    tally.warnings[EventWarning.BAD_VALUE] = 5
-    assert counts_of("uswm", [tally]) == {
+    tally.warnings[EventWarning.KEY_MISMATCH] = 6
+    tally.bad_values[2] = 5
+    tally.late[1] = 7
+    assert counts_of("uswm", [tally], Core(shop()).compiled.tenants["uswm"]) == {
         "monitor.events|tenant=uswm": 2,
         "monitor.rejected|tenant=uswm|reason=not_json": 4,
-        "monitor.noted|tenant=uswm|reason=bad_value": 5,
+        "monitor.noted|tenant=uswm|reason=key_mismatch": 6,
+        "monitor.noted|tenant=uswm|reason=bad_value|point=order": 5,
+        "monitor.late|tenant=uswm|experiment=button_color|variation=red": 7,
         "monitor.corrections|tenant=uswm": 3,
         "monitor.delay_ms.sum|tenant=uswm": 7_000,
         "monitor.delay_ms.count|tenant=uswm": 2,
@@ -190,7 +194,8 @@ def test_a_good_value_is_not_noted() -> None:
     core = Core(shop())
     arriving = message(0, None, event="order", attributes={"total": 1})
     core.group.feed([(arriving.key, arriving.value, arriving.timestamp)])
-    assert "monitor.noted|tenant=uswm|reason=bad_value" not in counts_of("uswm", [core.group.take()["uswm"]])
+    counts = counts_of("uswm", [core.group.take()["uswm"]], core.compiled.tenants["uswm"])
+    assert not [series for series in counts if series.startswith("monitor.noted")]
 
 
 def fed() -> dict[int, Deltas]:

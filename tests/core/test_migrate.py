@@ -1,7 +1,7 @@
 """State over a restart, also with changed definitions: what did not change stays exact, what is gone is dropped."""
 
 import tomllib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -247,10 +247,10 @@ def points_in(rule: Config) -> Iterator[str]:
 
 
 def of_experiment(
-    totals: Mapping[Key, int], experiment: str, points: set[str], with_tags: bool
-) -> dict[tuple[str, int, oracle.Tags], int]:
+    totals: Mapping[Key, float], experiment: str, points: set[str], with_tags: bool
+) -> dict[tuple[str, int, oracle.Tags], float]:
     """The totals of one experiment, without those of other points; over all tags, if these do not matter."""
-    found: Counter[tuple[str, int, oracle.Tags]] = Counter()
+    found: defaultdict[tuple[str, int, oracle.Tags], float] = defaultdict(float)
     for (name, minute, tags), total in totals.items():
         tenant, _, _, _, *what = name.split(".")
         mine = tenant == TENANT_NAME and ("experiment", experiment) in tags

@@ -245,7 +245,7 @@ def test_corrections_are_counted_for_health() -> None:
     """They are part of what a tally reports, with everything else that was counted."""
     core = Core(shop())
     core.group.feed((m.key, m.value, m.timestamp) for m in (message(60_000, "home"), message(0, "home", 60_000)))
-    counted = counts_of("uswm", [core.group.take()["uswm"]])
+    counted = counts_of("uswm", [core.group.take()["uswm"]], core.compiled.tenants["uswm"])
     # the `.beta` of both scopes, and of the home page in both; `engaged` is only gained
     assert counted["monitor.corrections|tenant=uswm"] == 4
 

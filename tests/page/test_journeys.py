@@ -354,7 +354,7 @@ def verdict(page: Page, question: str) -> Locator:
     return page.locator(".verdict").filter(has_text=question)
 
 
-def counted(written: Shop, name: str, start_ms: int, end_ms: int, tags: dict[str, str]) -> int:
+def counted(written: Shop, name: str, start_ms: int, end_ms: int, tags: dict[str, str]) -> float:
     """The core's count of a metric, with these tags, within these minutes."""
     return sum(
         total

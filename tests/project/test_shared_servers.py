@@ -109,10 +109,10 @@ def test_a_pool_that_is_closed_leaves_nothing() -> None:
     """Neither a process nor its folder."""
     pool = ServerPool((Sleeper,))
     folder = shared(Sleeper, pool.address).folder
-    before = psutil.Process().children()
-    assert any(child.cwd() == str(folder) for child in before)
+    started = [child for child in psutil.Process().children() if child.cwd() == str(folder)]
+    assert started
     pool.close()
-    assert not [child for child in before if child.is_running()]
+    assert not [child for child in started if child.is_running()]
     assert not Path(pool.address).parent.exists()
 
 

@@ -47,7 +47,7 @@ def _log(scenario: Scenario) -> Iterator[Message]:
             offsets[partition] += 1
 
 
-def _store(seed: int, config: oracle.Config, log: Sequence[Message]) -> dict[Key, int]:
+def _store(seed: int, config: oracle.Config, log: Sequence[Message]) -> dict[Key, int | float]:
     """What is stored when the log has been read: its partitions at any relative speed, with snapshots and crashes."""
     rng = random.Random(f"crashes {seed}")
     partitions = [[message for message in log if message.partition == number] for number in range(PARTITIONS)]

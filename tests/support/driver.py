@@ -35,7 +35,7 @@ class Core:
         self.partitions = tuple(partitions)
         self.group: SessionGroup = restored_group(None, self.compiled)
         self.ledger = Ledger()
-        self.totals: dict[tuple[str, int], int] = {}
+        self.totals: dict[tuple[str, int], int | float] = {}
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
         self.warnings: Counter[tuple[str, EventWarning]] = Counter()
@@ -70,7 +70,7 @@ class Core:
             self.ledger.seal({0: self.group.watermark.value_ms}, 1)
         return changed
 
-    def answer(self) -> dict[Key, int]:
+    def answer(self) -> dict[Key, int | float]:
         """The store's totals as the oracle writes them; totals of 0 are left out."""
         return {
             (series.split("|")[0], minute, tags_of(series, self.dc)): total

@@ -44,7 +44,7 @@ FLUSH_S = 10
 BEGIN_MS = 1_767_225_600_000
 """The clock of the job that made the store: long before any that goes on with it."""
 
-Cells: TypeAlias = dict[tuple[str, int], int]
+Cells: TypeAlias = dict[tuple[str, int], float]
 """(series, timestamp in ms) -> value."""
 
 WIDE_POINTS = {f"p{number}": {"event": "click", "where": {"total": {"min": number}}} for number in range(40)}

@@ -63,9 +63,9 @@ def message(at_ms: int, page: str | None = None, arrives_ms: int | None = None, 
     return Message(0, 0, BASE_MS + arrives_ms, event["sessionId"].encode(), encode(event))
 
 
-def names_of(core: Core) -> dict[tuple[str, int], int]:
+def names_of(core: Core) -> dict[tuple[str, int], int | float]:
     """The totals over all tags, without zeros: (name after `T.visit.`, minutes after the base) -> total."""
-    totals: dict[tuple[str, int], int] = {}
+    totals: dict[tuple[str, int], int | float] = {}
     for (name, minute_ms, _), total in core.answer().items():
         key = name.split(".", 2)[2], (minute_ms - BASE_MS) // MINUTE_MS
         totals[key] = totals.get(key, 0) + total

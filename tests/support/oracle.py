@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 MINUTE_MS = 60_000
-TIME_END_MS = 2**53
+TIMES_MS = range(10**11, 10**14)
 SESSION_ID_CHARACTERS_MAX = 256
 VALUE_MAX = 1_000_000_000_000
 PARSED_DIGITS_MAX = 4_000
@@ -24,8 +24,17 @@ UNKNOWN = "unknown"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "kafka": {"key_is_session_id": True},
     "time": {"session_gap_s": 1800, "allowed_lateness_s": 600, "future_tolerance_s": 60},
-    "limits": {"message_bytes": 1_048_576, "events_per_visit": 5_000},
+    "limits": {
+        "message_bytes": 1_048_576,
+        "events_per_visit": 5_000,
+        "crowded_events": 500,
+        "placeholder_ids": [
+            *("undefined", "null", "none", "nan", "nil", "anonymous", "unknown", "(not set)", "[object object]"),
+            *("0", "-1", "00000000-0000-0000-0000-000000000000"),
+        ],
+    },
 }
+TEXTS_MAX = 3
 JSON_TYPE = {bool: "boolean", int: "number", float: "number", str: "string"}
 
 Config = Mapping[str, Any]
@@ -51,7 +60,7 @@ class Event(NamedTuple):
     time: int
     event_id: str
     name: str
-    assignments: dict[str, str]
+    assignments: dict[str, Any]
     attributes: dict[str, str | int | float | bool]
 
 
@@ -74,7 +83,7 @@ class Verdict(NamedTuple):
 class Answer(NamedTuple):
     """What a log comes to. `totals` hold contributions only, without those that are 0."""
 
-    totals: dict[Key, int]
+    totals: dict[Key, int | float]
     accepted: Counter[str]
     rejected: Counter[tuple[str, str]]
     warnings: Counter[tuple[str, str]]
@@ -84,6 +93,8 @@ class Answer(NamedTuple):
 def answer(config: Config, log: Sequence[Message]) -> Answer:
     """The answer for a `LogAppendTime` log in order of arrival; only the order within each session matters."""
     held: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
+    gap_ms = setting(config, "time", "session_gap_s") * 1000
+    crowded: set[int] = set()
     accepted, rejected, warnings = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for message in log:
         verdict = classify(config, message, held)
@@ -93,22 +104,44 @@ def answer(config: Config, log: Sequence[Message]) -> Answer:
         if verdict.reason is not None:
             rejected[verdict.tenant, verdict.reason] += 1
         elif event is not None:
-            held[event.tenant, event.session_id].append(event)
+            of_session = held[event.tenant, event.session_id]
+            of_session.append(event)
             accepted[event.tenant] += 1
+            visit = next(run for run in runs(of_session, gap_ms) if event in run)
+            if is_crowded(config, visit) and not crowded & {id(other) for other in visit}:
+                warnings[event.tenant, "crowded_visit"] += 1
+                crowded |= {id(other) for other in visit}
             warnings.update((event.tenant, note) for note in notes(config, event))
-    gap_ms = setting(config, "time", "session_gap_s") * 1000
     visits = [Visit(*session, tuple(run)) for session, events in held.items() for run in runs(events, gap_ms)]
     totals: Counter[Key] = Counter()
     for visit in visits:
         totals.update(contributions(config, visit.tenant, visit.events))
-    return Answer({key: total for key, total in totals.items() if total != 0}, accepted, rejected, warnings, visits)
+    stored = {key: as_stored(key[0], total) for key, total in totals.items() if total != 0}
+    return Answer(stored, accepted, rejected, warnings, visits)
+
+
+def as_stored(name: str, total: int) -> int | float:
+    """ "`.sumsq` becomes a point of type `double` (computed exactly, rounded once when written)" """
+    return float(total) if name.endswith(".sumsq") else total
+
+
+def is_crowded(config: Config, visit: Sequence[Event]) -> bool:
+    """ "beyond `limits.crowded_events` events, or more than 3 different texts for an experiment, unknown ones included"
+
+    An alias is the text of its variation.
+    """
+    if len(visit) > setting(config, "limits", "crowded_events"):
+        return True
+    experiments = config["tenants"][visit[0].tenant]["experiments"]
+    texts = {name: {said(name, table, event) for event in visit} - {None} for name, table in experiments.items()}
+    return any(len(of_experiment) > TEXTS_MAX for of_experiment in texts.values())
 
 
 def classify(config: Config, message: Message, held: Mapping[tuple[str, str], Sequence[Event]]) -> Verdict:
     """Whether a message is accepted, given the events accepted before it by (tenant, sessionId).
 
     "`oversized` (value above `limits.message_bytes`) · `not_json` (or not an object, or not UTF-8) · `bad_field` ·
-    `unknown_tenant` · `future` · `late` · `duplicate` · `visit_full`. Checked in that order", "by tenant where known".
+    `unknown_tenant` · `placeholder_id` · `future` · `late` · `duplicate` · `visit_full`. Checked in that order", "by tenant where known".
     """
     if len(message.value) > setting(config, "limits", "message_bytes"):
         return Verdict(UNKNOWN, "oversized", None)
@@ -122,6 +155,10 @@ def classify(config: Config, message: Message, held: Mapping[tuple[str, str], Se
         return Verdict(str(tenant) if tenant_known else UNKNOWN, "bad_field", None)
     if not tenant_known:
         return Verdict(UNKNOWN, "unknown_tenant", event)
+    if event.session_id.strip().casefold() in [
+        text.strip().casefold() for text in setting(config, "limits", "placeholder_ids")
+    ]:
+        return Verdict(event.tenant, "placeholder_id", event)
     visit = visit_joined(config, event, held.get((event.tenant, event.session_id), ()))
     return Verdict(event.tenant, reason_to_reject(config, message, event, visit), event)
 
@@ -164,9 +201,9 @@ def refuse(literal: str) -> NoReturn:
 def read_event(fields: Mapping[str, Any], value: bytes) -> Event | None:
     """The event a JSON object holds, None for "`bad_field` (required field missing, wrong type or out of range)".
 
-    "tenant, event: string. sessionId: string, 1 to 256 characters. time: integer, 0 < time < 2^53. eventId: string or
-    null; absent, null or empty: `"~"` + hex of the 8-byte BLAKE2b digest of the message value. assignments: object,
-    string to string, or null. attributes: object or null; a value of another type [than string, number, boolean]
+    "tenant, event: string. sessionId: string, 1 to 256 characters. time: integer from 10^11 to 10^14 - 1. eventId: string
+    or null; absent, null or empty: `"~"` + hex of the 8-byte BLAKE2b digest of the message value. assignments: object or
+    null. attributes: object or null; a value of another type [than string, number, boolean]
     counts as absent."
     """
     tenant, session_id, name = fields.get("tenant"), fields.get("sessionId"), fields.get("event")
@@ -175,11 +212,9 @@ def read_event(fields: Mapping[str, Any], value: bytes) -> Event | None:
     attributes = {} if fields.get("attributes") is None else fields["attributes"]
     if not (is_text(tenant) and is_text(session_id) and is_text(name) and (event_id is None or is_text(event_id))):
         return None
-    if not 1 <= len(session_id) <= SESSION_ID_CHARACTERS_MAX or type(time) is not int or not 0 < time < TIME_END_MS:
+    if not 1 <= len(session_id) <= SESSION_ID_CHARACTERS_MAX or type(time) is not int or time not in TIMES_MS:
         return None
     if not (isinstance(attributes, dict) and isinstance(assignments, dict)):
-        return None
-    if not all(is_text(text) for pair in assignments.items() for text in pair):
         return None
     event_id = event_id or "~" + hashlib.blake2b(value, digest_size=8).hexdigest()
     present = {key: item for key, item in attributes.items() if type(item) in JSON_TYPE}
@@ -203,10 +238,16 @@ def notes(config: Config, event: Event) -> Iterator[str]:
     "`bad_value` (a value point whose attribute is missing or not a finite number counts 0)".
     """
     tenant = config["tenants"][event.tenant]
-    for experiment, variation in event.assignments.items():
-        if experiment not in tenant["experiments"]:
+    named = {name: table for of, table in tenant["experiments"].items() for name in (of, *table.get("names", ()))}
+    for name, value in event.assignments.items():
+        text = text_of(name, value)
+        if value is None:
+            continue
+        if text is None:
+            yield "bad_assignment"
+        elif name not in named:
             yield "unknown_experiment"
-        elif variation not in tenant["experiments"][experiment]["variations"]:
+        elif variation_of(named[name], text) is None:
             yield "unknown_variation"
     for point in tenant["points"].values():
         if "value" in point and matches(point, event) and value_of(point["value"], event) is None:
@@ -256,16 +297,50 @@ def attributed(tenant: Config, experiment: str, visit: Sequence[Event]) -> Itera
     "`T.visit.crossed.V.beta` +1 at the first event that carries another known variation of the same experiment."
     """
     definition = tenant["experiments"][experiment]
-    carriers = [event for event in visit if event.assignments.get(experiment) in definition["variations"]]
+    carried = [(event, said(experiment, definition, event)) for event in visit]
+    carriers = [(event, text) for event, text in carried if text in definition["variations"]]
     if not carriers:
         return
-    assigned_at, variation = carriers[0].time, carriers[0].assignments[experiment]
+    assigned_at, variation = carriers[0][0].time, carriers[0][1]
     yield from in_scope(tenant, f"assigned.{variation}", visit, assigned_at)
     met_at = rule_time(definition["qualified_when"], tenant["points"], visit)
     if met_at is not None:
         yield from in_scope(tenant, f"fm.{variation}", visit, max(assigned_at, met_at))
-    for event in [event for event in carriers if event.assignments[experiment] != variation][:1]:
+    for event in [event for event, text in carriers if text != variation][:1]:
         yield f"crossed.{variation}.beta", event, 1
+
+
+def said(experiment: str, definition: Config, event: Event) -> str | None:
+    """The variation that an event carries for an experiment; else its first unknown text; None if it says nothing.
+
+    "of several names of one experiment in an event, the configured one first and then `names` in their order, the first
+    whose text is a known variation wins; null or unknown falls through to the next"
+    """
+    names = [experiment, *definition.get("names", ())]
+    texts = [text_of(name, event.assignments[name]) for name in names if event.assignments.get(name) is not None]
+    known = [variation_of(definition, text) for text in texts if text is not None]
+    unknown = [f"unknown: {text}" for text in texts if text is not None]
+    return next((variation for variation in known if variation is not None), unknown[0] if unknown else None)
+
+
+def variation_of(definition: Config, text: str) -> str | None:
+    """The variation that a text means: one of the experiment's, or an alias of one."""
+    return text if text in definition["variations"] else definition.get("aliases", {}).get(text)
+
+
+def text_of(name: str, value: Any) -> str | None:
+    """ "A variation given as number or boolean is its text as for tags (`1`, also for `1.0`; `true`); an object, an array,
+    half a surrogate pair or a number that is not finite makes that one assignment ignored"
+    """
+    if not is_text(name):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return str(int(value)) if value == int(value) else repr(value)
+    return value if is_text(value) else None
 
 
 def in_scope(tenant: Config, prefix: str, visit: Sequence[Event], since: int) -> Iterator[tuple[str, Event, int]]:

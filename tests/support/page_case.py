@@ -58,7 +58,7 @@ def fill(url: str) -> Shop:
         some = enumerate(log[first : first + BATCH], first)
         core.feed(Message(0, offset, m.timestamp_ms, m.key, m.value) for offset, m in some)
     end_ms = now_ms + AHEAD_MINUTES * MINUTE_MS
-    totals = core.answer()
+    totals = {key: round(total) for key, total in core.answer().items()}  # written as longs here
     served.write(url, totals)
     _report(url, core, "dal", start_ms, end_ms)
     stopped_ms = now_ms - SILENT_MINUTES * MINUTE_MS

@@ -51,6 +51,8 @@ ATTRIBUTE_NAMES = tuple(ATTRIBUTES)
 ABSENT_VALUES: tuple[Any, ...] = (None, [], ["home"], {"home": 1})
 RARE_VALUES = (*ABSENT_VALUES, math.inf, -math.inf, -0.0, 1e16, 1e300, 10**18, True, "", "\ud800", 0)
 WRONG_KEYS = (b"s-1", b"", b"\xff")
+UNNAMED = (None,)
+STRANGE_TEXTS = (1, 1.0, 2.5, True, None, [], {"a": "b"}, math.inf, "\ud800", "Blue (old)", "grp/2", "maroon", "pink")
 EVENT_IDS = (*(f"e{number}" for number in range(30)), None, "", "~é")
 RARE_KINDS = ("again", "again", "again", "not_json", "bad_field", "missing", "strange", "strange", "doubled")
 KINDS = ("event",) * 32 + RARE_KINDS
@@ -102,9 +104,13 @@ def measurement_points(draw: st.DrawFn) -> Config:
 
 @st.composite
 def experiment(draw: st.DrawFn, variations: tuple[str, ...], points: tuple[str, ...]) -> Config:
-    """Two or three variations with weights, the first being the control, and a rule."""
+    """Two or three variations with weights, the first being the control, a rule; now and then further texts and names."""
     chosen = variations[: draw(st.integers(2, 3))]
-    return {
+    aliases = {"Blue (old)": chosen[0], "grp/2": chosen[1], "1": chosen[1], "true": chosen[0], "2.5": chosen[-1]}
+    further: Config = {}
+    if draw(st.booleans()):
+        further = {"aliases": aliases, "names": [f"Test of {chosen[0]}", f"{chosen[0]}.old"]}
+    return further | {
         "control": chosen[0],
         "variations": {name: draw(WEIGHT) for name in chosen},
         "qualified_when": draw(rules(points, RULE_DEPTH_MAX)),
@@ -277,14 +283,16 @@ def event_time(choices: Choices, config: Config, session: Session) -> int:
     return choices.pick(choices.pick([found for found in kinds if found]))
 
 
-def assignments(choices: Choices, tenant: Config) -> dict[str, str]:
-    """Assignments: one variation mostly, sometimes another or an unknown one; now and then an unknown experiment."""
-    found = {}
+def assignments(choices: Choices, tenant: Config) -> dict[str, Any]:
+    """Assignments: one variation mostly, sometimes another, an unknown or a strange one, or under another name."""
+    found: dict[str, Any] = {}
     for name, table in tenant["experiments"].items():
         first, *others = table["variations"]
-        variation = choices.pick((first, first, first, first, *others, "teal", None))
-        if variation is not None:
-            found[name] = variation
+        picked = choices.pick((first, first, first, first, *others, "teal", *UNNAMED))
+        if picked is not UNNAMED[0]:
+            found[name] = choices.pick(STRANGE_TEXTS) if choices.one_in(8) else picked
+        if choices.one_in(8):
+            found[choices.pick((name, *table.get("names", ())))] = choices.pick((*others, *STRANGE_TEXTS))
     if choices.one_in(12):
         found["unheard_of"] = "red"
     return found
@@ -329,14 +337,16 @@ NOT_JSON = (
 BAD_VALUES: dict[str, tuple[Any, ...]] = {
     "tenant": (None, 7),
     "sessionId": ("", "x" * 257, 1, "\ud800"),
-    "time": (0, -1, 2**53, 1_795_491_000_000.0, True, "1795491000000", math.inf),
+    "time": (0, -1, 10**11 - 1, 10**14, 2**53, 1_795_491_000_000.0, True, "1795491000000", math.inf),
     "event": (None, ["order"]),
     "eventId": (12, "e\udfff"),
-    "assignments": ([], {"button_color": 1}, {"button_color": None}, {"button_color": "\ud800"}),
+    "assignments": ([], "red", 1, True),
     "attributes": ("home", []),
 }
 BAD_FIELDS = tuple({name: value} for name, values in BAD_VALUES.items() for value in values)
 STRANGE_FIELDS: tuple[Fields, ...] = (
+    {"sessionId": "undefined"},
+    {"sessionId": " NULL\n"},
     {"tenant": "nobody"},
     {"tenant": ""},
     {"event": ""},
