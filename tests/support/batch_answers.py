@@ -9,18 +9,20 @@ from monitor.topics.recorded import Record
 from tests.support.oracle import Key, Message
 from tests.support.strategies import Config
 
-Answered = tuple[dict[Key, int], dict[str, int], dict[Any, int]]
+Answered = tuple[dict[Key, int | float], dict[str, int], dict[Any, int]]
 
 
 def batch_answer(config: Config, log: Sequence[Message]) -> Answered:
-    """Totals, accepted and rejected, as the oracle writes them."""
+    """Totals as they are stored (`.sumsq` as the nearest double), accepted and rejected, as the oracle writes them."""
     with workspace() as work:
         batch = Batch(work, parse(config))
         batch.read(Record(*message) for message in log)
         batch.judge()
         batch.compute()
         totals = {
-            (cell.name, cell.minute_ms, tags_of(config["dc"], cell.experiment, cell.tags)): value
+            (cell.name, cell.minute_ms, tags_of(config["dc"], cell.experiment, cell.tags)): float(value)
+            if cell.name.endswith(".sumsq")
+            else value
             for cell, value in batch.totals()
         }
         return totals, dict(batch.accepted()), dict(batch.rejected())
