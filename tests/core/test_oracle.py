@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import chain, pairwise
 from typing import Any
@@ -375,21 +375,21 @@ def accepted_events(case: Case) -> tuple[Config, list[Event]]:
     return case[0] | {"time": time, "limits": {"events_per_visit": len(unique) + 1}}, list(unique.values())
 
 
-def deltas_of(text: str) -> dict[tuple[str, int], int]:
+def deltas_of(text: str) -> dict[tuple[str, int], float]:
     """A line of the worked example, by name and minute."""
     return {(name, int(minute)): int(n) for name, minute, n in re.findall(r"([\w.]+)@(\d+) ([+-]\d)", text)}
 
 
-def changed(before: Mapping[Key, int], after: Mapping[Key, int]) -> dict[tuple[str, int], int]:
+def changed(before: Mapping[Key, float], after: Mapping[Key, float]) -> dict[tuple[str, int], float]:
     """The deltas other than 0, by name without prefix and variation, and by minute as in `at`."""
     sum_increments = {key: after.get(key, 0) - before.get(key, 0) for key in before.keys() | after.keys()}
     short = {name: name.removeprefix("uswm.visit.").replace(".red", "") for name, _, _ in sum_increments}
     return {(short[name], (minute - at(0)) // MINUTE_MS): n for (name, minute, _), n in sum_increments.items() if n}
 
 
-def by_name(totals: Mapping[Key, int]) -> Counter[str]:
+def by_name(totals: Mapping[Key, float]) -> dict[str, float]:
     """Totals over all minutes and tags; names hold the variation, which is unique within a tenant."""
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for (name, _, _), total in totals.items():
         found[name] += total
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
@@ -346,7 +346,7 @@ def test_the_truth_is_what_the_judge_finds(incidents: tuple[str, ...]) -> None:
     judged = oracle.answer(
         CONFIG, [oracle.Message(m.partition, n, m.timestamp_ms, m.key, m.value) for n, m in enumerate(log)]
     )
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     for (name, _, _), n in judged.totals.items():
         sums[name] += n
     rejected: Counter[str] = Counter()

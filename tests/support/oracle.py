@@ -107,10 +107,11 @@ def answer(config: Config, log: Sequence[Message]) -> Answer:
             of_session = held[event.tenant, event.session_id]
             of_session.append(event)
             accepted[event.tenant] += 1
-            visit = next(run for run in runs(of_session, gap_ms) if event in run)
-            if is_crowded(config, visit) and not crowded & {id(other) for other in visit}:
+            run = next(run for run in runs(of_session, gap_ms) if event in run)
+            if is_crowded(config, run) and not crowded & {id(other) for other in run}:
                 warnings[event.tenant, "crowded_visit"] += 1
-                crowded |= {id(other) for other in visit}
+            if is_crowded(config, run):
+                crowded |= {id(other) for other in run}
             warnings.update((event.tenant, note) for note in notes(config, event))
     visits = [Visit(*session, tuple(run)) for session, events in held.items() for run in runs(events, gap_ms)]
     totals: Counter[Key] = Counter()
@@ -141,7 +142,8 @@ def classify(config: Config, message: Message, held: Mapping[tuple[str, str], Se
     """Whether a message is accepted, given the events accepted before it by (tenant, sessionId).
 
     "`oversized` (value above `limits.message_bytes`) · `not_json` (or not an object, or not UTF-8) · `bad_field` ·
-    `unknown_tenant` · `placeholder_id` · `future` · `late` · `duplicate` · `visit_full`. Checked in that order", "by tenant where known".
+    `unknown_tenant` · `placeholder_id` · `future` · `late` · `duplicate` · `visit_full`. Checked in that order", "by
+    tenant where known".
     """
     if len(message.value) > setting(config, "limits", "message_bytes"):
         return Verdict(UNKNOWN, "oversized", None)
@@ -201,9 +203,9 @@ def refuse(literal: str) -> NoReturn:
 def read_event(fields: Mapping[str, Any], value: bytes) -> Event | None:
     """The event a JSON object holds, None for "`bad_field` (required field missing, wrong type or out of range)".
 
-    "tenant, event: string. sessionId: string, 1 to 256 characters. time: integer from 10^11 to 10^14 - 1. eventId: string
-    or null; absent, null or empty: `"~"` + hex of the 8-byte BLAKE2b digest of the message value. assignments: object or
-    null. attributes: object or null; a value of another type [than string, number, boolean]
+    "tenant, event: string. sessionId: string, 1 to 256 characters. time: integer from 10^11 to 10^14 - 1. eventId:
+    string or null; absent, null or empty: `"~"` + hex of the 8-byte BLAKE2b digest of the message value. assignments:
+    object or null. attributes: object or null; a value of another type [than string, number, boolean]
     counts as absent."
     """
     tenant, session_id, name = fields.get("tenant"), fields.get("sessionId"), fields.get("event")
@@ -329,8 +331,8 @@ def variation_of(definition: Config, text: str) -> str | None:
 
 
 def text_of(name: str, value: Any) -> str | None:
-    """ "A variation given as number or boolean is its text as for tags (`1`, also for `1.0`; `true`); an object, an array,
-    half a surrogate pair or a number that is not finite makes that one assignment ignored"
+    """ "A variation given as number or boolean is its text as for tags (`1`, also for `1.0`; `true`); an object, an
+    array, half a surrogate pair or a number that is not finite makes that one assignment ignored"
     """
     if not is_text(name):
         return None

@@ -52,7 +52,21 @@ ABSENT_VALUES: tuple[Any, ...] = (None, [], ["home"], {"home": 1})
 RARE_VALUES = (*ABSENT_VALUES, math.inf, -math.inf, -0.0, 1e16, 1e300, 10**18, True, "", "\ud800", 0)
 WRONG_KEYS = (b"s-1", b"", b"\xff")
 UNNAMED = (None,)
-STRANGE_TEXTS = (1, 1.0, 2.5, True, None, [], {"a": "b"}, math.inf, "\ud800", "Blue (old)", "grp/2", "maroon", "pink")
+STRANGE_TEXTS: tuple[Any, ...] = (
+    1,
+    1.0,
+    2.5,
+    True,
+    None,
+    [],
+    {"a": "b"},
+    math.inf,
+    "\ud800",
+    "Blue (old)",
+    "grp/2",
+    "maroon",
+    "pink",
+)
 EVENT_IDS = (*(f"e{number}" for number in range(30)), None, "", "~é")
 RARE_KINDS = ("again", "again", "again", "not_json", "bad_field", "missing", "strange", "strange", "doubled")
 KINDS = ("event",) * 32 + RARE_KINDS
@@ -104,7 +118,7 @@ def measurement_points(draw: st.DrawFn) -> Config:
 
 @st.composite
 def experiment(draw: st.DrawFn, variations: tuple[str, ...], points: tuple[str, ...]) -> Config:
-    """Two or three variations with weights, the first being the control, a rule; now and then further texts and names."""
+    """Two or three variations with weights, the first being the control, a rule; at times further texts and names."""
     chosen = variations[: draw(st.integers(2, 3))]
     aliases = {"Blue (old)": chosen[0], "grp/2": chosen[1], "1": chosen[1], "true": chosen[0], "2.5": chosen[-1]}
     further: Config = {}
