@@ -23,13 +23,15 @@ class Layout(NamedTuple):
     """The numbers in column names: each field maps a name to its number, in the order of the configuration.
 
     A row has `seq` (order of arrival), `tenant` (number), `session`, `time`, `id`, `event`, `stamp` (message time),
-    `v0`... (variation by experiment name), `a0`... (attribute as text: s + string, b + true or false, n + number) and,
-    for attributes that are measured or compared with a bound, `n0`... (nearest double) and
+    `k0`... (the text of an assignment, by its key), `a0`... (attribute as text: s + string, b + true or false,
+    n + number) and, for attributes that are measured or compared with a bound, `n0`... (nearest double) and
     `r0`... (the integer minus that double).
     """
 
     tenants: dict[str, int]
     experiments: dict[str, int]
+    assignments: dict[str, int]
+    """Keys of assignments that mean an experiment: its configured name, and its further names."""
     attributes: dict[str, int]
     numbers: dict[str, int]
     """Attributes that are used as numbers."""
@@ -38,7 +40,7 @@ class Layout(NamedTuple):
         """Column name to SQL type."""
         fixed = {"seq": "BIGINT", "tenant": "INTEGER", "session": "VARCHAR", "time": "BIGINT", "id": "VARCHAR"}
         fixed |= {"event": "VARCHAR", "stamp": "BIGINT"}
-        fixed |= {f"v{i}": "VARCHAR" for i in self.experiments.values()}
+        fixed |= {f"k{i}": "VARCHAR" for i in self.assignments.values()}
         fixed |= {f"a{i}": "VARCHAR" for i in self.attributes.values()}
         for i in self.numbers.values():
             fixed |= {f"n{i}": "DOUBLE", f"r{i}": "BIGINT"}
@@ -47,9 +49,11 @@ class Layout(NamedTuple):
 
 def layout_of(settings: Settings) -> Layout:
     """The layout that a configuration needs."""
-    experiments, attributes, numbers = dict[str, None](), dict[str, None](), dict[str, None]()
+    experiments, assignments = dict[str, None](), dict[str, None]()
+    attributes, numbers = dict[str, None](), dict[str, None]()
     for tenant in settings.tenants.values():
         experiments |= dict.fromkeys(tenant.experiments)
+        assignments |= dict.fromkeys(assignment_keys(tenant))
         attributes |= {tag_attribute(name, tag): None for name, tag in tenant.tags.items()}
         for predicate in predicates(tenant):
             attributes |= dict.fromkeys(predicate.where)
@@ -59,9 +63,17 @@ def layout_of(settings: Settings) -> Layout:
     return Layout(
         {name: i for i, name in enumerate(settings.tenants)},
         {name: i for i, name in enumerate(experiments)},
+        {key: i for i, key in enumerate(assignments)},
         numbered,
         {name: numbered[name] for name in numbers},
     )
+
+
+def assignment_keys(tenant: TenantTable) -> Iterator[str]:
+    """The keys of assignments that mean an experiment of a tenant."""
+    for name, experiment in tenant.experiments.items():
+        yield name
+        yield from experiment.names
 
 
 def tag_attribute(name: str, tag: TagTable | list[str]) -> str:

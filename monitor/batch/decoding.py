@@ -19,7 +19,8 @@ from monitor.batch.columns import Layout
 from monitor.config.settings import Settings
 from monitor.topics.recorded import Record
 
-TIME_END_MS = 2**53
+TIME_FIRST_MS, TIME_LAST_MS = 10**11, 10**14 - 1
+"""Event times outside of this range are refused: KairosDB takes them for no milliseconds."""
 SESSION_ID_CHARACTERS_MAX = 256
 DIGITS_MAX = 4_000
 """An integer literal of more digits counts as infinite: Python refuses to read it."""
@@ -35,6 +36,7 @@ def rows(
 ) -> Iterator[EventRow]:
     """The rows of the messages that hold an event of a configured tenant; the others are counted in `rejected`."""
     bytes_max, tenants = settings.limits.message_bytes, layout.tenants
+    placeholders = frozenset(map(_bare, settings.limits.placeholder_ids))
     read, row_of = _reader(layout), _row_maker(layout)
     for seq, record in enumerate(records):
         value = record.value
@@ -49,19 +51,25 @@ def rows(
         if tenant is None:
             rejected[UNKNOWN, "unknown_tenant"] += 1
             continue
+        if _bare(fields.sessionId) in placeholders:
+            rejected[fields.tenant, "placeholder_id"] += 1
+            continue
         own_id = fields.eventId or "~" + blake2b(value, digest_size=8).hexdigest()
         yield row_of(seq, tenant, own_id, record.timestamp_ms, fields)
 
 
 class Fields(Struct, gc=False):
-    """An event's fields, checked; `attributes` has one field for each that the layout knows, None where absent."""
+    """An event's fields, checked; `attributes` has one field for each that the layout knows, None where absent.
+
+    The values of `assignments` are of any type: what an assignment says is judged by itself (`assigned_text`).
+    """
 
     tenant: str
     sessionId: Annotated[str, Meta(min_length=1, max_length=SESSION_ID_CHARACTERS_MAX)]
-    time: Annotated[int, Meta(gt=0, lt=TIME_END_MS)]
+    time: Annotated[int, Meta(ge=TIME_FIRST_MS, le=TIME_LAST_MS)]
     event: str
     eventId: str | None = None
-    assignments: dict[str, str] | None = None
+    assignments: dict[str, Any] | None = None
     attributes: Any = None
 
 
@@ -109,14 +117,15 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRo
     """A function from seq, tenant, id, message timestamp and fields to a row."""
     row = msgspec.defstruct("Row", [(name, Any, None) for name in layout.columns()], omit_defaults=True, gc=False)
     numbers = list(layout.numbers.values())
-    experiments = list(layout.experiments)
-    unassigned: list[Any] = [None] * len(experiments)
+    keys = list(layout.assignments)
+    unassigned: list[str | None] = [None] * len(keys)
     absent: list[str | None] = [None] * len(layout.attributes)
     no_numbers: list[Any] = [None] * (2 * len(numbers))
 
     def row_of(seq: int, tenant: int, own_id: str, stamp: int, fields: Fields) -> EventRow:
-        assigned, texts, measured = fields.assignments, absent, no_numbers
-        variations = [assigned.get(name) for name in experiments] if assigned else unassigned
+        assigned, texts, measured = unassigned, absent, no_numbers
+        if carried := fields.assignments:
+            assigned = [assigned_text(carried[key]) if key in carried else None for key in keys]
         if fields.attributes is not None:
             values = astuple(fields.attributes)
             # The frequent types are converted without a call, because most of the time is spent here.
@@ -126,7 +135,7 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRo
             if any([values[i] is not None for i in numbers]):
                 measured = [part for i in numbers for part in double_and_rest(values[i])]
         fixed = (seq, tenant, fields.sessionId, fields.time, own_id, fields.event, stamp)
-        return row(*fixed, *variations, *texts, *measured)
+        return row(*fixed, *assigned, *texts, *measured)
 
     return row_of
 
@@ -157,6 +166,20 @@ def tagged_text(value: Any) -> str | None:
     if isinstance(value, float):
         return f"n{int(value)}" if math.isfinite(value) and value.is_integer() else f"n{value!r}"
     return None
+
+
+def assigned_text(value: Any) -> str | None:
+    """The text of an assignment, as it names a variation: a string itself, `true` or `false`, the shortest number.
+
+    None where it says nothing (null), or nothing that could be read: an array, an object, a string with half a
+    surrogate pair, a number that is not finite.
+    """
+    if isinstance(value, str):
+        return value if is_text(value) else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    text = tagged_text(value)
+    return text if text is None else text[1:]
 
 
 def double_and_rest(number: Any) -> tuple[float | str | None, int | None]:
@@ -198,17 +221,18 @@ def _is_event(fields: Mapping[str, Any]) -> bool:
         is_text(session)
         and 1 <= len(fields["sessionId"]) <= SESSION_ID_CHARACTERS_MAX
         and type(time) is int
-        and 0 < time < TIME_END_MS
+        and TIME_FIRST_MS <= time <= TIME_LAST_MS
         and is_text(fields.get("tenant"))
         and is_text(fields.get("event"))
         and (own_id is None or is_text(own_id))
         and (attributes is None or isinstance(attributes, dict))
-        and (assignments is None or (isinstance(assignments, dict) and _all_text(assignments)))
+        and (assignments is None or isinstance(assignments, dict))
     )
 
 
-def _all_text(pairs: Mapping[Any, Any]) -> bool:
-    return all(is_text(name) and is_text(text) for name, text in pairs.items())
+def _bare(session_id: str) -> str:
+    """A sessionId as it is compared with the placeholders."""
+    return session_id.strip().casefold()
 
 
 def _integer(digits: str) -> int | float:

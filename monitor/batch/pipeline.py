@@ -14,7 +14,7 @@ from monitor.topics.recorded import Record
 
 TOTALS = "totals"
 UNSURE = "unsure"
-END_MS = 2**53
+END_MS = 10**14
 """No event has this time or a later one."""
 
 

@@ -113,9 +113,7 @@ class TenantQueries:
 
     def _events_sql(self) -> str:
         met = ["seq", "visit", "pos", "time", f"time - time % {MINUTE_MS} AS minute", f"{self._tags()} AS tags"]
-        for experiment, column in self.experiments.items():
-            variations = ", ".join(map(literal, self._table.experiments[experiment].variations))
-            met.append(f"CASE WHEN v{column} IN ({variations}) THEN v{column} END AS v{column}")
+        met += [f"{self._variation(experiment)} AS v{column}" for experiment, column in self.experiments.items()]
         columns, joins = ["met.*"], []
         for i, (_, point) in enumerate(self._points):
             counts = f"p{i}" if point.nth is None else f"m{i}"
@@ -139,6 +137,23 @@ class TenantQueries:
                 SELECT {", ".join(met)} FROM arrived JOIN placed USING (seq) WHERE tenant = {self._number}
             )
             SELECT {", ".join(columns)} FROM met {" ".join(joins)}"""
+
+    def _variation(self, experiment: str) -> str:
+        """SQL over a row for the variation that it carries, null without a known one.
+
+        Of several names of the experiment, the configured one is asked first, and the first with a known text answers.
+        """
+        table = self._table.experiments[experiment]
+        texts = {variation: [variation] for variation in table.variations}
+        for alias, variation in table.aliases.items():
+            texts[variation].append(alias)
+        listed = [(", ".join(map(literal, of_one)), literal(variation)) for variation, of_one in texts.items()]
+        answers = []
+        for name in (experiment, *table.names):
+            key = f"k{self._layout.assignments[name]}"
+            answer = " ".join(f"WHEN {key} IN ({of_one}) THEN {variation}" for of_one, variation in listed)
+            answers.append(f"CASE {answer} END")
+        return f"coalesce({', '.join(answers)})"
 
     def _visits_sql(self) -> str:
         columns = ["visit", "min(time) AS began"]

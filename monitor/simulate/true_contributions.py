@@ -5,15 +5,18 @@ The measurement definitions come as the plain tables of the TOML file.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 Table = Mapping[str, Any]
 
+_DEFAULT_MAX = 1_000_000_000_000
+
 
 class CountedEvent(NamedTuple):
-    """One accepted event; attributes that are no string, number or boolean are left out."""
+    """One accepted event; `assignments` are texts. Attributes that are no string, number or boolean are left out."""
 
     time_ms: int
     name: str
@@ -31,16 +34,12 @@ Hits = Mapping[str, list[CountedEvent]]
 def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]:
     """The amount that a visit adds to each metric of its tenant, by metric name.
 
-    A variation's name is unique within its tenant.
+    Experiments that share a variation's name add to the same metrics, as they do in a sum over the tag `experiment`.
     """
     hits = {name: _hits(point, visit) for name, point in definitions.get("points", {}).items()}
     added: Counter[str] = Counter()
     for name, experiment in definitions.get("experiments", {}).items():
-        carried = [
-            (event.time_ms, event.assignments[name])
-            for event in visit
-            if event.assignments.get(name) in experiment["variations"]
-        ]
+        carried = _carried(name, experiment, visit)
         if not carried:
             continue
         assigned_ms, variation = carried[0]
@@ -51,6 +50,18 @@ def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]
         if any(other != variation for _, other in carried):
             added[f"{tenant}.visit.crossed.{variation}.beta"] += 1
     return added
+
+
+def _carried(name: str, experiment: Table, visit: Visit) -> list[tuple[int, str]]:
+    """The (time, variation) of each event that carries a known one: of the experiment's names, the first decides."""
+    known_as = (name, *experiment.get("names", ()))
+    meanings = {variation: variation for variation in experiment["variations"]} | experiment.get("aliases", {})
+    carried = []
+    for event in visit:
+        texts = [event.assignments[key] for key in known_as if key in event.assignments]
+        known = [meanings[text] for text in texts if text in meanings]
+        carried += [(event.time_ms, variation) for variation in known[:1]]
+    return carried
 
 
 def _add_scope(added: Counter[str], prefix: str, definitions: Table, hits: Hits, since_ms: int) -> None:
@@ -68,12 +79,15 @@ def _add_scope(added: Counter[str], prefix: str, definitions: Table, hits: Hits,
 
 
 def _value(value: Table, event: CountedEvent) -> int:
-    amount = event.attributes.get(value["attribute"])
-    if not _is_number(amount):
+    amount, scale = event.attributes.get(value["attribute"]), value.get("scale", 1)
+    limit: int = value.get("max", _DEFAULT_MAX)
+    if not _is_number(amount) or abs(amount) == math.inf:
         return 0
-    scaled: int = round(amount * value.get("scale", 1))
-    limit: int = value.get("max", abs(scaled))
-    return max(-limit, min(limit, scaled))
+    try:
+        scaled: float = amount * scale
+    except OverflowError:  # an integer beyond every double, times a double
+        scaled = math.inf if (amount > 0) == (scale > 0) else -math.inf
+    return round(max(-limit, min(limit, scaled)))
 
 
 def _hits(point: Table, visit: Visit) -> list[CountedEvent]:

@@ -7,10 +7,12 @@ times. In this order a message is late by its own timestamp alone.
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -23,7 +25,13 @@ LIVE_EVENTS_MAX = 5_000_000
 """Accepted events in memory, those of visits that may still grow; beyond it TruthError is raised."""
 
 _SWEEP_EVERY = 100_000
-_TIME_END = 2**53
+_TIME_FIRST_MS, _TIME_LAST_MS = 10**11, 10**14 - 1
+_DIGITS_MAX = 4_000
+"""Integers of more digits count as infinite: Python refuses to read them."""
+_PLACEHOLDER_IDS = (
+    *("undefined", "null", "none", "nan", "nil", "anonymous", "unknown", "(not set)", "[object object]", "0", "-1"),
+    "00000000-0000-0000-0000-000000000000",
+)
 
 
 class TruthError(MonitorError):
@@ -34,7 +42,7 @@ class Truth(NamedTuple):
     """The totals over all minutes and tags.
 
     `accepted` by tenant, `rejected` by reason, `totals` by metric name (`uswm.visit.fm.red.order.sum`); a metric of 0
-    is absent.
+    is absent. The tag `experiment` is summed over too: experiments that share a variation's name share its metrics.
     """
 
     accepted: dict[str, int]
@@ -80,6 +88,7 @@ class _Ledger:
         self._tolerance_ms: int = 1000 * time.get("future_tolerance_s", 60)
         self._message_bytes: int = limits.get("message_bytes", 1_048_576)
         self._events_per_visit: int = limits.get("events_per_visit", 5_000)
+        self._placeholders = frozenset(map(_bare, limits.get("placeholder_ids", _PLACEHOLDER_IDS)))
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
@@ -124,6 +133,8 @@ class _Ledger:
             return "bad_field"
         if fields["tenant"] not in self._tenants:
             return "unknown_tenant"
+        if _bare(fields["sessionId"]) in self._placeholders:
+            return "placeholder_id"
         if fields["time"] > timestamp_ms + self._tolerance_ms:
             return "future"
         return "late" if timestamp_ms - fields["time"] > self._lateness_ms else None
@@ -149,26 +160,58 @@ class _Ledger:
 
 
 def _json_object(value: bytes) -> dict[str, Any] | None:
+    """The object in a message value; None if it is not JSON, or JSON of another kind."""
     try:
         fields = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    except (ValueError, RecursionError):
+        fields = _exactly_read(value)
     return fields if isinstance(fields, dict) else None
 
 
+def _exactly_read(value: bytes) -> object:
+    """JSON that the fast reader refuses: with halves of surrogate pairs, or with numbers beyond every double."""
+    try:
+        return json.loads(value.decode(), parse_int=_integer, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
+    msg = f"{constant} is not JSON"
+    raise ValueError(msg)
+
+
 def _well_typed(fields: Mapping[str, Any]) -> bool:
-    time_ms, session_id, assignments = fields.get("time"), fields.get("sessionId"), fields.get("assignments")
+    time_ms, event_id = fields.get("time"), fields.get("eventId")
     return (
-        all(isinstance(fields.get(name), str) for name in ("tenant", "sessionId", "event"))
-        and isinstance(session_id, str)
-        and 1 <= len(session_id) <= 256
+        all(_is_text(fields.get(name)) for name in ("tenant", "sessionId", "event"))
+        and 1 <= len(fields["sessionId"]) <= 256
         and type(time_ms) is int
-        and 0 < time_ms < _TIME_END
-        and isinstance(fields.get("eventId"), str | None)
+        and _TIME_FIRST_MS <= time_ms <= _TIME_LAST_MS
+        and (event_id is None or _is_text(event_id))
         and isinstance(fields.get("attributes"), dict | None)
-        and isinstance(assignments, dict | None)
-        and all(isinstance(variation, str) for variation in (assignments or {}).values())
+        and isinstance(fields.get("assignments"), dict | None)
     )
+
+
+def _is_text(value: object) -> bool:
+    """True for a string without halves of surrogate pairs, which UTF-8 cannot write."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bare(session_id: str) -> str:
+    """A session's id as it is compared with the placeholders."""
+    return session_id.strip().casefold()
 
 
 def _event_id(fields: Mapping[str, Any], value: bytes) -> str:
@@ -193,6 +236,18 @@ def _visits(events: Iterable[_AcceptedEvent], gap_ms: int) -> Iterator[list[Coun
 
 
 def _decoded(kept: _AcceptedEvent) -> CountedEvent:
-    fields = msgspec.json.decode(kept.value)
+    fields = _json_object(kept.value) or {}
     scalars = {name: v for name, v in (fields.get("attributes") or {}).items() if isinstance(v, str | float | int)}
-    return CountedEvent(kept.time_ms, fields["event"], fields.get("assignments") or {}, scalars)
+    texts = {name: text for name, v in (fields.get("assignments") or {}).items() if (text := _text(v)) is not None}
+    return CountedEvent(kept.time_ms, fields["event"], texts, scalars)
+
+
+def _text(variation: object) -> str | None:
+    """What an assignment says, as text; None if it says nothing, or nothing that is a text, a boolean or a number."""
+    if isinstance(variation, bool):
+        return "true" if variation else "false"
+    if isinstance(variation, float) and variation.is_integer():
+        return str(int(variation))
+    if isinstance(variation, int) or (isinstance(variation, float) and math.isfinite(variation)):
+        return str(variation)
+    return variation if isinstance(variation, str) else None

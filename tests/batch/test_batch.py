@@ -4,7 +4,7 @@ The directed tests name the rules that SQL gets wrong most easily; each also hol
 """
 
 import tomllib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -18,39 +18,18 @@ from monitor.batch import Batch, Cell, VisitBehind, workspace
 from monitor.config.reader import parse
 from monitor.topics.recorded import Record
 from tests.support import oracle
+from tests.support.batch_answers import batch_answer
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
-from tests.support.oracle import Key, Message
+from tests.support.oracle import Message
 from tests.support.strategies import Case, Config, cases, to_toml
 
-Answered = tuple[dict[Key, int], dict[str, int], dict[Any, int]]
 
-
-def batch_answer(config: Config, log: Sequence[Message]) -> Answered:
-    """Totals, accepted and rejected, as the oracle writes them."""
-    with workspace() as work:
-        batch = Batch(work, parse(config))
-        batch.read(Record(*message) for message in log)
-        batch.judge()
-        batch.compute()
-        totals = {
-            (cell.name, cell.minute_ms, tags_of(config["dc"], cell.experiment, cell.tags)): value
-            for cell, value in batch.totals()
-        }
-        return totals, dict(batch.accepted()), dict(batch.rejected())
-
-
-def tags_of(dc: str, experiment: str, text: str) -> tuple[tuple[str, str], ...]:
-    """The tags of a cell, sorted, with dc and experiment."""
-    pairs = [tuple(part.split("=", 1)) for part in text.split("|") if part]
-    return tuple(sorted([("dc", dc), ("experiment", experiment), *((name, value) for name, value in pairs)]))
-
-
-def agreed(config: Config, log: Sequence[Message]) -> tuple[dict[tuple[str, int], int], dict[str, int]]:
+def agreed(config: Config, log: Sequence[Message]) -> tuple[dict[tuple[str, int], int | float], dict[str, int]]:
     """What batch and oracle agree on: (name after `T.visit.`, minutes after the base) -> total; rejected by reason."""
     wanted = oracle.answer(config, log)
     found = batch_answer(config, log)
     assert found == (wanted.totals, dict(wanted.accepted), dict(wanted.rejected))
-    totals = Counter[tuple[str, int]]()
+    totals: defaultdict[tuple[str, int], int | float] = defaultdict(int)
     for (name, minute_ms, _), value in found[0].items():
         totals[name.split(".", 2)[2], (minute_ms - BASE_MS) // MINUTE_MS] += value
     return dict(totals), {reason: count for (_, reason), count in found[2].items()}
@@ -244,6 +223,22 @@ def test_a_value_that_is_not_utf_8_is_no_json_wherever_it_stands() -> None:
     good = message(0, "home", unread="?")
     _, rejected = agreed(shop(), [good._replace(value=good.value.replace(b"?", b"\xff"))])
     assert rejected == {"not_json": 1}
+
+
+def test_squares_of_the_largest_values_are_exact() -> None:
+    """They are beyond 64 bits, and not rounded here: the nearest double is what the job stores of the whole square."""
+    config = shop()
+    config["tenants"]["uswm"]["points"]["order"]["value"]["max"] = 2**43
+    log = [order(n, 2**41 / 100 + n, eventId=str(n)) for n in range(200)]
+    x = sum(round((2**41 / 100 + n) * 100) for n in range(200))
+    with workspace() as work:
+        batch = Batch(work, parse(config))
+        batch.read(Record(*each) for each in log)
+        batch.judge()
+        batch.compute()
+        totals = {cell.name.rsplit(".", 1)[1]: value for cell, value in batch.totals() if ".sum" in cell.name}
+    assert totals == {"sum": x, "sumsq": x**2}
+    assert x**2 > 2**97
 
 
 def test_visits_behind_a_total_are_named() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import pytest
 
 from monitor.simulate import Traffic, TruthError, truth
 from monitor.simulate.traffic import RETURN_AFTER_S
+from tests.support.strategies import encode
 
 CONFIG_FILE = Path(__file__).parents[2] / "examples/shop/monitor.toml"
 
 
-def small_config(**limits: int) -> dict[str, Any]:
+def small_config(**limits: Any) -> dict[str, Any]:
     points = {
         "home_page": {"event": "page_view", "where": {"page": "home"}},
         "item_page": {"event": "page_view", "where": {"page": "item"}},
@@ -28,8 +29,13 @@ def small_config(**limits: int) -> dict[str, Any]:
 def sent(
     time_s: float, event: str = "page_view", at_s: float | None = None, **fields: Any
 ) -> tuple[int, bytes, bytes, int]:
-    body = {"tenant": "t", "sessionId": "s", "time": round(1e9 + 1000 * time_s), "event": event, **fields}
-    return 0, b"s", json.dumps(body).encode(), round(1e9 + 1000 * (time_s if at_s is None else at_s))
+    body = {"tenant": "t", "sessionId": "s", "time": at_ms(time_s), "event": event, **fields}
+    return 0, b"s", encode(body), at_ms(time_s if at_s is None else at_s)
+
+
+def at_ms(time_s: float) -> int:
+    """A time of the tests: seconds after their beginning, in 2026."""
+    return 1_795_491_000_000 + round(1_000 * time_s)
 
 
 def page(name: str) -> dict[str, Any]:
@@ -83,6 +89,76 @@ def test_a_silence_longer_than_the_gap_parts_visits() -> None:
         found = truth([sent(0, **assigned), sent(gap_s, **assigned)], small_config())
         assert found.totals["t.visit.assigned.red.beta"] == visits
         assert found.rejected.get("duplicate", 0) == 2 - visits
+
+
+def test_an_assignment_is_its_text() -> None:
+    """Numbers and booleans say what tags would; what cannot be read is left out by itself, and the event counts."""
+    config = small_config()
+    config["tenants"]["t"]["experiments"]["color"]["variations"] = {"1": 1, "true": 1, "2.5": 1}
+    said = [(1, "1"), (1.0, "1"), (True, "true"), (2.5, "2.5"), ("1", "1")]
+    unread = [(value, None) for value in (None, [1], {"v": 1}, "\ud800", math.inf, "TRUE", "1.0")]
+    for value, text in said + unread:
+        found = truth([sent(0, assignments={"color": value})], config)
+        assert found.accepted == {"t": 1}, value
+        assert list(found.totals) == ([] if text is None else [f"t.visit.assigned.{text}.beta"]), value
+    assert truth([sent(0, assignments=["color", "1"])], config).rejected == {"bad_field": 1}
+
+
+def test_aliases_and_further_names_mean_configured_ones() -> None:
+    """The configured name is asked first, then the others in their order; the first known text decides."""
+    config = small_config()
+    color = config["tenants"]["t"]["experiments"]["color"]
+    color["aliases"] = {"Blue (old)": "blue", "": "red"}
+    color["names"] = ["Button Colour", "btn"]
+    for carried, variation in (
+        ({"Button Colour": "Blue (old)"}, "blue"),
+        ({"btn": "", "Button Colour": "blue"}, "blue"),
+        ({"color": "teal", "btn": "blue", "Button Colour": None}, "blue"),
+        ({"color": "red", "btn": "blue"}, "red"),
+    ):
+        assert list(truth([sent(0, assignments=carried)], config).totals) == [f"t.visit.assigned.{variation}.beta"]
+    assert truth([sent(0, assignments={"btn": "Blue"})], config).totals == {}
+
+
+def test_experiments_may_share_a_variations_name() -> None:
+    """The truth is over all tags, `experiment` among them: both add to the metrics of the shared name."""
+    config = small_config()
+    experiments = config["tenants"]["t"]["experiments"]
+    experiments["size"] = experiments["color"]
+    found = truth([sent(0, assignments={"color": "red", "size": "red"})], config)
+    assert found.totals == {"t.visit.assigned.red.beta": 2}
+
+
+def test_an_id_that_stands_for_no_session_is_rejected() -> None:
+    """Placeholders are compared trimmed and without case, before the event's time is looked at."""
+    for session_id in ("undefined", " NULL\t", "[object Object]", "-1"):
+        found = truth([sent(99, at_s=0, sessionId=session_id)], small_config())
+        assert found.rejected == {"placeholder_id": 1}
+    assert truth([sent(0, sessionId="undefined")], small_config(placeholder_ids=["Visitor"])).accepted == {"t": 1}
+    assert truth([sent(0, sessionId="visitor ")], small_config(placeholder_ids=["Visitor"])).accepted == {}
+
+
+def test_a_time_in_another_unit_is_a_bad_field() -> None:
+    """Event times are milliseconds from 1973 to 5138: what KairosDB takes for milliseconds."""
+    for time_ms, well in ((10**11 - 1, False), (10**11, True), (10**14 - 1, True), (10**14, False)):
+        found = truth(
+            [(0, b"s", encode({"tenant": "t", "sessionId": "s", "time": time_ms, "event": "e"}), time_ms)],
+            small_config(),
+        )
+        assert (found.accepted, found.rejected) == (({"t": 1}, {}) if well else ({}, {"bad_field": 1}))
+
+
+def test_a_number_may_be_of_any_size() -> None:
+    """A value beyond the limit is clipped to it, also without a limit of its own; one that is not finite counts 0."""
+    config = small_config()
+    value = config["tenants"]["t"]["points"]["order"]["value"]
+    for total, x in ((1e300, 10_000), (-(10**400), -10_000), (math.inf, 0)):
+        order = sent(0, "order", attributes={"total": total}, assignments={"color": "red"})
+        assert truth([order], config).totals.get("t.visit.assigned.red.order.sum", 0) == x
+    del value["max"]
+    value["scale"] = 0.5
+    order = sent(0, "order", attributes={"total": 10**400}, assignments={"color": "red"})
+    assert truth([order], config).totals["t.visit.assigned.red.order.sumsq"] == 10**24
 
 
 def test_falling_timestamps_have_no_truth() -> None:
