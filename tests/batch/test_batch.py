@@ -21,6 +21,7 @@ from tests.support import oracle
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 from tests.support.oracle import Key, Message
 from tests.support.strategies import Case, Config, cases, to_toml
+from tests.support.wrong_clocks import WRONG, wrong_log
 
 Answered = tuple[dict[Key, int], dict[str, int], dict[Any, int]]
 
@@ -67,6 +68,15 @@ def test_batch_equals_oracle(case: Case) -> None:
     """Totals, accepted and rejected are the oracle's, for any configuration and any log."""
     config, log = tomllib.loads(to_toml(case[0])), case[1]
     wanted = oracle.answer(config, log)
+    assert batch_answer(config, log) == (wanted.totals, dict(wanted.accepted), dict(wanted.rejected))
+
+
+@pytest.mark.parametrize("where", ["first", "tenth"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_clocks_are_judged_as_the_oracle_judges(kind: str, where: str) -> None:
+    """What is behind the watermark of its partition is late, in either of two partitions; the rest counts."""
+    config, log = shop(), wrong_log(3, kind, where, 600, partitions=2)
+    wanted = oracle.answer(config, log, create_time=True)
     assert batch_answer(config, log) == (wanted.totals, dict(wanted.accepted), dict(wanted.rejected))
 
 
