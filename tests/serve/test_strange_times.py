@@ -1,15 +1,19 @@
 """A watermark far beyond all calendars: every answer is given, and says so."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from rich.console import Console
 
 from monitor import devstore
+from monitor.commands import top
 from monitor.serve.own_metrics import Watch
-from tests.support import served
-from tests.support.served import BUTTON, DCS, Client, Served, filled, serving
+from tests.support import page_case, served
+from tests.support.served import BUTTON, DCS, HOUR_MS, TENANT, Client, Served, filled, serving
 
 YEAR_58879_S = 1_795_491_000_000
 """Seconds: what comes of microseconds that are taken for milliseconds."""
@@ -39,6 +43,24 @@ def test_every_answer_is_given(strange: tuple[str, Served, int]) -> None:
         _asks_all(client, case)
         with Watch(client.service, url) as watch:
             watch.once()
+        console = Console(width=150)
+        with console.capture() as captured:
+            console.print(top.view(top.look(client.url)))
+        assert "watermark" in captured.get()
+
+
+def test_the_page_is_shown(strange: tuple[str, Served, int], tmp_path: Path) -> None:
+    """Overview, experiment and health, as a browser gets them."""
+    url, case, watermark_s = strange
+    now_ms = time.time_ns() // 1_000_000
+    served.report(url, DCS[0], now_ms - HOUR_MS, now_ms)
+    served.post(url, [("monitor.watermark_s", now_ms, {"dc": DCS[0]}, watermark_s)])
+    config = {**case.config, "kairosdb": {"url": url}}
+    with page_case.serving(config, tmp_path) as address:
+        for path in ("/", f"/experiments/{TENANT}/{BUTTON}", "/health"):
+            answer = requests.get(address + path, timeout=30)
+            assert answer.status_code == 200
+            assert "watermark" in answer.text or path != "/health"
 
 
 def _asks_all(client: Client, case: Served) -> None:

@@ -27,8 +27,10 @@ def is_wrong(number: int, where: str) -> bool:
     return {"first": place < RUN, "last": place >= IN_ALL - RUN, "tenth": place % 10 == 9}[where]
 
 
-def wrong_log(seed: int, kind: str, where: str, count: int, partitions: int = 1, step_ms: int = 2_000) -> list[Message]:
-    """A message each `step_ms`; right clocks are up to 2 s apart; every other wrong message has a wrong event time."""
+def wrong_log(
+    seed: int, kind: str, where: str, count: int, partitions: int = 1, step_ms: int = 2_000, wrong_times: float = 0.5
+) -> list[Message]:
+    """A message each `step_ms`; right clocks are up to 2 s apart. Some of the wrong messages have wrong event times."""
     rng = random.Random(seed)
     offsets = [0] * partitions
     log: list[Message] = []
@@ -38,7 +40,7 @@ def wrong_log(seed: int, kind: str, where: str, count: int, partitions: int = 1,
         time_ms, stamp_ms = now_ms - rng.choice((0, 0, 500, 30_000, 590_000)), BASE_MS + now_ms + rng.randrange(2_000)
         if is_wrong(offsets[partition], where):
             stamp_ms = WRONG[kind](stamp_ms)
-            if rng.random() < 0.5 and stamp_ms > 0:
+            if rng.random() < wrong_times and stamp_ms > 0:
                 time_ms = stamp_ms - BASE_MS - rng.choice((0, 500, 30_000))
         again = rng.random() < 0.05 and not any(is_wrong(offsets[partition] - back, where) for back in (0, 1))
         page, event_id = rng.choice(("home", "item")), f"e-{number - partitions if again else number}"
