@@ -31,7 +31,7 @@ def reason_of_time(bounds: Bounds) -> str:
     """SQL for the reason if a row is rejected by its time alone, else null."""
     return (
         f"CASE WHEN time > stamp + {bounds.future_ms} THEN 'future' "
-        f"WHEN stamp - time > {bounds.lateness_ms} THEN 'late' END"
+        f"WHEN greatest(stamp, high) - time > {bounds.lateness_ms} THEN 'late' END"
     )
 
 

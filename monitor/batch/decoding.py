@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
 from monitor.batch.columns import Layout
+from monitor.batch.highs import Highs
 from monitor.config.settings import Settings
 from monitor.topics.recorded import Record
 
@@ -32,13 +33,13 @@ EventRow: TypeAlias = Any
 
 
 def rows(
-    records: Iterable[Record], settings: Settings, layout: Layout, rejected: Counter[tuple[str, str]]
+    records: Iterable[Record], settings: Settings, layout: Layout, rejected: Counter[tuple[str, str]], highs: Highs
 ) -> Iterator[EventRow]:
     """The rows of the messages that hold an event of a configured tenant; the others are counted in `rejected`."""
     bytes_max, tenants = settings.limits.message_bytes, layout.tenants
     placeholders = frozenset(map(_bare, settings.limits.placeholder_ids))
     read, row_of = _reader(layout), _row_maker(layout)
-    for seq, record in enumerate(records):
+    for seq, (record, high) in enumerate(highs.before(records)):
         value = record.value
         if value is None or len(value) > bytes_max:
             rejected[UNKNOWN, "not_json" if value is None else "oversized"] += 1
@@ -55,7 +56,7 @@ def rows(
             rejected[fields.tenant, "placeholder_id"] += 1
             continue
         own_id = fields.eventId or "~" + blake2b(value, digest_size=8).hexdigest()
-        yield row_of(seq, tenant, own_id, record.timestamp_ms, fields)
+        yield row_of(seq, tenant, own_id, (record.timestamp_ms, high), fields)
 
 
 class Fields(Struct, gc=False):
@@ -113,8 +114,8 @@ def _reader(layout: Layout) -> Callable[[bytes], Fields | RejectedRow]:
     return read
 
 
-def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRow]:
-    """A function from seq, tenant, id, message timestamp and fields to a row."""
+def _row_maker(layout: Layout) -> Callable[[int, int, str, tuple[int, int | None], Fields], EventRow]:
+    """A function from seq, tenant, id, stamp and high, and fields to a row."""
     row = msgspec.defstruct("Row", [(name, Any, None) for name in layout.columns()], omit_defaults=True, gc=False)
     numbers = list(layout.numbers.values())
     keys = list(layout.assignments)
@@ -122,7 +123,7 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRo
     absent: list[str | None] = [None] * len(layout.attributes)
     no_numbers: list[Any] = [None] * (2 * len(numbers))
 
-    def row_of(seq: int, tenant: int, own_id: str, stamp: int, fields: Fields) -> EventRow:
+    def row_of(seq: int, tenant: int, own_id: str, stamp_and_high: tuple[int, int | None], fields: Fields) -> EventRow:
         assigned, texts, measured = unassigned, absent, no_numbers
         if carried := fields.assignments:
             assigned = [assigned_text(carried[key]) if key in carried else None for key in keys]
@@ -134,7 +135,7 @@ def _row_maker(layout: Layout) -> Callable[[int, int, str, int, Fields], EventRo
             ]
             if any([values[i] is not None for i in numbers]):
                 measured = [part for i in numbers for part in double_and_rest(values[i])]
-        fixed = (seq, tenant, fields.sessionId, fields.time, own_id, fields.event, stamp)
+        fixed = (seq, tenant, fields.sessionId, fields.time, own_id, fields.event, *stamp_and_high)
         return row(*fixed, *assigned, *texts, *measured)
 
     return row_of

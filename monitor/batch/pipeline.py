@@ -7,6 +7,7 @@ from typing import NamedTuple
 from monitor.batch.acceptance import Bounds, judge, reason_of_time
 from monitor.batch.columns import layout_of
 from monitor.batch.decoding import rows
+from monitor.batch.highs import Highs
 from monitor.batch.queries import MINUTE_MS, TenantQueries
 from monitor.batch.workspace import Workspace
 from monitor.config.settings import Settings
@@ -49,6 +50,7 @@ class Batch:
         self._work = work
         self._settings = settings
         self._layout = layout_of(settings)
+        self._highs = Highs()
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._tenants = [TenantQueries(name, table, self._layout) for name, table in settings.tenants.items()]
         time, limits = settings.time, settings.limits
@@ -60,11 +62,15 @@ class Batch:
         )
 
     def read(self, records: Iterable[Record]) -> None:
-        """Reads a log's messages, in order of arrival within each session; once."""
+        """Reads a log's messages, in order of arrival within each partition and session; once."""
         columns = self._layout.columns()
         self._work.create("arrived", columns | {"reason": "VARCHAR"})
-        event_rows = rows(records, self._settings, self._layout, self._rejected)
+        event_rows = rows(records, self._settings, self._layout, self._rejected, self._highs)
         self._work.fill("arrived", columns, event_rows, f"*, {reason_of_time(self._bounds)}")
+
+    def sealed_ms(self) -> int:
+        """The watermark at the log's end; after `read`, of a log that is not empty."""
+        return self._highs.smallest_ms() - self._bounds.lateness_ms
 
     def judge(self) -> None:
         """Separates accepted from rejected events, and puts events into visits; once, after `read`."""

@@ -26,7 +26,7 @@ from monitor.core.events import Event, EventWarning, Rejected, RejectReason, der
 from monitor.core.packing import last_ms
 from monitor.core.states import Contributions, Entry
 from monitor.core.visits import CROWDED, ID_BYTES, LATE, Correction, Visit
-from monitor.core.watermark import Watermark
+from monitor.core.watermark import NEVER, Watermark
 
 NO_TENANT: Final = "unknown"
 UNKNOWN_NAMES_MAX = 1_000
@@ -133,11 +133,14 @@ class SessionGroup:
             self._tenants[name].tally = None
         return tallies
 
-    def feed(self, messages: Iterable[Message]) -> None:
-        """Takes in messages in the order of their partition."""
+    def feed(self, messages: Iterable[Message], high_ms: int = NEVER) -> None:
+        """Takes in messages in the order of their partition, whose `high` was `high_ms`, if that matters to them.
+
+        It does to a message stamped behind it: the watermark of its own partition judges it, wherever the others are.
+        """
         decode, tenants, limits = self._compiled.decoder.decode, self._tenants, self._compiled.limits
         checks_key, lateness_ms, future_ms = self._compiled.key_is_session_id, limits.lateness_ms, -limits.future_ms
-        watermark_ms, placeholders = self.watermark.value_ms, self._placeholders
+        watermark_ms, placeholders = max(self.watermark.value_ms, high_ms - lateness_ms), self._placeholders
         for key, value, timestamp_ms in messages:
             event = decode(value)
             if isinstance(event, Rejected):

@@ -17,7 +17,7 @@ from monitor.core.deltas import Deltas, SeriesTable, deltas_of
 from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
 from monitor.core.predicates import scalar
 from monitor.core.sessions import SessionGroup
-from monitor.core.watermark import NEVER, Progress, Watermark
+from monitor.core.watermark import Stamps, Watermark
 from monitor.explain.rules import Moment
 from monitor.topics.recorded import Record
 
@@ -27,12 +27,11 @@ MESSAGE_OVERHEAD_BYTES = 1_024
 IDS_MAX = 200_000
 """Other session ids that are kept, to suggest similar ones; further ids are ignored."""
 
-_ALL = "all"
 _INTEGER_END = 2**63
 
 
 class Arrival(NamedTuple):
-    """A message of the session; `high_ms`: the lowest of all partitions' highest timestamps when it was read."""
+    """A message of the session; `high_ms`: how far its partition's timestamps had come before it."""
 
     partition: str
     record: Record
@@ -90,12 +89,15 @@ def gather(compiled: CompiledConfig, tenant: str, session_id: str, records: Iter
 
     A message without a valid event belongs to the session if its key is the session's id.
     """
-    kept: list[tuple[Arrival, int]] = []
-    highs: dict[str, int] = {}  # an entry for each partition
+    kept: list[Arrival] = []
+    stamps: dict[str, Stamps] = {}  # an entry for each partition
     others: set[str] = set()
     scanned = beyond = kept_bytes = 0
     for partition, record in records:
         scanned += 1
+        of_partition = stamps.setdefault(partition, Stamps())
+        high_ms = of_partition.high_ms
+        of_partition.add([record.timestamp_ms])
         decoded = compiled.decoder.decode(record.value)
         if not _concerns(compiled, tenant, session_id, decoded, record.key):
             if isinstance(decoded, Event) and decoded.tenant == tenant and not kept and len(others) < IDS_MAX:
@@ -105,12 +107,9 @@ def gather(compiled: CompiledConfig, tenant: str, session_id: str, records: Iter
             if beyond or (kept_bytes > KEPT_BYTES_MAX and kept):
                 beyond += 1
             else:
-                kept.append((Arrival(partition, record, min(highs.values(), default=NEVER)), len(highs)))
+                kept.append(Arrival(partition, record, high_ms))
                 others.clear()
-        highs[partition] = max(highs.get(partition, NEVER), record.timestamp_ms)
-    # There is no watermark before each partition has sent a message, and only here their number is certain.
-    arrivals = [arrival if read == len(highs) else arrival._replace(high_ms=NEVER) for arrival, read in kept]
-    return Gathered(arrivals, scanned, beyond, others)
+    return Gathered(kept, scanned, beyond, others)
 
 
 def _concerns(
@@ -130,9 +129,7 @@ def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
     table = SeriesTable(compiled.tenants[tenant], groups=1)
     accepted: dict[str, list[Moment]] = {}
     for number, (partition, record, high_ms) in enumerate(arrivals, 1):
-        if group.watermark.advance(Progress((_ALL,), _ALL, high_ms, idle=False)):
-            group.forget()
-        group.feed([(record.key, record.value, record.timestamp_ms)])
+        group.feed([(record.key, record.value, record.timestamp_ms)], high_ms)
         (tally,) = group.take().values()
         reason = next(iter(tally.rejected), None)
         warnings = {str(warning): count for warning, count in tally.warnings.items()}
@@ -145,7 +142,7 @@ def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
             )
             continue
         own_id = event.eventId or derived_id(record.value or b"")
-        why = _why(reason, event, own_id, record.timestamp_ms, group, accepted.get(own_id, []), compiled.limits)
+        why = _why(reason, event, own_id, arrivals[number - 1], group, accepted.get(own_id, []), compiled.limits)
         report = _with_event(replace(report, why=why), event, own_id, compiled.decoder)
         if reason is not None:
             yield Judged(report, None, None, {})
@@ -194,13 +191,13 @@ def _why(
     reason: RejectReason | None,
     event: Event,
     own_id: str,
-    timestamp_ms: int,
+    arrival: Arrival,
     group: SessionGroup,
     same: Sequence[Moment],
     limits: Limits,
 ) -> str:
     """The numbers behind a decision on an event; `same`: accepted events with its identity."""
-    delay_ms = timestamp_ms - event.time
+    delay_ms = arrival.record.timestamp_ms - event.time
     ahead, arrived = f"happened {seconds(-delay_ms)} after it arrived", f"arrived {seconds(delay_ms)} after it happened"
     match reason:
         case RejectReason.BAD_FIELD:
@@ -210,7 +207,8 @@ def _why(
         case RejectReason.LATE if delay_ms > limits.lateness_ms:
             return f"{arrived}, allowed {seconds(limits.lateness_ms)}"
         case RejectReason.LATE:
-            return f"{arrived}, {seconds(group.watermark.value_ms - event.time)} behind the watermark"
+            behind_ms = arrival.high_ms - limits.lateness_ms - event.time
+            return f"{arrived}, {seconds(behind_ms)} behind the watermark of its partition"
         case RejectReason.DUPLICATE:
             touched = _touched(group, event, limits)
             earlier = (m for m in same if any(v.first_ms <= m.time_ms <= v.last_ms for v in touched))

@@ -1,7 +1,7 @@
 """The step `route`: sends each message to the key group of its session, and progress to all key groups."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from monitor.core.compiled import CompiledConfig
@@ -14,15 +14,23 @@ from monitor.runtime.reporting import reported
 
 _SESSION_ID = b'"sessionId"'
 
-Routed: TypeAlias = tuple[int, list[Message] | Progress]
-"""A session key group's number, and messages for it or the progress of a partition."""
+
+class Behind(NamedTuple):
+    """A message stamped behind the `high_ms` that its partition had reached before it."""
+
+    message: Message
+    high_ms: int
+
+
+Routed: TypeAlias = tuple[int, list[Message] | Behind | Progress]
+"""A session key group's number, and messages for it, or one that is behind, or the progress of a partition."""
 
 
 def route(compiled: CompiledConfig) -> Callable[[list[Chunk]], list[tuple[str, Routed]]]:
     """The step as a function: messages of chunks by key group, each group's in the order of their partition.
 
     A chunk that announces progress sends it to every group, after the messages that it covers: a group must not close
-    sessions by a watermark that is ahead of its messages.
+    sessions by a watermark that is ahead of its messages. A message that is behind goes alone, in its place.
     """
     by_key = compiled.key_is_session_id
 
@@ -31,11 +39,18 @@ def route(compiled: CompiledConfig) -> Callable[[list[Chunk]], list[tuple[str, R
         out: list[tuple[str, Routed]] = []
         for chunk in chunks:
             groups: dict[int, list[Message]] = {}
-            for message in chunk.messages:
+            behind = chunk.behind
+            for index, message in enumerate(chunk.messages):
                 key, value, _ = message
                 if not (by_key and key and value and _is_session_id(key, value)):
                     key = _session_id(compiled, value)
-                groups.setdefault(crc32(key) % SESSION_GROUPS, []).append(message)
+                group = crc32(key) % SESSION_GROUPS
+                if behind and index in behind:
+                    if before := groups.pop(group, None):
+                        out.append((SESSION_KEYS[group], (group, before)))
+                    out.append((SESSION_KEYS[group], (group, Behind(message, behind[index]))))
+                else:
+                    groups.setdefault(group, []).append(message)
             out += [(SESSION_KEYS[group], (group, messages)) for group, messages in groups.items()]
             if chunk.announce:
                 out += [(key, (group, chunk.progress)) for group, key in enumerate(SESSION_KEYS)]

@@ -11,7 +11,7 @@ from monitor.core.sessions import Tally
 from monitor.core.watermark import Progress
 from monitor.flow import snapshots
 from monitor.flow.keys import session_group_key
-from monitor.flow.route import Routed
+from monitor.flow.route import Behind, Routed
 from monitor.flow.telemetry import TELEMETRY, Telemetry
 from monitor.runtime.reporting import reported
 
@@ -52,6 +52,8 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
             if isinstance(item, Progress):
                 has_risen = group.watermark.advance(item) or has_risen
                 self._report_size(number)
+            elif isinstance(item, Behind):
+                group.feed((item.message,), item.high_ms)
             else:
                 group.feed(item)
         assert group.watermark.value_ms >= before_ms, "a watermark never falls"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -22,9 +22,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # typ
 
 from monitor.config.settings import KafkaTable
 from monitor.core.sessions import Message
-from monitor.core.watermark import NEVER, Progress
+from monitor.core.watermark import Progress, Stamps
 from monitor.flow.end_offsets import EndOffsets, IdleDetector
-from monitor.flow.snapshots import check_version
+from monitor.flow.source_state import PartitionState, Position, position_of, state_of
+from monitor.flow.stamps import packed_stamps, unpacked_stamps
 from monitor.flow.telemetry import TELEMETRY, Telemetry
 from monitor.runtime import signals
 from monitor.runtime.clock import CLOCK, WallClock
@@ -39,7 +40,6 @@ ANNOUNCE_S = 1.0
 """How often a partition's progress is sent to every key group."""
 START_TIMEOUT_S = 10.0
 """How long the brokers may take to answer at start."""
-STATE_VERSION = 1
 LOG_APPEND_TIME = 2
 """The type of message timestamps that the broker sets."""
 
@@ -74,23 +74,22 @@ RDKAFKA_LOG = logging.getLogger("rdkafka")
 RDKAFKA_LOG.addHandler(logging.NullHandler())
 RDKAFKA_LOG.propagate = False
 
-PartitionState: TypeAlias = tuple[int, int, int]
-"""Version, next offset, largest message timestamp or confirmed bound."""
-
 
 class Chunk(NamedTuple):
     """Messages of one partition in their order, and its progress after them.
 
-    `announce`: the progress is to be sent to every key group.
+    `announce`: the progress is to be sent to every key group. `behind`: the index of each message that is stamped
+    behind what its partition had reached -> `high` before it, ms.
     """
 
     messages: list[Message]
     progress: Progress
     announce: bool
+    behind: Mapping[int, int] = {}
 
 
 class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
-    """One partition: reads batches, keeps its position and its largest timestamp."""
+    """One partition: reads batches, keeps its position and how far its timestamps have come."""
 
     def __init__(
         self,
@@ -104,6 +103,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         clock: WallClock = CLOCK,
         telemetry: Telemetry = TELEMETRY,
         stopping: threading.Event = signals.stopping,
+        stamps: Stamps | None = None,
     ) -> None:
         assert progress.partition in progress.partitions, "progress names all partitions of the run, its own among them"
         topic, _, number = progress.partition.rpartition("/")
@@ -114,6 +114,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         self._position = offset
         self._stop_at = stop_at
         self._broker_time = broker_time
+        self._stamps = Stamps(progress.high_ms) if stamps is None else stamps
         self._idleness = IdleDetector(idle_after_ms)
         self._clock, self._telemetry, self._stopping = clock, telemetry, stopping
         self._announced_s = float("-inf")
@@ -130,11 +131,11 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         if self._stopping.is_set() or (self._stop_at is not None and self._position >= self._stop_at):
             raise StopIteration
         before = self._position, self._progress.high_ms
-        messages = self._read()
+        messages, behind = self._read()
         self._ends.poll()
         self._update_progress()
         assert before[0] <= self._position, "a position never falls back"
-        assert before[1] <= self._progress.high_ms, "the largest timestamp never falls"
+        assert before[1] <= self._progress.high_ms, "high never falls"
         now_s = time.monotonic()
         announce = now_s - self._announced_s >= ANNOUNCE_S
         self._had_nothing = not messages
@@ -142,21 +143,22 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
             return []
         if announce:
             self._announced_s = now_s
-        return [Chunk(messages, self._progress, announce)]
+        return [Chunk(messages, self._progress, announce, behind)]
 
     def next_awake(self) -> datetime | None:
         """In POLL_IDLE if there was nothing, else at once."""
         return datetime.now(UTC) + POLL_IDLE if self._had_nothing else None
 
     def snapshot(self) -> PartitionState:
-        """The position to resume from, and the largest timestamp."""
-        return STATE_VERSION, self._position, self._progress.high_ms
+        """The position to resume from, and how far the timestamps have come."""
+        return state_of(Position(self._position, self._progress.high_ms, packed_stamps(self._stamps)))
 
     def close(self) -> None:
         """Closes the consumer."""
         self._consumer.close()
 
-    def _read(self) -> list[Message]:
+    def _read(self) -> tuple[list[Message], Mapping[int, int]]:
+        """The messages that have arrived, and which of them are behind."""
         received = self._consumer.consume(BATCH_MESSAGES, 0)
         good = [message for message in received if message.error() is None]
         if len(good) < len(received):
@@ -164,18 +166,36 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
                 if (error := message.error()) is not None:
                     self._handle(message, error)
         if not good:
-            return []
+            return [], {}
         if self._stop_at is not None and _offset_of(good[-1]) >= self._stop_at:
             good = [message for message in good if _offset_of(message) < self._stop_at]
             self._position = self._stop_at
-        if good:
-            self._position = max(self._position, _offset_of(good[-1]) + 1)
-            self._broker_time = good[-1].timestamp()[0] == LOG_APPEND_TIME
-        messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
-        high_ms = max([self._progress.high_ms, *[timestamp_ms for _, _, timestamp_ms in messages]])
+        if not good:
+            return [], {}
+        self._position = max(self._position, _offset_of(good[-1]) + 1)
         self._idleness.broken()
-        self._progress = self._progress._replace(high_ms=high_ms)
-        return messages
+        messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
+        return messages, self._follow([stamp_ms for _, _, stamp_ms in messages], good)
+
+    def _follow(self, stamps: list[int], of: list[KafkaMessage]) -> Mapping[int, int]:
+        """Takes in the timestamps of messages; returns which are behind."""
+        behind: dict[int, int] = {}
+        start, stop = 0, len(of)
+        while start < stop:
+            self._broker_time = _has_broker_stamp(of[start])
+            if _has_broker_stamp(of[-1]) is self._broker_time:
+                end = stop
+            else:  # the topic's configuration has changed in between
+                end = next(i for i in range(start, stop) if _has_broker_stamp(of[i]) is not self._broker_time)
+            if self._broker_time:
+                self._stamps.high_ms = max([self._progress.high_ms, *stamps[start:end]])
+            else:
+                self._stamps.high_ms = self._progress.high_ms
+                found = self._stamps.add(stamps[start:end])
+                behind |= {start + index: high_ms for index, high_ms in found.items()}
+            self._progress = self._progress._replace(high_ms=self._stamps.high_ms)
+            start = end
+        return behind
 
     def _handle(self, message: KafkaMessage, error: KafkaError) -> None:
         """Handles a consumer's event: the end of the partition, an error that it retries itself, or a fatal one."""
@@ -198,6 +218,10 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         if end is not None:
             lag = max(0, end.offset - self._position)
             self._telemetry.gauge("lag", lag, topic=self._topic, partition=str(self._number))
+
+
+def _has_broker_stamp(message: KafkaMessage) -> bool:
+    return bool(message.timestamp()[0] == LOG_APPEND_TIME)
 
 
 def _offset_of(message: KafkaMessage) -> int:
@@ -242,35 +266,35 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         for partition in self.list_parts():
             self._begin(admin, partition, resumed.get(partition))
 
-    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[int, int, int]:
-        """The offset to begin with, the largest timestamp so far, and the partition's present end."""
-        if state is not None:
-            check_version(state[0], STATE_VERSION)
+    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[Position, int]:
+        """Where to begin, and the partition's present end."""
         first, end = (_offset(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-        offset, high_ms = (end if self._kafka.start == "end" else first, NEVER) if state is None else state[1:]
+        fresh = Position(end if self._kafka.start == "end" else first)
+        begin = fresh if state is None else position_of(state)
         assert first <= end, "a partition ends where it begins, or later"
-        if not first <= offset <= end:
-            raise _gone(partition, offset, first, end)
-        return offset, high_ms, end
+        if not first <= begin.offset <= end:
+            raise _gone(partition, begin.offset, first, end)
+        return begin, end
 
     def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> KafkaPartition:
         """The partition, from its snapshot on; raises JobError if the messages there were deleted."""
         assert for_part in self._partitions, "the engine asks for parts that list_parts has named"
         admin = self._admin()
-        offset, high_ms, end = self._begin(admin, for_part, resume_state)
+        begin, end = self._begin(admin, for_part, resume_state)
         topic = for_part.rpartition("/")[0]
         if self._ends is None:
             self._ends = EndOffsets(admin)
-        progress = Progress(self._partitions, for_part, high_ms, idle=False)
+        progress = Progress(self._partitions, for_part, begin.high_ms, idle=False)
         stop_at = None if self._kafka.tail else end
         return KafkaPartition(
             self._consumer(),
             self._ends,
             progress,
-            offset,
+            begin.offset,
             stop_at,
             self._broker_time[topic],
             self._idle_after_ms,
+            stamps=unpacked_stamps(begin.stamps, begin.high_ms),
         )
 
     def _consumer(self) -> Consumer:

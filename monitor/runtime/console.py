@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import typer
 from rich.console import Console
 
+from monitor.runtime import times
 from monitor.runtime.errors import MonitorError
 
 OUT, ERR = Console(), Console(stderr=True)
 FAILED, INTERRUPTED = 2, 130
 """Exit statuses: the command cannot do what was asked for; Ctrl-C."""
-_DATES_END_MS = 253_402_300_800_000
 
 
 @contextmanager
@@ -50,10 +49,12 @@ def printable(text: str) -> str:
 
 
 def moment(time_ms: int) -> str:
-    """A time in UTC, to the second; the milliseconds as a number if it is beyond the year 9999, as an event may say."""
-    if time_ms >= _DATES_END_MS:
+    """A time in UTC, to the second; in milliseconds as a number if it is beyond the years 1000 to 9999, as an event
+    may say.
+    """
+    if not times.is_shown(time_ms):
         return f"{time_ms} ms"
-    return datetime.fromtimestamp(time_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return times.moment(time_ms).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _described(error: MonitorError | OSError) -> str:

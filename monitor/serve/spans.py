@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from monitor.core.codes import MINUTE_MS
+from monitor.runtime import times
 from monitor.serve.models import Step
 from monitor.serve.problems import refuse_parameter
 
@@ -54,8 +55,8 @@ def parse(start: str | None, end: str | None, now_ms: int) -> Span:
 
 
 def moment(time_ms: int) -> datetime:
-    """A time as a datetime in UTC."""
-    return datetime.fromtimestamp(time_ms / 1_000, UTC)
+    """A time as a datetime in UTC; beyond the years 1000 to 9999, their first or last moment."""
+    return times.moment(time_ms)
 
 
 def iso(time_ms: int) -> str:

@@ -99,20 +99,17 @@ class _Scan:
         self.messages = 0
         # Both have an entry for each partition of the topics.
         self.firsts: dict[str, tuple[int, int]] = {}
-        self.highs: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
 
     def records(self, read: Iterable[Read]) -> Iterator[Record]:
+        """The messages; the partitions of all topics are numbered anew."""
         for partition, record in read:
             self.messages += 1
             if partition not in self.firsts:
                 self.firsts[partition] = record.offset, record.timestamp_ms
-            if record.timestamp_ms > self.highs.get(partition, -1):
-                self.highs[partition] = record.timestamp_ms
-            yield record
-
-    def sealed_ms(self, lateness_ms: int) -> int:
-        """The watermark at the log's end."""
-        return min(self.highs.values()) - lateness_ms
+                self.numbers[partition] = len(self.numbers)
+            number = self.numbers[partition]
+            yield record if record.partition == number else record._replace(partition=number)
 
     def missing_until_ms(self, future_ms: int) -> int | None:
         """The latest event time of a message from before the log's beginning; None if the log begins at offset 0."""
@@ -154,7 +151,7 @@ def verify(
         settled = watermark_ms is None or (counts and all(count.wanted == count.stored for count in counts))
         end_ms = END_MS if settled or watermark_ms is None else watermark_ms
         if log is not None and not settled:
-            end_ms = min(end_ms, minute_of(max(0, scan.sealed_ms(milliseconds(settings.time.allowed_lateness_s)))))
+            end_ms = min(end_ms, minute_of(max(0, batch.sealed_ms())))
     _check(first_ms, end_ms)
     batch.compute(first_ms, end_ms, missing_ms)
     store.bring(work, "stored", dc, Minutes(first_ms, end_ms))

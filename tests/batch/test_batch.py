@@ -22,6 +22,7 @@ from tests.support.batch_answers import batch_answer
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 from tests.support.oracle import Message
 from tests.support.strategies import Case, Config, cases, to_toml
+from tests.support.wrong_clocks import WRONG, wrong_log
 
 
 def agreed(config: Config, log: Sequence[Message]) -> tuple[dict[tuple[str, int], int | float], dict[str, int]]:
@@ -46,6 +47,15 @@ def test_batch_equals_oracle(case: Case) -> None:
     """Totals, accepted and rejected are the oracle's, for any configuration and any log."""
     config, log = tomllib.loads(to_toml(case[0])), case[1]
     wanted = oracle.answer(config, log)
+    assert batch_answer(config, log) == (wanted.totals, dict(wanted.accepted), dict(wanted.rejected))
+
+
+@pytest.mark.parametrize("where", ["first", "tenth"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_clocks_are_judged_as_the_oracle_judges(kind: str, where: str) -> None:
+    """What is behind the watermark of its partition is late, in either of two partitions; the rest counts."""
+    config, log = shop(), wrong_log(3, kind, where, 600, partitions=2)
+    wanted = oracle.answer(config, log, create_time=True)
     assert batch_answer(config, log) == (wanted.totals, dict(wanted.accepted), dict(wanted.rejected))
 
 

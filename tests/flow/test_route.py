@@ -8,7 +8,7 @@ import pytest
 from monitor.core.sessions import Message as Raw
 from monitor.core.watermark import Progress
 from monitor.flow.keys import SESSION_GROUPS, session_group_key
-from monitor.flow.route import route
+from monitor.flow.route import Behind, Routed, route
 from monitor.flow.source import Chunk
 from tests.support.driver import compiled_of
 from tests.support.messages import BASE_MS, message, shop
@@ -99,19 +99,35 @@ def test_progress_goes_to_every_group_after_the_messages_it_speaks_of() -> None:
     assert routed == [data, *((group, STILL) for group in range(SESSION_GROUPS)), data]
 
 
+def test_a_message_that_is_behind_goes_alone_in_its_place() -> None:
+    """Between the messages of its group that came before it and after it; the others stay together."""
+    first, second, third, fourth = messages = [_message("s-1", at) for at in range(4)]
+    other = _message("s-2", 9)
+    chunk = Chunk([*messages, other], STILL, announce=False, behind={1: BASE_MS, 2: BASE_MS + 5})
+    assert _routed([chunk]) == [
+        (_group("s-1"), [first]),
+        (_group("s-1"), Behind(second, BASE_MS)),
+        (_group("s-1"), Behind(third, BASE_MS + 5)),
+        (_group("s-1"), [fourth]),
+        (_group("s-2"), [other]),
+    ]
+
+
 def test_progress_comes_alone_when_a_partition_is_silent() -> None:
     """A chunk without messages still tells how far the partition is."""
     assert _routed([_chunk(announce=True)]) == [(group, STILL) for group in range(SESSION_GROUPS)]
     assert _routed([_chunk()]) == []
 
 
+def _message(session_id: str, at_ms: int) -> Raw:
+    return session_id.encode(), b'{"sessionId": "%b"}' % session_id.encode(), BASE_MS + at_ms
+
+
 def _chunk(*messages: Raw, announce: bool = False) -> Chunk:
     return Chunk(list(messages), STILL, announce)
 
 
-def _routed(
-    chunks: list[Chunk], key_is_session_id: bool = True, message_bytes: int = 1_048_576
-) -> list[tuple[int, list[Raw] | Progress]]:
+def _routed(chunks: list[Chunk], key_is_session_id: bool = True, message_bytes: int = 1_048_576) -> list[Routed]:
     """The items for each group; an item's key is its group's."""
     config = shop(message_bytes=message_bytes) | {"kafka": {"key_is_session_id": key_is_session_id}}
     routed = route(compiled_of(config))(chunks)

@@ -11,10 +11,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
-from monitor.core.watermark import NEVER, Progress
+from monitor.core.watermark import APART_MS, NEVER, Progress
 from monitor.flow import source
 from monitor.flow.end_offsets import EndOffsets
 from monitor.flow.source import KafkaPartition
+from monitor.flow.source_state import PartitionState, position_of
+from monitor.flow.stamps import unpacked_stamps
 from monitor.flow.telemetry import Telemetry
 from monitor.runtime.errors import JobError
 from tests.support.messages import BASE_MS
@@ -36,7 +38,7 @@ def test_a_batch_is_handed_on_as_it_is(rig: "_Rig") -> None:
     assert chunk.announce
     (chunk,) = partition.next_batch()
     assert (chunk.progress.high_ms, chunk.announce) == (BASE_MS + 9, False)
-    assert partition.snapshot() == (1, 9, BASE_MS + 9)
+    assert partition.snapshot()[:3] == (2, 9, BASE_MS + 9)
 
 
 def test_high_does_not_fall_behind_the_state(rig: "_Rig") -> None:
@@ -84,7 +86,7 @@ def test_stopping_ends_the_partition(rig: "_Rig") -> None:
     rig.stopping.set()
     with pytest.raises(StopIteration):
         partition.next_batch()
-    assert partition.snapshot() == (1, 5, NEVER)
+    assert partition.snapshot()[:3] == (2, 5, NEVER)
     partition.close()
     assert rig.log.closed
 
@@ -150,7 +152,7 @@ def test_with_the_brokers_time_a_confirmed_end_moves_high(rig: "_Rig") -> None:
     assert rig.confirmed(partition, 90_000).high_ms == BASE_MS + 10_000, "silence alone proves nothing"
     rig.broker.answers, rig.broker.end = True, 7
     assert rig.confirmed(partition, 95_000).high_ms == BASE_MS + 10_000, "something lies beyond the position"
-    assert partition.snapshot() == (1, 6, BASE_MS + 10_000)
+    assert partition.snapshot()[:3] == (2, 6, BASE_MS + 10_000)
 
 
 def test_with_the_brokers_time_a_confirmed_end_does_not_pull_high_back(rig: "_Rig") -> None:
@@ -167,7 +169,7 @@ def test_with_the_producers_time_a_silent_partition_becomes_idle(rig: "_Rig") ->
     assert not rig.confirmed(partition, 0).idle
     assert not rig.confirmed(partition, 29_999).idle
     assert rig.confirmed(partition, 31_000).idle
-    assert _progress_of(partition).high_ms == BASE_MS - 50_000
+    assert _progress_of(partition).high_ms == NEVER, "one message proves nothing"
     rig.broker.answers = False
     assert rig.confirmed(partition, 60_000).idle
     assert not rig.confirmed(partition, 61_000).idle, "the newest answer is old"
@@ -193,6 +195,50 @@ def test_the_lag_is_told(rig: "_Rig") -> None:
     rig.broker.end = 16
     rig.confirmed(rig.partition([_kafka(5, BASE_MS)], offset=5), 0)
     assert rig.telemetry.take().gauges["monitor.lag|topic=a/b|partition=3", ""] == 10
+
+
+def test_with_the_producers_time_one_wrong_clock_moves_nothing(rig: "_Rig") -> None:
+    """High follows the many, less 20 s; what is stamped behind it is told, with high as it was before that message."""
+    year_ms = 365 * 86_400_000
+    stamps = [BASE_MS + number * 1_000 for number in range(300)]
+    stamps[0], stamps[7], stamps[150], stamps[240] = BASE_MS + year_ms, -1, BASE_MS * 1_000, BASE_MS + 1_000
+    log = [_kafka(offset, stamp, kind=1) for offset, stamp in enumerate(stamps)]
+    partition = rig.partition(log[:140], log[140:290], log[290:])
+    chunks = [chunk for _ in range(3) for chunk in partition.next_batch()]
+    assert [chunk.progress.high_ms - BASE_MS for chunk in chunks] == [20_000, 170_000, 180_000]
+    assert [dict(chunk.behind) for chunk in chunks] == [{}, {100: BASE_MS + 120_000}, {}]
+
+
+def test_what_high_comes_from_survives_a_restart(rig: "_Rig") -> None:
+    """The state has the newest timestamps, so that a restart makes no difference."""
+    log = [_kafka(offset, BASE_MS + offset * 1_000, kind=1) for offset in range(200)]
+    straight = rig.partition(log)
+    (at_once,) = straight.next_batch()
+    stopped = rig.partition(log[:95])
+    stopped.next_batch()
+    state = stopped.snapshot()
+    assert position_of(state).high_ms == NEVER
+    (resumed,) = rig.partition(log[95:], offset=95, state=state).next_batch()
+    assert resumed.progress == at_once.progress
+    assert straight.snapshot()[:3] == (2, 200, BASE_MS + 99_000 - APART_MS)
+
+
+def test_state_of_the_version_before_goes_on(rig: "_Rig") -> None:
+    """Its high is kept, and follows the timestamps once there are enough of them."""
+    state = (1, 5, BASE_MS + 70_000)
+    log = [_kafka(5 + number, BASE_MS + number * 1_000, kind=1) for number in range(250)]
+    partition = rig.partition(log[:100], log[100:], offset=5, high_ms=BASE_MS + 70_000, state=state)
+    assert [chunk.progress.high_ms - BASE_MS for _ in range(2) for chunk in partition.next_batch()] == [70_000, 129_000]
+
+
+def test_a_topic_whose_configuration_changes(rig: "_Rig") -> None:
+    """Each timestamp counts as its own type says, also within a batch."""
+    ahead, broker = _kafka(1, BASE_MS + 9_000_000, kind=1), _kafka(2, BASE_MS + 60_000, kind=2)
+    (chunk,) = rig.partition([ahead, broker]).next_batch()
+    assert chunk.progress.high_ms == BASE_MS + 60_000
+    (chunk,) = rig.partition([_kafka(0, BASE_MS + 60_000, kind=2), ahead, _kafka(2, BASE_MS, kind=1)]).next_batch()
+    assert chunk.progress.high_ms == BASE_MS + 60_000
+    assert dict(chunk.behind) == {2: BASE_MS + 60_000}
 
 
 class _Log:
@@ -253,6 +299,7 @@ class _Rig:
         high_ms: int = NEVER,
         stop_at: int | None = None,
         broker_time: bool = True,
+        state: PartitionState | None = None,
     ) -> KafkaPartition:
         """The partition 3 of a topic whose name has a slash, at an offset."""
         self.log = _Log(*batches)
@@ -268,6 +315,7 @@ class _Rig:
             self.clock,
             self.telemetry,
             self.stopping,
+            None if state is None else unpacked_stamps(position_of(state).stamps, position_of(state).high_ms),
         )
 
     def confirmed(self, partition: KafkaPartition, at_ms: int) -> Progress:

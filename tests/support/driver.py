@@ -10,8 +10,9 @@ from monitor.core.deltas import Deltas, SeriesTable, add_deltas, deltas_of
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.ledger import Ledger
 from monitor.core.sessions import SessionGroup
-from monitor.core.watermark import NEVER, Progress
+from monitor.core.watermark import NEVER, Progress, Stamps
 from monitor.flow.snapshots import group_state, packed_definitions, restored_group
+from monitor.flow.stamps import packed_stamps, unpacked_stamps
 from tests.support.oracle import Message
 
 GROUPS = 4
@@ -29,10 +30,11 @@ def compiled_of(config: dict[str, Any]) -> CompiledConfig:
 class Core:
     """One session key group and one ledger, as the job has them, fed by hand."""
 
-    def __init__(self, config: dict[str, Any], partitions: Sequence[str] = ("0",)) -> None:
+    def __init__(self, config: dict[str, Any], partitions: Sequence[str] = ("0",), create_time: bool = False) -> None:
         self.dc: str = config["dc"]
         self.compiled = compiled_of(config)
         self.partitions = tuple(partitions)
+        self.stamps = {partition: Stamps() for partition in partitions} if create_time else {}
         self.group: SessionGroup = restored_group(None, self.compiled)
         self.ledger = Ledger()
         self.totals: dict[tuple[str, int], int | float] = {}
@@ -43,6 +45,8 @@ class Core:
     def feed(self, messages: Iterable[Message]) -> Deltas:
         """Feeds a batch, with the progress of its partitions after it; what it changed."""
         messages = list(messages)
+        if self.stamps:
+            return self._feed_with_stamps(messages)
         self.group.feed((m.key, m.value, m.timestamp) for m in messages)
         for message in messages:
             progress = Progress(self.partitions, str(message.partition), message.timestamp, idle=False)
@@ -50,9 +54,28 @@ class Core:
                 self.group.forget()
         return self._apply()
 
+    def _feed_with_stamps(self, messages: Sequence[Message]) -> Deltas:
+        """The same where the producers set the timestamps: each partition's batch of them, as the source takes it."""
+        highs: dict[tuple[int, int], int] = {}
+        for number in sorted({message.partition for message in messages}):
+            batch = [message for message in messages if message.partition == number]
+            behind = self.stamps[str(number)].add([message.timestamp for message in batch])
+            highs.update({(number, batch[index].offset): high_ms for index, high_ms in behind.items()})
+        for message in messages:
+            high_ms = highs.get((message.partition, message.offset), NEVER)
+            self.group.feed([(message.key, message.value, message.timestamp)], high_ms)
+        for partition, stamps in self.stamps.items():
+            if self.group.watermark.advance(Progress(self.partitions, partition, stamps.high_ms, idle=False)):
+                self.group.forget()
+        return self._apply()
+
     def restart(self) -> None:
         """A snapshot, and another group from it."""
         definitions = {name: packed_definitions(t.program.tenant) for name, t in self.compiled.tenants.items()}
+        self.stamps = {
+            partition: unpacked_stamps(packed_stamps(stamps), stamps.high_ms)
+            for partition, stamps in self.stamps.items()
+        }
         self.group = restored_group(group_state(self.group, definitions), self.compiled)
 
     def _apply(self) -> Deltas:

@@ -29,7 +29,8 @@ from monitor.core.metrics import DataPoint
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow import recovery_prepare
 from monitor.flow.keys import keys_by_step
-from monitor.flow.source import STATE_VERSION, Chunk, PartitionState
+from monitor.flow.source import Chunk
+from monitor.flow.source_state import PartitionState
 from monitor.runtime.clock import CLOCK, WallClock
 from tests.support import golden
 from tests.support.oracle import Message
@@ -38,6 +39,8 @@ from tests.support.strategies import Config, to_toml
 TOPIC = "useful-events"
 CHUNK = 5
 """Messages that a partition emits at once."""
+STATE_VERSION = 1
+"""The format of a partition's state that the fixture holds."""
 MESSAGES = 480
 CRASH_AT = 240
 FLUSH_S = 10

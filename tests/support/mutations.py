@@ -132,8 +132,8 @@ MUTATIONS = (
     Mutation(
         "offset one too high",
         "monitor/flow/source.py",
-        "return STATE_VERSION, self._position, ",
-        "return STATE_VERSION, self._position + (self._position > 0), ",
+        "return state_of(Position(self._position, ",
+        "return state_of(Position(self._position + (self._position > 0), ",
         "a restart skips a message",
         "job",
         (1, 2),
@@ -168,8 +168,8 @@ MUTATIONS = (
     Mutation(
         "key groups of one process",
         "monitor/flow/route.py",
-        "groups.setdefault(crc32(key) % SESSION_GROUPS, [])",
-        "groups.setdefault(hash(key) % SESSION_GROUPS, [])",
+        "group = crc32(key) % SESSION_GROUPS",
+        "group = hash(key) % SESSION_GROUPS",
         "after a restart a session is looked for in another key group",
         "job",
         (1, 2),

@@ -15,6 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
+from tests.support.oracle_highs import highs
+
 MINUTE_MS = 60_000
 TIMES_MS = range(10**11, 10**14)
 SESSION_ID_CHARACTERS_MAX = 256
@@ -90,14 +92,18 @@ class Answer(NamedTuple):
     visits: list[Visit]
 
 
-def answer(config: Config, log: Sequence[Message]) -> Answer:
-    """The answer for a `LogAppendTime` log in order of arrival; only the order within each session matters."""
+def answer(config: Config, log: Sequence[Message], create_time: bool = False) -> Answer:
+    """The answer for a log in order of arrival; only the order within each session matters.
+
+    With `create_time` the producers set the timestamps, and the order within each partition matters too.
+    """
     held: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
     gap_ms = setting(config, "time", "session_gap_s") * 1000
     crowded: set[int] = set()
     accepted, rejected, warnings = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for message in log:
-        verdict = classify(config, message, held)
+    before = highs((message.partition, message.timestamp) for message in log) if create_time else [None] * len(log)
+    for message, high in zip(log, before, strict=True):
+        verdict = classify(config, message, held, high)
         event = verdict.event
         if event is not None and verdict.tenant in config["tenants"] and is_key_mismatch(config, message, event):
             warnings[verdict.tenant, "key_mismatch"] += 1
@@ -138,7 +144,9 @@ def is_crowded(config: Config, visit: Sequence[Event]) -> bool:
     return any(len(of_experiment) > TEXTS_MAX for of_experiment in texts.values())
 
 
-def classify(config: Config, message: Message, held: Mapping[tuple[str, str], Sequence[Event]]) -> Verdict:
+def classify(
+    config: Config, message: Message, held: Mapping[tuple[str, str], Sequence[Event]], high: int | None = None
+) -> Verdict:
     """Whether a message is accepted, given the events accepted before it by (tenant, sessionId).
 
     "`oversized` (value above `limits.message_bytes`) · `not_json` (or not an object, or not UTF-8) · `bad_field` ·
@@ -162,19 +170,23 @@ def classify(config: Config, message: Message, held: Mapping[tuple[str, str], Se
     ]:
         return Verdict(event.tenant, "placeholder_id", event)
     visit = visit_joined(config, event, held.get((event.tenant, event.session_id), ()))
-    return Verdict(event.tenant, reason_to_reject(config, message, event, visit), event)
+    return Verdict(event.tenant, reason_to_reject(config, message, event, visit, high), event)
 
 
-def reason_to_reject(config: Config, message: Message, event: Event, visit: Sequence[Event]) -> str | None:
+def reason_to_reject(
+    config: Config, message: Message, event: Event, visit: Sequence[Event], high: int | None
+) -> str | None:
     """The slug under which a valid event of a known tenant is rejected, or None.
 
     "`future`: `time > message timestamp + future_tolerance_s`. `late`: `message timestamp - time >
-    allowed_lateness_s`" (which covers being behind the watermark). "`duplicate`: the visit already holds an accepted
-    event with this `eventId`. `visit_full`: the visit already holds `limits.events_per_visit` accepted events."
+    allowed_lateness_s`, or that of `high` of its partition" (which covers being behind the watermark). "`duplicate`:
+    the visit already holds an accepted event with this `eventId`. `visit_full`: the visit already holds
+    `limits.events_per_visit` accepted events."
     """
     if event.time > message.timestamp + setting(config, "time", "future_tolerance_s") * 1000:
         return "future"
-    if message.timestamp - event.time > setting(config, "time", "allowed_lateness_s") * 1000:
+    come = message.timestamp if high is None else max(message.timestamp, high)
+    if come - event.time > setting(config, "time", "allowed_lateness_s") * 1000:
         return "late"
     if any(other.event_id == event.event_id for other in visit):
         return "duplicate"

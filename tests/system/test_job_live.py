@@ -118,7 +118,7 @@ def test_silent_partitions_do_not_hold_the_watermark_back(
     real_kafka: Kafka, real_kairosdb: str, tmp_path: Path
 ) -> None:
     """Where the broker sets the time, the watermark follows the present, with messages in one of four partitions and
-    with none. Where producers do, it follows the partition that moves, and there is none before the first message.
+    with none. Where producers do, it follows the partition that moves, and there is none before its first messages.
     """
     broker = _job(real_kafka, "silent", 4, LOG_APPEND_TIME, real_kairosdb, tmp_path / "broker", lateness_s=1)
     producer = _job(real_kafka, "created", 4, {}, real_kairosdb, tmp_path / "producer", lateness_s=1)
@@ -129,7 +129,7 @@ def test_silent_partitions_do_not_hold_the_watermark_back(
 
     def fed(job: Job) -> bool:
         now_ms = time.time_ns() // 1_000_000
-        real_kafka.produce(job.dc, [(0, b"s-0", _event("s-0", now_ms, next(numbers)), now_ms)])
+        real_kafka.produce(job.dc, [(0, b"s-0", _event("s-0", now_ms, next(numbers)), now_ms) for _ in range(40)])
         return passed(job)
 
     with broker.running() as at_broker, producer.running() as at_producer:
