@@ -23,9 +23,9 @@ class Layout(NamedTuple):
     """The numbers in column names: each field maps a name to its number, in the order of the configuration.
 
     A row has `seq` (order of arrival), `tenant` (number), `session`, `time`, `id`, `event`, `stamp` (message time),
-    `high` (how far the partition had come before the message, if `stamp` is behind that), `k0`... (the text of an assignment, by its key), `a0`... (attribute as text: s + string, b + true or false,
-    n + number) and, for attributes that are measured or compared with a bound, `n0`... (nearest double) and
-    `r0`... (the integer minus that double).
+    `high` (how far the partition had come before the message, if `stamp` is behind that), `k0`... (the text of an
+    assignment, by its key), `a0`... (attribute as text: s + string, b + true or false, n + number) and, for attributes
+    that are measured or compared with a bound, `n0`... (nearest double) and `r0`... (the integer minus that double).
     """
 
     tenants: dict[str, int]
