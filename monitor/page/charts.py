@@ -19,6 +19,8 @@ POINTS_DOTTED_MAX = 3
 MARKS = 6
 """The shapes along a longer line."""
 HOUR_S = 3_600
+FONT = "system-ui, Segoe UI, Roboto, DejaVu Sans, sans-serif"
+"""That of `page.css`. ECharts measures texts before it draws them, and cannot measure an inherited font."""
 LABELS = {"year": "{yyyy}", "month": "{d} {MMM}", "day": "{d} {MMM}", "hour": "{HH}:{mm}", "minute": "{HH}:{mm}"}
 """ECharts' formats of times at the axis."""
 
@@ -77,7 +79,7 @@ def _trimmed(lines: Mapping[str, list[Spot]]) -> dict[str, list[Spot]]:
 
 
 def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate: bool, is_cumulative: bool) -> Option:
-    grey = {"color": "var(--muted)", "fontFamily": "inherit", "fontSize": 12}
+    grey = {"color": "var(--muted)", "fontFamily": FONT, "fontSize": 12}
     shapes = colour_marks.shapes(colours)
     return {
         "animation": False,
@@ -112,7 +114,7 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             "confine": True,
             "backgroundColor": "var(--raised)",
             "borderColor": "var(--line)",
-            "textStyle": {"color": "var(--text)", "fontFamily": "inherit", "fontSize": 13},
+            "textStyle": {"color": "var(--text)", "fontFamily": FONT, "fontSize": 13},
             "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
             ":formatter": "monitorPage.tipRate" if is_rate else "monitorPage.tipCount",
         },

@@ -1,11 +1,12 @@
 """The choices on an experiment's page, as links: they work by keyboard and can be shared. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from monitor.page import address
 from monitor.page.address import By, Charted, Range, View
 from monitor.page.experiment import ExperimentContext
-from monitor.page.markup import Html, element
+from monitor.page.markup import Html, element, joined
 from monitor.serve.models import Scope
 
 
@@ -84,14 +85,8 @@ def _link(context: ExperimentContext, text: str, view: View, is_chosen: bool, ch
 def _range_form(context: ExperimentContext) -> Html:
     basis, view = context.answer.basis, context.view
     inputs = [
-        element(
-            "label",
-            label,
-            " ",
-            element("input", of={"name": name}, type="datetime-local", data_utc=f"{at:%Y-%m-%dT%H:%MZ}", required=True),
-            element("output", class_="faint"),
-        )
-        for name, label, at in (("from", "from", basis.start), ("to", "to", basis.end))
+        joined(element("label", name, " ", _moment_input(name, at)), element("output", class_="faint"))
+        for name, at in (("from", basis.start), ("to", basis.end))
     ]
     return element(
         "details",
@@ -111,3 +106,9 @@ def _kept_range(context: ExperimentContext) -> Html | None:
     kept = view._replace(start=f"{basis.start:%Y-%m-%dT%H:%MZ}", end=f"{basis.end:%Y-%m-%dT%H:%MZ}")
     link = _link(context, "keep this range", kept, False, {"data-set": kept.setting("last", "from", "to")})
     return element("span", link, class_="range", title="The address then shows everybody these minutes, also later.")
+
+
+def _moment_input(name: str, at: datetime) -> Html:
+    """A field for a moment in the reader's time, which `page.js` fills; it writes the UTC into the output beside it."""
+    utc = f"{at:%Y-%m-%dT%H:%MZ}"
+    return element("input", of={"name": name}, type="datetime-local", data_utc=utc, required=True)

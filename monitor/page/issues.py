@@ -21,8 +21,6 @@ DROPPED_SHARE = 0.4
 DEVIATIONS = 5.0
 """The standard deviations by which a count must be too low."""
 CROSSED_SHARE = 0.02
-UNKNOWN_MIN = 20
-"""Events with an unknown name below this number are noise, whatever their share."""
 
 
 class Issue(NamedTuple):
@@ -75,7 +73,7 @@ def of_tenant(messages: Messages) -> list[Issue]:
         fix = "See the reference for each reason; the producer must fix it."
         issues.append(Issue("high rejection rate", text, fix))
     for reason, words in (("unknown_variation", "unknown variation"), ("unknown_experiment", "unknown experiment")):
-        if warnings.get(reason, 0) > max(UNKNOWN_MIN - 1, WARNINGS.normal * messages.accepted):
+        if warnings.get(reason, 0) > WARNINGS.normal * max(1, messages.accepted):
             text = f"{figures.plural(warnings[reason], 'event')} carried an {words}."
             issues.append(Issue(words, text, "The names in the events and in the configuration differ."))
     return issues

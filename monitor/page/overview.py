@@ -13,7 +13,7 @@ from monitor.serve.models import ExperimentsAnswer, ExperimentState, HealthAnswe
 
 SPARK_HOURS = 2
 """The hours that `qualified_recent` covers."""
-NAMED_MAX = 4
+NAMES_SHOWN = 4
 """The shares of more variations than these are not written out."""
 UNKNOWN = "unknown"
 COLUMNS = ("Experiment", f"Qualified, {SPARK_HOURS} h", "Qualified, 24 h", "Assigned, 24 h", "Share", "Last visit")
@@ -171,7 +171,7 @@ def _spark(state: ExperimentState) -> Html:
     begun = next((i for i, count in enumerate(counts) if count), 0)
     return joined(
         plots.spark(counts[begun:], "Qualified visits since the first one"),
-        element("small", "since ", moment(first)),
+        element("small", "began ", moment(first, "age")),
     )
 
 
@@ -199,7 +199,7 @@ def _shares(state: ExperimentState) -> Html:
     text = " / ".join(f"{100 * share:.1f}" for _, share, _ in parts)
     planned = " / ".join(f"{100 * plan:.0f}" for _, _, plan in parts)
     names = ", ".join(f"{n} {figures.percent(share)}" for n, (_, share, _) in zip(state.variations, parts, strict=True))
-    short = f"{text}, planned {planned}" if len(parts) <= NAMED_MAX else f"{len(parts)} variations"
+    short = f"{text}, planned {planned}" if len(parts) <= NAMES_SHOWN else f"{len(parts)} variations"
     return joined(plots.shares(parts, f"{names}; planned {planned}"), element("small", short, aria_hidden="true"))
 
 

@@ -67,7 +67,7 @@
 
   function tellUtc(input) {
     const at = momentOf(input);
-    const output = input.parentElement.querySelector("output");
+    const output = input.closest("label").nextElementSibling;
     const text = isNaN(at) || isUtc(at) ? "" : `(${utcClock(at)} UTC)`;
     if (output.textContent !== text) output.textContent = text;
   }
@@ -221,12 +221,11 @@
     nameTheme();
   });
 
-  // On paper a chart is as wide as the page, and ends above its zoom.
-  const ZOOM_PX = 26;
+  // On paper a chart is as wide as the page.
   window.addEventListener("beforeprint", () => {
     for (const svg of document.querySelectorAll(".plot svg")) {
       const { width, height } = svg.getBoundingClientRect();
-      svg.setAttribute("viewBox", `0 0 ${width} ${height - ZOOM_PX}`);
+      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     }
   });
   window.addEventListener("afterprint", () => {

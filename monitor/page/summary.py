@@ -31,7 +31,7 @@ STEPS = {
 }
 
 
-NAMED_MAX = 3
+NAMES_SHOWN = 3
 """More variations than these are counted in a sentence, not named."""
 
 
@@ -233,7 +233,7 @@ def _is_split_right(context: ExperimentContext) -> Card:
 
 def _shares(variations: Sequence[VariationResult]) -> str:
     """The shares and the planned ones; of many variations only the one that is furthest from its plan."""
-    if len(variations) > NAMED_MAX:
+    if len(variations) > NAMES_SHOWN:
         v = max(variations, key=lambda v: abs((v.share or 0.0) - v.planned_share))
         share, planned = figures.percent(v.share), figures.percent(v.planned_share)
         return f"{len(variations)} variations; furthest from its plan: {v.variation} {share}, planned {planned}."
@@ -283,7 +283,7 @@ def _which_is_better(context: ExperimentContext) -> Card:
 
 def _behind(context: ExperimentContext, significant: Sequence[tuple[VariationResult, object]]) -> str:
     names = [v.variation for v, _ in significant]
-    of = " and ".join(names) if len(names) <= NAMED_MAX else f"{len(names)} variations"
+    of = " and ".join(names) if len(names) <= NAMES_SHOWN else f"{len(names)} variations"
     return f"{context.answer.control} is ahead of {of}"
 
 

@@ -105,7 +105,7 @@ def test_a_high_rejection_rate_and_unknown_names_are_issues() -> None:
     """By tenant, as shares."""
     sound = issues.Messages(1_000, {"duplicate": 10}, {"unknown_variation": 9})
     assert issues.of_tenant(sound) == []
-    bad = issues.Messages(1_000, {"late": 30}, {"unknown_variation": 20, "unknown_experiment": 21})
+    bad = issues.Messages(1_000, {"late": 30}, {"unknown_variation": 11, "unknown_experiment": 12})
     assert [o.short for o in issues.of_tenant(bad)] == [
         "high rejection rate",
         "unknown variation",

@@ -165,7 +165,7 @@ UNLIKE = {
     LONG: {f"{LONG}_off": 1, f"{LONG}_on": 1},
 }
 """Experiments that are not like the example's, and their variations."""
-VISITS, QUALIFIED, LATER_MINUTES = 40, 9, 20
+VISITS, QUALIFIED, LATER_MINUTES = 40, 9, 8
 """Visits of each variation and minute; the experiments began so many minutes ago."""
 
 
