@@ -1,10 +1,10 @@
 """The state of the page, read from its address. Pure.
 
 All choices of a reader are in the query part, so that a link shows another reader the same. A choice that is not there
-has its default; parameters that do not exist are ignored, so that an old link still works.
+has its default; choices that do not exist are ignored, so that an old link still works.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Self, TypeVar
@@ -125,6 +125,15 @@ class View(NamedTuple):
     def without(self, tag: str) -> "View":
         """The view without a filter on a tag."""
         return self._replace(tags=tuple(pair for pair in self.tags if pair[0] != tag))
+
+    def known(self, tags: Mapping[str, Collection[str]], dcs: Collection[str]) -> tuple["View", list[str]]:
+        """The view without the tags, values and data centers that are not among these, and what was left out."""
+        unknown = [(tag, value) for tag, value in self.tags if value not in tags.get(tag, ())]
+        left_out = [f"{tag} {value}" for tag, value in unknown]
+        view = self._replace(tags=tuple(pair for pair in self.tags if pair not in unknown))
+        if self.dc is None or self.dc in dcs:
+            return view, left_out
+        return view._replace(dc=None), [*left_out, f"data center {self.dc}"]
 
 
 class Search(NamedTuple):

@@ -10,12 +10,17 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from monitor.page import colours as colour_marks
 from monitor.page.address import By, Charted
 from monitor.serve.models import Line, SeriesAnswer, Step
 
 POINTS_DOTTED_MAX = 3
-"""Up to this many steps are shown as dots, since a line would hardly be visible."""
+"""Up to this many steps are all marked, since a line would hardly be visible."""
+MARKS = 6
+"""The shapes along a longer line."""
 HOUR_S = 3_600
+FONT = "system-ui, Segoe UI, Roboto, DejaVu Sans, sans-serif"
+"""That of `page.css`. ECharts measures texts before it draws them, and cannot measure an inherited font."""
 LABELS = {"year": "{yyyy}", "month": "{d} {MMM}", "day": "{d} {MMM}", "hour": "{HH}:{mm}", "minute": "{HH}:{mm}"}
 """ECharts' formats of times at the axis."""
 
@@ -74,7 +79,8 @@ def _trimmed(lines: Mapping[str, list[Spot]]) -> dict[str, list[Spot]]:
 
 
 def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate: bool, is_cumulative: bool) -> Option:
-    grey = {"color": "var(--muted)", "fontFamily": "inherit", "fontSize": 12}
+    grey = {"color": "var(--muted)", "fontFamily": FONT, "fontSize": 12}
+    shapes = colour_marks.shapes(colours)
     return {
         "animation": False,
         "aria": {"enabled": False},
@@ -108,7 +114,7 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             "confine": True,
             "backgroundColor": "var(--raised)",
             "borderColor": "var(--line)",
-            "textStyle": {"color": "var(--text)", "fontFamily": "inherit", "fontSize": 13},
+            "textStyle": {"color": "var(--text)", "fontFamily": FONT, "fontSize": 13},
             "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
             ":formatter": "monitorPage.tipRate" if is_rate else "monitorPage.tipCount",
         },
@@ -117,29 +123,40 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             {"type": "inside", "filterMode": "none", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False},
             {"type": "slider", "filterMode": "none", "height": 16, "bottom": 8, "showDetail": False, **_slider()},
         ],
-        "series": [line for name, spots in lines.items() for line in _pair(name, spots, colours[name], is_rate)],
+        "series": [
+            line
+            for i, (name, spots) in enumerate(lines.items())
+            for line in _pair(name, spots, colours[name], _marks(shapes[name], len(spots), i / len(lines)), is_rate)
+        ],
     }
 
 
-def _pair(name: str, spots: list[Spot], colour: str, is_rate: bool) -> list[Option]:
+def _marks(shape: str, steps: int, shift: float) -> Option:
+    """The shapes along a line: at every step if there are few, otherwise at some, apart from those of other lines."""
+    every = 1 if steps <= POINTS_DOTTED_MAX else max(2, -(-steps // MARKS))
+    return {
+        ":symbol": f'monitorPage.mark("{shape}", {every}, {int(shift * every)})',
+        "showSymbol": True,
+        "symbolSize": 8,
+    }
+
+
+def _pair(name: str, spots: list[Spot], colour: str, marks: Option, is_rate: bool) -> list[Option]:
     """The final part of a line, and the provisional one, which begins where that ends."""
     end = next((i for i, spot in enumerate(spots) if spot.is_provisional), len(spots))
     final, provisional = spots[:end], spots[max(0, end - 1) :] if end < len(spots) else []
-    few = len(spots) <= POINTS_DOTTED_MAX
     return [
-        _line(name, final, colour, "solid", is_rate, few),
-        _line(name, provisional, colour, "dashed", is_rate, few),
+        _line(name, final, colour, marks, "solid", is_rate),
+        _line(name, provisional, colour, marks, "dashed", is_rate),
     ]
 
 
-def _line(name: str, spots: list[Spot], colour: str, kind: str, is_rate: bool, few: bool) -> Option:
+def _line(name: str, spots: list[Spot], colour: str, marks: Option, kind: str, is_rate: bool) -> Option:
     return {
         "type": "line",
         "name": name,
         "data": [_datum(spot, is_rate) for spot in spots],
-        "showSymbol": few,
-        "symbol": "circle",
-        "symbolSize": 6,
+        **marks,
         "color": colour,
         "lineStyle": {"color": colour, "width": 2, "type": kind},
         "itemStyle": {"color": colour},

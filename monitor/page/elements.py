@@ -74,7 +74,7 @@ class Plot:
     """A chart under a heading; an update leaves the reader's zoom alone."""
 
     def __init__(self, title: str) -> None:
-        with ui.element("section").classes("chart"):
+        with ui.element("section").classes("chart") as self._section:
             self._title = Fragment(element("h3", title))
             self._chart = (
                 ui.echart({}, renderer="svg").classes("plot").props(f'role="img" aria-label="{title} over time"')
@@ -87,6 +87,10 @@ class Plot:
             self._chart.options.clear()
             self._chart.options.update(option)
             self._chart.update()
+
+    def set_visible(self, is_visible: bool) -> None:
+        """Shows or hides the chart and its heading."""
+        self._section.set_visibility(is_visible)
 
 
 class Living(Generic[T]):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.core import definitions, wording
-from monitor.page import address, figures, plots
+from monitor.page import address, colours, figures, plots
 from monitor.page.address import View
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Difference, Estimate, ExperimentAnswer, PointResult, Scope, VariationResult
@@ -38,6 +38,17 @@ class ExperimentContext(NamedTuple):
     def visits(self, variation: VariationResult) -> int:
         """The visits in scope."""
         return variation.qualified if self.answer.scope is Scope.QUALIFIED else variation.assigned
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """The points, without the primary metric, that no visit of any variation has: there is nothing to compare."""
+        had = {
+            result.point
+            for variation in self.answer.variations
+            for result in variation.points
+            if result.total or result.visits or result.sum
+        }
+        return frozenset(self.points.keys() - had - {self.goal})
 
     @property
     def scope_words(self) -> str:
@@ -76,6 +87,7 @@ def table(context: ExperimentContext) -> Html:
         element("thead", head),
         element("tbody", rows),
         class_="cards visits",
+        data_rove=True,
     )
 
 
@@ -84,7 +96,9 @@ def points_tables(context: ExperimentContext) -> Html:
     if not context.points:
         return element("p", "No metrics are configured for this tenant, so there is nothing to compare.", class_="note")
     rates, means = [], []
-    for name, point in sorted(context.points.items(), key=lambda pair: pair[0] != context.goal):
+    absent = context.absent
+    shown = ((name, point) for name, point in context.points.items() if name not in absent)
+    for name, point in sorted(shown, key=lambda pair: pair[0] != context.goal):
         results = [(v, _of_point(v, name)) for v in context.answer.variations]
         rates.append(_rates(context, name, point, results))
         if point.value is not None:
@@ -93,6 +107,20 @@ def points_tables(context: ExperimentContext) -> Html:
         element("p", INTERVAL_NOTE, class_="note"),
         _points_table("Visits", RATE, rates),
         _points_table("Sum", MEAN, means) if means else None,
+        _absent(context, absent) if absent else None,
+    )
+
+
+def _absent(context: ExperimentContext, absent: frozenset[str]) -> Html:
+    """The points that are not in the tables."""
+    names = ", ".join(name for name in context.points if name in absent)
+    before = (
+        " Events before the qualification do not count here: to see them, choose the visits assigned."
+        if context.answer.scope is Scope.QUALIFIED
+        else ""
+    )
+    return element(
+        "p", f"No {context.scope_words} visit in this range has ", element("strong", names), f".{before}", class_="note"
     )
 
 
@@ -100,7 +128,7 @@ def _points_table(counted: str, estimate: str, bodies: Sequence[Html]) -> Html:
     titles = ("Variation", counted, estimate, "Difference from control", "95 % interval", "Result")
     head = element("tr", *(element("th", text, scope="col") for text in titles))
     caption = element("caption", estimate, class_="unseen")
-    return element("table", caption, element("thead", head), bodies, class_="cards points")
+    return element("table", caption, element("thead", head), bodies, class_="cards points", data_rove=True)
 
 
 def rule(context: ExperimentContext) -> Html:
@@ -146,9 +174,21 @@ def _of_point(variation: VariationResult, point: str) -> PointResult:
 
 def name_of(context: ExperimentContext, variation: str, is_control: bool) -> Html:
     """A variation with its colour, and a badge if it is the control."""
-    dot = element("span", class_="dot", style=f"background:{context.colours[variation]}")
     badge = element("span", "control", class_="badge") if is_control else None
-    return joined(dot, " ", element("span", variation, class_="name"), " ", badge)
+    return joined(mark(context, variation), " ", element("span", variation, class_="name"), " ", badge)
+
+
+def mark(context: ExperimentContext, variation: str) -> Html:
+    """The colour and shape of a variation."""
+    shape = colours.shapes(context.colours)[variation]
+    return element("span", class_=f"dot {shape}", style=f"background:{context.colours[variation]}", data_name=variation)
+
+
+def beside(said: Html | str, more: str) -> Html:
+    """A text with a smaller one below or beside it, which are two words for those who hear them."""
+    if not more:
+        return element("span", said)
+    return joined(element("span", said), element("span", ", ", class_="unseen"), element("small", more))
 
 
 def _cell(label: str, *children: Html | str | None, class_: str | None = None) -> Html:
@@ -166,16 +206,16 @@ def _variation_row(context: ExperimentContext, variation: VariationResult) -> Ht
         _cell("Assigned", context.number(figures.count(variation.assigned), name, "assigned"), class_="figure"),
         _cell(
             "Share",
-            element("span", figures.percent(variation.share)),
-            element("small", f"planned {figures.percent(variation.planned_share)}"),
+            beside(figures.percent(variation.share), f"planned {figures.percent(variation.planned_share)}"),
             class_="figure",
         ),
         _cell("Qualified", context.number(figures.count(variation.qualified), name, "qualified"), class_="figure"),
         _cell("of assigned", of_assigned, class_="figure"),
         _cell(
             "Crossovers",
-            context.number(figures.count(variation.crossed), name, "crossed"),
-            element("small", figures.percent(crossed_share, 2)),
+            beside(
+                context.number(figures.count(variation.crossed), name, "crossed"), figures.percent(crossed_share, 2)
+            ),
             class_="figure",
         ),
     )
@@ -187,10 +227,7 @@ def _rates(
     point: definitions.MeasurementPoint,
     results: Sequence[tuple[VariationResult, PointResult]],
 ) -> Html:
-    title = joined(
-        element("span", name, class_="point"),
-        element("small", f"visits with {wording.point(point)}", class_="definition"),
-    )
+    title = beside(element("span", name, class_="point"), f"visits with {wording.point(point)}")
     reach = _reach(result.rate_difference for _, result in results)
     rows = [
         _result_row(
@@ -208,16 +245,13 @@ def _rates(
 
 
 def _means(context: ExperimentContext, name: str, results: Sequence[tuple[VariationResult, PointResult]]) -> Html:
-    title = joined(
-        element("span", f"{name}, value", class_="point"),
-        element("small", f"its sum / all {context.scope_words} visits", class_="definition"),
-    )
+    title = beside(element("span", f"{name}, value", class_="point"), f"its sum / all {context.scope_words} visits")
     reach = _reach(result.mean_difference for _, result in results)
     rows = [
         _result_row(
             context,
             v,
-            joined(context.number(figures.amount(r.sum or 0.0), v.variation, "sum", name), element("small", "sum")),
+            beside(context.number(figures.amount(r.sum or 0.0), v.variation, "sum", name), "sum"),
             r.mean,
             r.mean_difference,
             reach,
@@ -256,29 +290,36 @@ def _result_row(
             figures.estimate(estimate, is_rate),
             class_="figure",
         ),
-        *_difference_cells(difference, context.colours[name], reach, is_rate, variation.is_control),
+        *_difference_cells(difference, context.colours[name], reach, is_rate, _baseline(context, variation)),
     )
 
 
 def _difference_cells(
-    difference: Difference | None, colour: str, reach: float, is_rate: bool, is_control: bool
+    difference: Difference | None, colour: str, reach: float, is_rate: bool, baseline: str | None
 ) -> list[Html]:
-    if is_control:
-        return [element("td", "baseline of the comparison", colspan=3, class_="faint")]
+    if baseline is not None:
+        return [element("td", baseline, colspan=3, class_="faint")]
     if difference is None:
         return [element("td", "too few visits to compare", colspan=3, class_="faint")]
     absolute = difference.absolute
     text = figures.points(absolute) if is_rate else figures.signed(absolute, figures.amount(abs(absolute)))
-    first = _cell("Difference", element("span", text), element("small", figures.relative(difference)), class_="figure")
+    first = _cell("Difference", beside(text, figures.relative(difference)), class_="figure")
     if difference.low is None or difference.high is None:
         return [first, element("td", "too few visits for an interval", colspan=2, class_="faint")]
     limits = figures.interval(difference.low, difference.high, is_rate)
-    drawn = plots.interval(difference.low, absolute, difference.high, reach, colour, limits)
+    drawn = plots.interval(difference.low, absolute, difference.high, reach, colour)
     return [
         first,
         _cell("95 % interval", drawn, element("small", limits), class_="drawn"),
         element("td", _verdict(difference), data_label="Result", class_="so"),
     ]
+
+
+def _baseline(context: ExperimentContext, variation: VariationResult) -> str | None:
+    """What stands in place of the difference of the control from itself."""
+    if not variation.is_control:
+        return None
+    return "baseline of the comparison" if len(context.answer.variations) > 1 else "the only variation"
 
 
 def _verdict(difference: Difference) -> Html:
@@ -320,7 +361,7 @@ def _panel_row(
     if rate is None:
         return element("div", name, element("span", "no visits", class_="faint"), class_="estimate")
     low, high = (rate.value if end is None else end for end in (rate.low, rate.high))
-    text = f"{figures.rate(rate.value)}, {figures.rate(low)} to {figures.rate(high)}"
+    text = f"95 % interval {figures.rate(low)} to {figures.rate(high)}"
     difference = result.rate_difference
     return element(
         "div",

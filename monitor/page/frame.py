@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nicegui import ui
+from nicegui import context, ui
 
 from monitor.page import address, figures
 from monitor.page.elements import Fragment
@@ -20,7 +20,9 @@ def page(here: str) -> Iterator[Fragment]:
     links = [
         element("a", text, href=path, aria_current="page" if path == here else None) for path, text in PAGES.items()
     ]
+    _leave_main_to_the_content()
     with ui.element("div").classes("monitor"):
+        ui.html(element("a", "Skip to the content", href="#content", class_="skip"), sanitize=False)
         with ui.element("header").classes("top"):
             ui.html(element("a", "AB Monitor", href="/", class_="brand"), sanitize=False)
             ui.html(element("nav", links, aria_label="Pages"), sanitize=False)
@@ -29,12 +31,20 @@ def page(here: str) -> Iterator[Fragment]:
                 ui.html(element("span", data_zone=True), sanitize=False)
                 button = element("button", "Theme: auto", type="button", data_theme_button=True)
                 ui.html(button, sanitize=False)
-        with ui.element("main"):
+        ui.html(element("p", data_printed=True, class_="printed"), sanitize=False)
+        ui.html(element("div", role="status", data_live=True, class_="unseen"), sanitize=False)
+        with ui.element("main").props('id="content" tabindex="-1"'):
             yield status_place
         foot = element("a", "API", href="/docs")
         ui.html(
             element("p", "Times are in your time zone, with UTC beside them. ", foot, class_="foot"), sanitize=False
         )
+
+
+def _leave_main_to_the_content() -> None:
+    """Makes NiceGUI's own <main>, which encloses the header and footer too, a plain element: a page has only one."""
+    (whole,) = context.client.page_container.default_slot.children
+    whole.tag = "div"
 
 
 def status(health: HealthAnswer) -> Html:

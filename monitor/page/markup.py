@@ -41,10 +41,11 @@ def joined(*children: Child) -> Html:
     return Html("".join(_text(child) for child in children))
 
 
-def moment(at: datetime, form: Literal["time", "day", "age"] = "time") -> Html:
+def moment(at: datetime, form: Literal["time", "day", "date", "age"] = "time") -> Html:
     """A moment that the reader's browser shows in its own time zone, with UTC as the title; UTC until then.
 
-    `time`: hours and minutes, with the day if it is another one; `day`: always with the day; `age`: how long ago.
+    `time`: hours and minutes, with the day if it is another one; `day`: always with the day; `date`: with the year too;
+    `age`: how long ago.
     """
     utc = at.astimezone(UTC)
     return element("time", f"{utc:%d %b %H:%M} UTC", datetime=f"{utc:%Y-%m-%dT%H:%M:%SZ}", data_form=form)

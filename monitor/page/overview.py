@@ -1,6 +1,7 @@
 """All tenants and their experiments. Pure: answers in, HTML out."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
@@ -12,6 +13,8 @@ from monitor.serve.models import ExperimentsAnswer, ExperimentState, HealthAnswe
 
 SPARK_HOURS = 2
 """The hours that `qualified_recent` covers."""
+NAMES_SHOWN = 4
+"""The shares of more variations than these are not written out."""
 UNKNOWN = "unknown"
 COLUMNS = ("Experiment", f"Qualified, {SPARK_HOURS} h", "Qualified, 24 h", "Assigned, 24 h", "Share", "Last visit")
 
@@ -56,7 +59,12 @@ def summary(overview: Overview, search: Search) -> Html:
         _choice(f"issues {with_issues}", search._replace(only_issues=True), search.only_issues),
     ]
     said = f"{running} of {figures.plural(len(overview.rows), 'experiment')} running"
-    return joined(element("p", said, class_="said"), element("nav", links, class_="choices", aria_label="Filter"))
+    issues = f"{figures.plural(with_issues, 'experiment')} with issues"
+    return joined(
+        element("p", said, class_="said", data_say=""),
+        element("span", issues, class_="unseen", data_say=""),
+        element("nav", links, class_="choices", aria_label="Filter"),
+    )
 
 
 def tenants(overview: Overview, search: Search) -> Html:
@@ -142,16 +150,28 @@ def _tenant(name: str, rows: Sequence[ExperimentRow], overview: Overview) -> Htm
 def _experiment(row: ExperimentRow) -> Html:
     state = row.state
     link = element("a", state.experiment, href=address.of_experiment(row.tenant, state.experiment), class_="goes")
-    label = f"Qualified visits over {SPARK_HOURS} hours"
     age = moment(state.last_assigned, "age") if state.last_assigned else "none in 24 h"
     return element(
         "tr",
         element("th", _light(row), link, _chips(row.issues), scope="row"),
-        element("td", plots.spark(state.qualified_recent, label), data_label=COLUMNS[1], class_="drawn"),
+        element("td", _spark(state), data_label=COLUMNS[1], class_="drawn"),
         element("td", figures.count(state.qualified), data_label=COLUMNS[2], class_="figure"),
         element("td", figures.count(state.assigned), data_label=COLUMNS[3], class_="figure"),
         element("td", _shares(state), data_label=COLUMNS[4], class_="drawn"),
         element("td", age, data_label=COLUMNS[5], class_="figure"),
+    )
+
+
+def _spark(state: ExperimentState) -> Html:
+    """The qualified visits of the last hours; of an experiment that began within them, those since then."""
+    counts, first, last = state.qualified_recent, state.first_assigned, state.last_assigned
+    label = f"Qualified visits over {SPARK_HOURS} hours"
+    if first is None or last is None or last - first >= timedelta(hours=SPARK_HOURS):
+        return plots.spark(counts, label)
+    begun = next((i for i, count in enumerate(counts) if count), 0)
+    return joined(
+        plots.spark(counts[begun:], "Qualified visits since the first one"),
+        element("small", "began ", moment(first, "age")),
     )
 
 
@@ -179,7 +199,8 @@ def _shares(state: ExperimentState) -> Html:
     text = " / ".join(f"{100 * share:.1f}" for _, share, _ in parts)
     planned = " / ".join(f"{100 * plan:.0f}" for _, _, plan in parts)
     names = ", ".join(f"{n} {figures.percent(share)}" for n, (_, share, _) in zip(state.variations, parts, strict=True))
-    return joined(plots.shares(parts, f"{names}; planned {planned}"), element("small", f"{text}, planned {planned}"))
+    short = f"{text}, planned {planned}" if len(parts) <= NAMES_SHOWN else f"{len(parts)} variations"
+    return joined(plots.shares(parts, f"{names}; planned {planned}"), element("small", short, aria_hidden="true"))
 
 
 def _chips(issues: Sequence[Issue]) -> Html:

@@ -10,6 +10,8 @@
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
   const two = (number) => String(number).padStart(2, "0");
+  const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+
   const utcClock = (at) => `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
   const isUtc = (at) => at.getTimezoneOffset() === 0;
   const sameDay = (one, other) => one.toDateString() === other.toDateString();
@@ -17,7 +19,8 @@
   function timeText(at, form) {
     if (form === "age") return ageText(at);
     const withDay = form === "day" || !sameDay(at, new Date());
-    const local = (withDay ? `${day.format(at)} ` : "") + clock.format(at);
+    const before = form === "date" ? `${date.format(at)} ` : withDay ? `${day.format(at)} ` : "";
+    const local = before + clock.format(at);
     return isUtc(at) ? `${local} UTC` : `${local} (${utcClock(at)} UTC)`;
   }
 
@@ -38,14 +41,68 @@
       const now = new Date();
       element.textContent = isUtc(now) ? `${utcClock(now)} UTC` : `${clock.format(now)} ${zone}, ${utcClock(now)} UTC`;
     }
+    for (const element of root.querySelectorAll("[data-printed]")) {
+      element.textContent = `${location.href}, ${timeText(new Date(), "date")}`;
+    }
   }
+
+  // What each input was filled with: an hour that the clocks repeat has two moments, and its text does not say which.
+  const filled = new WeakMap();
 
   function fillInputs(root) {
     for (const input of root.querySelectorAll("input[data-utc]")) {
-      if (input.value && input.closest("details")?.open) continue;
-      const at = new Date(input.dataset.utc);
-      input.value = new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+      if (!input.value || !input.closest("details")?.open) {
+        const at = new Date(input.dataset.utc);
+        input.value = new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+        filled.set(input, { text: input.value, at });
+      }
+      tellUtc(input);
     }
+  }
+
+  function momentOf(input) {
+    const first = filled.get(input);
+    return first?.text === input.value ? first.at : new Date(input.value);
+  }
+
+  function tellUtc(input) {
+    const at = momentOf(input);
+    const output = input.closest("label").nextElementSibling;
+    const text = isNaN(at) || isUtc(at) ? "" : `(${utcClock(at)} UTC)`;
+    if (output.textContent !== text) output.textContent = text;
+  }
+
+  // In a group of links only the chosen one, or the first, is reached by Tab; arrow keys move among them.
+  function rove(root) {
+    for (const group of root.querySelectorAll("[data-rove]")) {
+      const links = [...group.querySelectorAll("a")];
+      const stop = links.find((link) => link.hasAttribute("aria-current")) ?? links[0];
+      for (const link of links) link.tabIndex = link === stop ? 0 : -1;
+    }
+  }
+
+  const ARROWS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+  function moveFocus(event) {
+    const step = ARROWS[event.key];
+    const group = event.target.closest("[data-rove]");
+    if (!step || !group || event.ctrlKey || event.metaKey || event.altKey) return;
+    const links = [...group.querySelectorAll("a")];
+    const next = links[links.indexOf(event.target) + step];
+    event.preventDefault();
+    next?.focus();
+  }
+
+  // Says what has changed among the parts that matter, to those who hear the page.
+  let said;
+
+  function say() {
+    const parts = [...document.querySelectorAll(".monitor [data-say]")];
+    const now = parts.map((part) => `${part.dataset.say} ${part.textContent}.`.trim());
+    const live = document.querySelector("[data-live]");
+    const news = now.filter((text) => said && !said.includes(text));
+    if (live && news.length) live.textContent = news.join(" ");
+    if (now.length) said = now;
   }
 
   // Makes `mine` like `next`, node by node, so that unchanged parts stay the same nodes, with focus and scroll.
@@ -78,6 +135,7 @@
     const next = document.createElement("template");
     next.innerHTML = content;
     localise(next.content);
+    rove(next.content);
     morphChildren(element, next.content);
     fillInputs(element);
   }
@@ -121,6 +179,7 @@
 
   let pause;
   document.addEventListener("input", (event) => {
+    if (event.target.matches("input[data-utc]")) tellUtc(event.target);
     const name = event.target.dataset?.param;
     if (!name) return;
     clearTimeout(pause);
@@ -131,10 +190,11 @@
     if (!event.target.matches("form[data-params]")) return;
     event.preventDefault();
     const inputs = [...event.target.querySelectorAll("input[name]")];
-    const given = inputs.map(({ name, value }) => [name, `${new Date(value).toISOString().slice(0, 16)}Z`]);
+    const given = inputs.map((input) => [input.name, `${momentOf(input).toISOString().slice(0, 16)}Z`]);
     go(changed([...given, ["last", ""]]));
   });
 
+  document.addEventListener("keydown", moveFocus);
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.target.closest("input, textarea")) return;
     const search = document.querySelector("input[data-param]");
@@ -161,6 +221,17 @@
     nameTheme();
   });
 
+  // On paper a chart is as wide as the page.
+  window.addEventListener("beforeprint", () => {
+    for (const svg of document.querySelectorAll(".plot svg")) {
+      const { width, height } = svg.getBoundingClientRect();
+      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const svg of document.querySelectorAll(".plot svg")) svg.removeAttribute("viewBox");
+  });
+
   document.addEventListener("DOMContentLoaded", () => localise(document));
   setInterval(() => localise(document), AGES_EVERY_MS);
 
@@ -171,17 +242,31 @@
   const count = (value) => Number(value).toLocaleString("en-US");
   const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
+  // The class of a variation's dot, as in the legend.
+  const shapeOf = (name) =>
+    [...document.querySelectorAll(".legend [data-name]")].find((dot) => dot.dataset.name === name)?.className ?? "dot";
+
+  // ECharts' symbols, of which some are drawn along a line.
+  const SYMBOLS = {
+    circle: "circle",
+    square: "rect",
+    triangle: "triangle",
+    diamond: "diamond",
+    down: "path://M0,0L10,0L5,10Z",
+    plus: "path://M3,0H7V3H10V7H7V10H3V7H0V3H3Z",
+  };
+
   function tip(parameters, text) {
     const rows = new Map();
     for (const { seriesName, data, color } of parameters) {
-      if (data && !rows.has(seriesName)) rows.set(seriesName, { data, color });
+      if (data && !rows.has(seriesName)) rows.set(seriesName, { data, color, shape: shapeOf(seriesName) });
     }
     if (!rows.size) return "";
     const at = new Date([...rows.values()][0].data[0]);
     const isProvisional = [...rows.values()].some(({ data }) => data[4]);
     const lines = [...rows].map(
-      ([name, { data, color }]) =>
-        `<tr><td><span class="dot" style="background:${color}"></span> ${escape(name)}</td>${text(data)}</tr>`,
+      ([name, { data, color, shape }]) =>
+        `<tr><td><span class="${shape}" style="background:${color}"></span> ${escape(name)}</td>${text(data)}</tr>`,
     );
     const local = `${day.format(at)} ${clock.format(at)}`;
     const utc = isUtc(at) ? " UTC" : ` (${utcClock(at)} UTC)`;
@@ -194,7 +279,9 @@
       delete document.documentElement.dataset.busy;
       localise(document);
       nameTheme();
+      say();
     },
+    mark: (shape, every, shift) => (_, { dataIndex }) => (dataIndex % every === shift ? SYMBOLS[shape] : "none"),
     axisRate: (value) => `${Number((100 * value).toPrecision(3))} %`,
     axisCount: (value) => count(value),
     tipRate: (parameters) =>

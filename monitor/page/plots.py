@@ -1,6 +1,7 @@
 """Small drawings for a line of text or a cell, as SVG. Pure.
 
-Their colours are CSS custom properties, for light and dark; each has its content as words too.
+Their colours are CSS custom properties, for light and dark; each has its content as words too, unless those stand
+beside it.
 """
 
 from collections.abc import Sequence
@@ -44,15 +45,15 @@ def shares(parts: Sequence[tuple[str, float, float]], label: str) -> Html:
     return element("span", bars, marks[:-1], class_="shares", role="img", aria_label=label)
 
 
-def interval(low: float, value: float, high: float, reach: float, colour: str, label: str) -> Html:
-    """An interval around a value, on a scale from -reach to reach, with a line at 0."""
+def interval(low: float, value: float, high: float, reach: float, colour: str) -> Html:
+    """An interval around a value, on a scale from -reach to reach, with a line at 0; its words stand beside it."""
 
     def x(at: float) -> float:
         inside = max(-1.0, min(1.0, at / reach)) if reach else 0.0
         return INTERVAL_WIDTH / 2 + inside * (INTERVAL_WIDTH / 2 - EDGE)
 
     line = _line(INTERVAL_WIDTH / 2, 0, INTERVAL_WIDTH / 2, INTERVAL_HEIGHT, "zero")
-    return _around(x(low), x(value), x(high), line, colour, label)
+    return _around(x(low), x(value), x(high), line, colour, None)
 
 
 def estimate(low: float, value: float, high: float, span: tuple[float, float], colour: str, label: str) -> Html:
@@ -67,7 +68,7 @@ def estimate(low: float, value: float, high: float, span: tuple[float, float], c
     return _around(x(low), x(value), x(high), line, colour, label)
 
 
-def _around(low: float, value: float, high: float, line: Html, colour: str, label: str) -> Html:
+def _around(low: float, value: float, high: float, line: Html, colour: str, label: str | None) -> Html:
     """An interval from low to high around a value, in pixels, with a line behind it."""
     middle = INTERVAL_HEIGHT / 2
     dot = element("circle", cx=value, cy=middle, r=4, style=f"fill:{colour}")
@@ -90,7 +91,8 @@ def gauge(value: float, normal: tuple[float, float], reach: float, label: str) -
     )
 
 
-def _svg(width: float, height: float, class_: str, label: str, *parts: Html) -> Html:
+def _svg(width: float, height: float, class_: str, label: str | None, *parts: Html) -> Html:
+    """A drawing; without a label it is hidden from those who hear the page."""
     return element(
         "svg",
         joined(*parts),
@@ -98,8 +100,9 @@ def _svg(width: float, height: float, class_: str, label: str, *parts: Html) -> 
         width=width,
         height=height,
         class_=class_,
-        role="img",
+        role="img" if label else None,
         aria_label=label,
+        aria_hidden=None if label else "true",
     )
 
 

@@ -8,9 +8,10 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, ui
 from nicegui import app as elements
 
-from monitor.page import charts, experiment, frame, health, overview, queries, summary
+from monitor.page import charts, chosen, controls, experiment, frame, health, overview, queries, summary
 from monitor.page.address import Charted, Search, View
 from monitor.page.assets import CachedAssets
+from monitor.page.chosen import Chosen
 from monitor.page.data import Asking, OfExperiment, OfOverview
 from monitor.page.elements import Fragment, Living, Plot
 from monitor.page.markup import Html, element, joined
@@ -63,6 +64,7 @@ def _add_overview(asking: Asking) -> None:
     async def show_overview(request: Request) -> None:
         search = Search.read(request.url.query)
         with frame.page("/") as top:
+            ui.html(element("h1", "Experiments"), sanitize=False)
             ui.html(_search_box(search.text), sanitize=False)
             summary_place, strangers = Fragment(classes="found"), Fragment()
             with ui.element("div").classes("body"):
@@ -109,8 +111,8 @@ def _add_experiment(asking: Asking) -> None:
                 return
             content = _ExperimentPage(asking, tenant, top)
 
-            def ask(query: str) -> OfExperiment:
-                return asking.experiment(tenant, name, View.read(query))
+            def ask(query: str) -> Chosen:
+                return chosen.experiment(asking, tenant, name, View.read(query))
 
             await Living(request.url.query, ask, content.show).begin()
 
@@ -122,7 +124,7 @@ class _ExperimentPage:
         table = asking.service.tenant(tenant)
         self._asking, self._top = asking, top
         self._tags = answers.tag_values(asking.service, tenant)
-        self._title, self._lead = Fragment(), Fragment(frame.waiting())
+        self._title, self._notes, self._lead = Fragment(), Fragment(), Fragment(frame.waiting())
         with ui.element("div").classes("body"):
             self._verdicts = Fragment()
             self._controls = Fragment()
@@ -138,20 +140,21 @@ class _ExperimentPage:
             self._rule = Fragment(classes="part rule")
             self._links = Fragment(classes="part")
 
-    def show(self, answer: OfExperiment) -> None:
+    def show(self, shown: Chosen) -> None:
         """Updates all elements."""
-        context, view = answer.context, answer.context.view
+        answer, context, view = shown.content, shown.content.context, shown.content.context.view
+        self._notes.show(summary.notes(context, shown.left_out, shown.refused))
         words = "Chosen range" if view.start or view.end else view.last.words
         self._top.show(frame.status(answer.health))
         self._title.show(summary.title(context))
-        self._lead.show(summary.lead(context, answer.state, words))
+        self._lead.show(joined(summary.lead(context, answer.state, words), summary.printed(context)))
         self._verdicts.show(summary.verdicts(context, answer.state, answer.issues, answer.health))
-        self._controls.show(summary.controls(context, self._tags, self._asking.service.dcs))
+        self._controls.show(controls.controls(context, self._tags, self._asking.service.dcs))
         self._visits.show(joined(element("h2", "Variations"), experiment.table(context)))
         self._points.show(joined(element("h2", "Results"), experiment.points_tables(context)))
         self._charts_top.show(
             joined(
-                element("h2", "Over time"), summary.chart_controls(context), summary.legend(context, answer.base.step)
+                element("h2", "Over time"), controls.chart_controls(context), summary.legend(context, answer.base.step)
             )
         )
         self._charts.set_visibility(True)
@@ -161,6 +164,7 @@ class _ExperimentPage:
         for point, plot in self._plots.items():
             option = charts.of_point(answer.visits[point], answer.base, view.by, view.charted, context.colours)
             plot.show(option, f"{point}, {'conversion rate' if view.charted is Charted.RATE else 'visits'}")
+            plot.set_visible(point not in context.absent)
         self._breakdowns.show(_breakdowns(answer, self._tags))
         self._rule.show(joined(element("h2", "Qualification"), experiment.rule(context)))
         self._links.show(summary.links(context))
@@ -200,6 +204,7 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
         refuse_parameter("variation", f"must be one of {names}; got '{variation}'", "Follow a number's link.")
     point = parameters.get("point")
     number = queries.QueriedNumber(tenant, name, variation, what, point, view.scope)
+    view, _ = view.known(answers.tag_values(asking.service, tenant), asking.service.dcs)
     answer = answers.experiment(
         asking.service, tenant, name, asking.span(view), tags=view.filter(), scope=view.scope, dc=view.dc
     )

@@ -1,19 +1,20 @@
-"""The top of an experiment's page: the summary, the four questions, and the controls. Pure."""
+"""The top of an experiment's page: the summary and the four questions; the legend and the links below. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from monitor.page import address, figures
-from monitor.page.address import By, Charted, Range, View
-from monitor.page.experiment import ExperimentContext, final
+from monitor.page.address import By, Charted
+from monitor.page.experiment import ExperimentContext, final, mark
 from monitor.page.health import REASONS
 from monitor.page.issues import Issue
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import (
     ExperimentState,
     HealthAnswer,
+    Problem,
     Running,
-    Scope,
     ServingReason,
     SplitVerdict,
     Status,
@@ -28,6 +29,10 @@ STEPS = {
     Step.HOUR: "an hour",
     Step.DAY: "a day",
 }
+
+
+NAMES_SHOWN = 3
+"""More variations than these are counted in a sentence, not named."""
 
 
 class Card(NamedTuple):
@@ -48,6 +53,23 @@ def title(context: ExperimentContext) -> Html:
         ),
         element("h1", answer.experiment),
     )
+
+
+def notes(context: ExperimentContext, left_out: Sequence[str], refused: Problem | None) -> Html:
+    """What the address asks for and the page cannot show, and what it shows instead."""
+    said = []
+    if refused is not None:
+        instead = f"Below: the {context.view.last.words.lower()}."
+        said.append(f"The range in the address cannot be shown. {refused.detail}. {refused.fix} {instead}")
+    if left_out:
+        said.append(f"The address asks for what is not configured, and it is left out: {', '.join(left_out)}.")
+    return joined(*(element("p", text, class_="notice", role="alert") for text in said))
+
+
+def printed(context: ExperimentContext) -> Html:
+    """The range with its days, for paper."""
+    basis = context.answer.basis
+    return element("p", "From ", moment(basis.start, "date"), " to ", moment(basis.end, "date"), class_="printed")
 
 
 def lead(context: ExperimentContext, state: ExperimentState, range_words: str) -> Html:
@@ -74,7 +96,7 @@ def lead(context: ExperimentContext, state: ExperimentState, range_words: str) -
 def verdicts(context: ExperimentContext, state: ExperimentState, issues: Sequence[Issue], health: HealthAnswer) -> Html:
     """The four questions of an experimenter, each with its answer."""
     answers = (
-        _is_running(state),
+        _is_running(state, health.at),
         _is_split_right(context),
         _which_is_better(context),
         _is_trusted(context, issues, health),
@@ -83,53 +105,13 @@ def verdicts(context: ExperimentContext, state: ExperimentState, issues: Sequenc
         element(
             "section",
             element("h2", of.question),
-            element("p", of.word, class_="word"),
+            element("p", of.word, class_="word", data_say=of.question),
             element("p", of.reason, class_="reason"),
             class_=f"verdict {of.kind}",
         )
         for of in answers
     ]
     return element("div", cards, class_="verdicts")
-
-
-def controls(context: ExperimentContext, tags: Mapping[str, Sequence[str]], dcs: Sequence[str]) -> Html:
-    """The choices of range, scope, tags and data center, as links: they work by keyboard and can be shared."""
-    view = context.view
-    ranges = [(r.value, view._replace(last=r, start=None, end=None), r is view.last and not view.start) for r in Range]
-    scopes = [(scope.value, view._replace(scope=scope), scope is view.scope) for scope in Scope]
-    goals = [(name, view._replace(goal=name), name == context.goal) for name in context.points]
-    groups = [
-        _choices(context, "Range", ("last", "from", "to"), ranges),
-        _range_form(context),
-        _choices(context, "Visits", ("scope",), scopes),
-    ]
-    groups += [_choices(context, "Primary metric", ("goal",), goals)] if goals else []
-    groups += [_tag_choices(context, tag, values) for tag, values in tags.items()]
-    if len(dcs) > 1:
-        named = [("automatic", None), *((dc, dc) for dc in dcs)]
-        choices = [(text, view._replace(dc=dc), view.dc == dc) for text, dc in named]
-        groups.append(_choices(context, "Data center", ("dc",), choices))
-    return element("div", groups, class_="controls")
-
-
-def chart_controls(context: ExperimentContext) -> Html:
-    """The choices of the charts' time axis and values."""
-    view = context.view
-    by = {By.MINUTE: "by minute", By.HOUR: "by hour", By.CUMULATIVE: "cumulative"}
-    values = {Charted.RATE: "conversion rate", Charted.VISITS: "visits"}
-    return element(
-        "div",
-        _choices(
-            context, "Over time", ("by",), [(text, view._replace(by=of), of is view.by) for of, text in by.items()]
-        ),
-        _choices(
-            context,
-            "Show",
-            ("show",),
-            [(text, view._replace(charted=of), of is view.charted) for of, text in values.items()],
-        ),
-        class_="controls",
-    )
 
 
 def legend(context: ExperimentContext, step: Step) -> Html:
@@ -140,12 +122,7 @@ def legend(context: ExperimentContext, step: Step) -> Html:
         if is_of_steps
         else None
     )
-    names = [
-        element(
-            "li", element("span", class_="dot", style=f"background:{context.colours[v.variation]}"), " ", v.variation
-        )
-        for v in context.answer.variations
-    ]
+    names = [element("li", mark(context, v.variation), " ", v.variation) for v in context.answer.variations]
     return element(
         "ul",
         names,
@@ -217,7 +194,7 @@ def _data_center(context: ExperimentContext) -> Html:
     return joined(f" Data centers: {' and '.join(names)}, one for each minute.")
 
 
-def _is_running(state: ExperimentState) -> Card:
+def _is_running(state: ExperimentState, at: datetime) -> Card:
     question = "Is it running?"
     match state.state:
         case Running.RUNNING:
@@ -228,16 +205,17 @@ def _is_running(state: ExperimentState) -> Card:
             return Card(question, "none", "No", joined("No visit was assigned within 24 hours."))
     visits = figures.plural(sum(map(sum, state.assigned_recent.values())), "visit")
     minutes = max(map(len, state.assigned_recent.values()))
-    counted = f"{visits} assigned in {minutes} minutes, the last one "
+    if state.first_assigned is not None:
+        minutes = max(1, min(minutes, int((at - state.first_assigned).total_seconds() // 60) + 1))
+    counted = f"{visits} assigned in {figures.plural(minutes, 'minute')}, the last one "
     return Card(question, kind, word, joined(counted, last_assigned(state), "."))
 
 
 def _is_split_right(context: ExperimentContext) -> Card:
     question, split = "Is the split right?", context.answer.split
-    variations = context.answer.variations
-    shares = ", ".join(f"{v.variation} {figures.percent(v.share)}" for v in variations)
-    planned = " / ".join(figures.percent(v.planned_share, 0) for v in variations)
-    numbers = f"{shares}; planned {planned}."
+    if len(context.answer.variations) == 1:
+        return Card(question, "none", "Nothing to split", joined("The experiment has one variation."))
+    numbers = _shares(context.answer.variations)
     match split.verdict:
         case SplitVerdict.AS_PLANNED:
             p = "" if split.p_value is None else f" No sign of a mismatch (p = {split.p_value:.2g})."
@@ -253,6 +231,26 @@ def _is_split_right(context: ExperimentContext) -> Card:
             return Card(question, "none", "Too early", joined("Too few visits for a test."))
 
 
+def _shares(variations: Sequence[VariationResult]) -> str:
+    """The shares and the planned ones; of many variations only the one that is furthest from its plan."""
+    if len(variations) > NAMES_SHOWN:
+        v = max(variations, key=lambda v: abs((v.share or 0.0) - v.planned_share))
+        share, planned = figures.percent(v.share), figures.percent(v.planned_share)
+        return f"{len(variations)} variations; furthest from its plan: {v.variation} {share}, planned {planned}."
+    shares = ", ".join(f"{v.variation} {figures.percent(v.share)}" for v in variations)
+    return f"{shares}; planned {' / '.join(figures.percent(v.planned_share, 0) for v in variations)}."
+
+
+def _nothing_to_compare(context: ExperimentContext) -> str | None:
+    """Why no waiting will bring a comparison; None: one is possible."""
+    if context.goal is None:
+        return "No metrics are configured for this tenant."
+    if len(context.answer.variations) == 1:
+        return "The experiment has one variation."
+    planned = [v.variation for v in context.answer.variations if v.planned_share > 0]
+    return f"By the weights, all visits are {planned[0]}'s." if len(planned) == 1 else None
+
+
 def _which_is_better(context: ExperimentContext) -> Card:
     goal = context.goal
     question = f"Which is better, by {goal}?" if goal else "Which is better?"
@@ -262,6 +260,8 @@ def _which_is_better(context: ExperimentContext) -> Card:
         for result in v.points
         if result.point == goal and result.rate_difference is not None
     ]
+    if why_not := _nothing_to_compare(context):
+        return Card(question, "none", "Nothing to compare", joined(why_not))
     if not compared:
         return Card(question, "none", "Too early", joined("Too few visits to compare."))
     significant = [(v, d) for v, d in compared if d.is_significant]
@@ -281,8 +281,10 @@ def _which_is_better(context: ExperimentContext) -> Card:
     return Card(question, "warning", _behind(context, significant), reason)
 
 
-def _behind(context: ExperimentContext, significant: Iterable[tuple[VariationResult, object]]) -> str:
-    return f"{context.answer.control} is ahead of {' and '.join(v.variation for v, _ in significant)}"
+def _behind(context: ExperimentContext, significant: Sequence[tuple[VariationResult, object]]) -> str:
+    names = [v.variation for v, _ in significant]
+    of = " and ".join(names) if len(names) <= NAMES_SHOWN else f"{len(names)} variations"
+    return f"{context.answer.control} is ahead of {of}"
 
 
 def _in_brackets(text: str) -> str:
@@ -306,55 +308,3 @@ def _is_trusted(context: ExperimentContext, issues: Sequence[Issue], health: Hea
 
 def _and_link(text: str) -> Html:
     return joined(text, " ", element("a", "Health", href="/health"))
-
-
-def _choices(
-    context: ExperimentContext, label: str, keys: Sequence[str], choices: Iterable[tuple[str, View, bool]]
-) -> Html:
-    """Links of which one is chosen, by the values of these keys of the address."""
-    return _group(
-        label,
-        [_link(context, text, view, is_chosen, {"data-set": view.setting(*keys)}) for text, view, is_chosen in choices],
-    )
-
-
-def _tag_choices(context: ExperimentContext, tag: str, values: Sequence[str]) -> Html:
-    """Links of which any number is chosen."""
-    view, chosen = context.view, context.view.filter().get(tag, [])
-    links = [_link(context, "all", view.without(tag), not chosen, {"data-set": f"{address.TAG}{tag}="})]
-    links += [
-        _link(context, value, view.toggled(tag, value), value in chosen, {"data-toggle": f"{address.TAG}{tag}={value}"})
-        for value in values
-    ]
-    return _group(tag, links)
-
-
-def _group(label: str, links: Sequence[Html]) -> Html:
-    nav = element("nav", links, class_="choices", aria_label=label)
-    return element("div", element("span", label, class_="label"), nav, class_="group")
-
-
-def _link(context: ExperimentContext, text: str, view: View, is_chosen: bool, change: Mapping[str, str]) -> Html:
-    href = address.of_experiment(context.answer.tenant, context.answer.experiment, view)
-    return element("a", text, of=change, href=href, data_local=True, aria_current="true" if is_chosen else None)
-
-
-def _range_form(context: ExperimentContext) -> Html:
-    basis, view = context.answer.basis, context.view
-    inputs = [
-        element(
-            "label",
-            label,
-            " ",
-            element("input", of={"name": name}, type="datetime-local", data_utc=f"{at:%Y-%m-%dT%H:%MZ}", required=True),
-        )
-        for name, label, at in (("from", "from", basis.start), ("to", "to", basis.end))
-    ]
-    return element(
-        "details",
-        element("summary", "from … to …"),
-        element("form", inputs, element("button", "Show", type="submit"), data_params=True),
-        open=bool(view.start),
-        class_="range",
-        data_keep=True,
-    )

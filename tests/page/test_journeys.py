@@ -189,7 +189,9 @@ def test_by_keyboard_alone(page: Page, shop: tuple[str, Shop]) -> None:
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("fast_checkout")
-    until_focused(page, lambda: page.evaluate("document.activeElement.textContent") == "desktop")
+    devices = page.get_by_role("navigation", name="device").get_by_role("link")
+    until_focused(page, lambda: devices.first.evaluate("link => link === document.activeElement"))
+    until_focused(page, lambda: page.evaluate("document.activeElement.textContent") == "desktop", "ArrowRight")
     page.keyboard.press("Enter")
     expect(page.get_by_text("only with device desktop")).to_be_visible()
     assert page.evaluate("document.activeElement.textContent") == "desktop"
@@ -363,10 +365,10 @@ def counted(written: Shop, name: str, start_ms: int, end_ms: int, tags: dict[str
     )
 
 
-def until_focused(page: Page, condition: Callable[[], bool], presses_max: int = 80) -> None:
-    """Presses Tab until the focus is where it should be."""
+def until_focused(page: Page, condition: Callable[[], bool], key: str = "Tab", presses_max: int = 80) -> None:
+    """Presses a key until the focus is where it should be."""
     for _ in range(presses_max):
         if condition():
             return
-        page.keyboard.press("Tab")
-    pytest.fail(f"not reached by {presses_max} presses of Tab")
+        page.keyboard.press(key)
+    pytest.fail(f"not reached by {presses_max} presses of {key}")

@@ -229,9 +229,7 @@ def test_a_spark_line_stays_in_its_place(values: list[int]) -> None:
 @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(-10, 10), st.floats(0, 10))
 def test_an_interval_stays_in_its_place(low: float, value: float, high: float, reach: float) -> None:
     """Values beyond the scale are drawn at its end."""
-    drawn = plots.interval(low, value, high, reach, "red", "x") + plots.estimate(
-        low, value, high, (0, reach), "red", "x"
-    )
+    drawn = plots.interval(low, value, high, reach, "red") + plots.estimate(low, value, high, (0, reach), "red", "x")
     assert numbers_within(drawn, plots.INTERVAL_WIDTH, plots.INTERVAL_HEIGHT)
 
 

@@ -155,3 +155,56 @@ def fill_many(url: str, config: Config) -> None:
     ]
     served.post(url, points)
     served.report(url, "dal", start_ms, now_ms + 2 * MINUTE_MS)
+
+
+LONG = "a_name_that_somebody_made_of_words_until_it_was_as_long_as_this"
+TWELVE = [f"v{number:02}" for number in range(12)]
+UNLIKE = {
+    "twelve": {name: 1 for name in TWELVE},
+    "single": {"only": 1},
+    LONG: {f"{LONG}_off": 1, f"{LONG}_on": 1},
+}
+"""Experiments that are not like the example's, and their variations."""
+VISITS, QUALIFIED, LATER_MINUTES = 40, 9, 8
+"""Visits of each variation and minute; the experiments began so many minutes ago."""
+
+
+def unlike(config: Config) -> Config:
+    """The configuration with tenants of other shapes: 12 variations, one, long names, no points."""
+    points = tomllib.loads(SHOP.read_text())["tenants"]["uswm"]["points"]
+    tags = {"device": ["mobile", "desktop"]}
+    tenants: Config = {"odd": {"tags": tags, "points": points, "experiments": {}}}
+    tenants[f"t_{LONG}"] = {"tags": tags, "points": {f"p_{LONG}": {"event": "order"}}, "experiments": {}}
+    for name, variations in UNLIKE.items():
+        tenant = tenants[f"t_{LONG}" if name == LONG else "odd"]
+        tenant["experiments"][name] = {
+            "control": next(iter(variations)),
+            "variations": variations,
+            "qualified_when": {"event": "page_view", "where": {"page": "cart"}},
+        }
+    experiment = {"control": "old", "variations": {"old": 1, "new": 1}, "qualified_when": {"event": "click"}}
+    tenants["bare"] = {"points": {}, "experiments": {"no_metrics": experiment}}
+    return {**config, "tenants": config["tenants"] | tenants}
+
+
+def fill_unlike(url: str, config: Config) -> None:
+    """Visits for them; qualified ones order, and have no other point. Those of one tablet are few."""
+    now_ms = time.time_ns() // 1_000_000
+    start_ms = now_ms // MINUTE_MS * MINUTE_MS - LATER_MINUTES * MINUTE_MS
+    points = []
+    for tenant in ("odd", f"t_{LONG}", "bare"):
+        for experiment, table in config["tenants"][tenant]["experiments"].items():
+            for number, variation in enumerate(table["variations"]):
+                point = "order" if tenant == "odd" else f"p_{LONG}"
+                parts = {"assigned": VISITS, "fm": QUALIFIED}
+                totals = {f"{scope}.{variation}.beta": visits for scope, visits in parts.items()}
+                if tenant != "bare":
+                    totals |= {f"fm.{variation}.{point}{part}": 2 + number % 5 for part in ("", ".beta")}
+                tags = {"dc": "dal", "experiment": experiment}
+                tags |= {} if tenant == "bare" else {"device": "mobile"}
+                points += [
+                    (f"{tenant}.visit.{name}", at_ms, tags, value)
+                    for name, value in totals.items()
+                    for at_ms in range(start_ms, now_ms, MINUTE_MS)
+                ]
+    served.post(url, points)
