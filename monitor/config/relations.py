@@ -67,7 +67,6 @@ def _point_errors(points: Mapping[str, Any], events_max: int, tenant: str) -> It
 def _experiment_errors(
     experiments: Mapping[str, Any], points: Mapping[str, Any], tenant: str
 ) -> Iterator[SettingError]:
-    experiment_of: dict[str, str] = {}
     for experiment, table in experiments.items():
         place = f"{tenant}.experiments.{experiment}"
         variations = _table(table, "variations")
@@ -75,12 +74,6 @@ def _experiment_errors(
         if variations and isinstance(control, str) and control not in variations:
             rule = f"must be one of the variations {names(variations)}; got {shown(control)}"
             yield SettingError(f"{place}.control", rule)
-        for variation in variations:
-            if variation in experiment_of:
-                other = experiment_of[variation]
-                rule = f"must be unique within the tenant, it is part of metric names; also in {other}"
-                yield SettingError(f"{place}.variations.{variation}", rule)
-            experiment_of[variation] = experiment
         for setting, point in _point_references(_table(table, "qualified_when"), f"{place}.qualified_when"):
             if point not in points:
                 rule = f"must be a point of the tenant; got {shown(point)}, there are {names(points)}"

@@ -138,6 +138,8 @@ class ExperimentTable(_Model):
     control: str = Field(description="the variation that the others are compared with")
     variations: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
+    aliases: dict[str, str] = Field({}, description="text in events to the variation that it stands for")
+    names: list[str] = Field([], description="further names of the experiment in events")
 
     def compiled(self, name: str) -> definitions.Experiment:
         """The experiment for the core."""

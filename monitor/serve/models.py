@@ -267,6 +267,7 @@ class ExperimentsAnswer(Answer):
     """The experiments of a tenant."""
 
     tenant: str
+    at: datetime = Field(description="the moment of which all of it is")
     experiments: list[ExperimentState]
     basis: Basis
 

@@ -18,6 +18,8 @@ STEP_MS = {
 }
 EARLIEST_MS, LATEST_MS = 0, 4_102_444_800_000
 """1970 to 2100: the times that are accepted."""
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_000
+"""The years 1 to 9999: the times that a datetime can hold. Producers send others."""
 
 
 class Span(NamedTuple):
@@ -54,8 +56,8 @@ def parse(start: str | None, end: str | None, now_ms: int) -> Span:
 
 
 def moment(time_ms: int) -> datetime:
-    """A time as a datetime in UTC."""
-    return datetime.fromtimestamp(time_ms / 1_000, UTC)
+    """A time as a datetime in UTC; one that no datetime can hold is the first or the last that one can."""
+    return datetime.fromtimestamp(min(max(time_ms, FIRST_MS), LAST_MS) / 1_000, UTC)
 
 
 def iso(time_ms: int) -> str:
