@@ -1,6 +1,6 @@
 """The tables of an experiment's page. Pure: HTML from answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.core import definitions, wording
@@ -19,6 +19,13 @@ LARGE_SHARE = 0.05
 """Groups below this share of the visits do not widen the scale: their intervals may reach beyond it."""
 
 
+def goal_of(points: Collection[str], view: View) -> str | None:
+    """The primary metric: the reader's choice, otherwise `order`, otherwise the last point."""
+    if view.goal in points:
+        return view.goal
+    return "order" if "order" in points else next(reversed(list(points)), None)
+
+
 class ExperimentContext(NamedTuple):
     """An experiment's answer, and all that is needed to show it."""
 
@@ -30,10 +37,8 @@ class ExperimentContext(NamedTuple):
 
     @property
     def goal(self) -> str | None:
-        """The primary metric: the reader's choice, otherwise `order`, otherwise the last point."""
-        if self.view.goal in self.points:
-            return self.view.goal
-        return "order" if "order" in self.points else next(reversed(list(self.points)), None)
+        """The primary metric."""
+        return goal_of(self.points, self.view)
 
     def visits(self, variation: VariationResult) -> int:
         """The visits in scope."""

@@ -298,6 +298,36 @@ class Count(Answer):
     last_5_min: int
 
 
+class LateCount(Answer):
+    """Visits of one variation with an event that was rejected as late, each counted once while it is in memory."""
+
+    tenant: str
+    experiment: str
+    variation: str
+    visits: int = Field(description="within the last hour")
+    last_5_min: int
+
+
+class BadValueCount(Answer):
+    """Accepted events whose value for a point is missing or no finite number; it counts as 0."""
+
+    tenant: str
+    point: str
+    events: int = Field(description="within the last hour")
+    last_5_min: int
+
+
+class UnknownNameCount(Answer):
+    """A name that events carry and that is not configured: of an experiment, or of a variation of `experiment`."""
+
+    tenant: str
+    kind: str = Field(description="experiment or variation")
+    experiment: str = Field(description="empty for the name of an experiment")
+    name: str
+    events: int = Field(description="within the last hour")
+    last_5_min: int
+
+
 class TenantFlow(Answer):
     """The accepted events of one tenant."""
 
@@ -330,6 +360,12 @@ class DcHealth(Answer):
     tenants: list[TenantFlow]
     rejected: list[Count]
     warnings: list[Count]
+    late: list[LateCount]
+    bad_values: list[BadValueCount]
+    unknown_names: list[UnknownNameCount] = Field(description="the most frequent ones")
+    new_partitions: int = Field(description="partitions of its topics that it does not read yet")
+    vanished_partitions: list[str] = Field(description="TOPIC/PARTITION that it has reported, and reports no more")
+    notices: list[str] = Field(description="about its topics; no faults, and without effect on the status")
 
 
 class Failover(Answer):
@@ -369,7 +405,7 @@ class Status(StrEnum):
 
     OK = "ok"
     DEGRADED = "degraded"
-    """The numbers are right, but something needs attention: see `advice`."""
+    """A figure is outside of its normal range, so something needs attention: see `advice`."""
     DOWN = "down"
     """No data center sends heartbeats, or the store does not answer: numbers are old, or missing."""
 
@@ -378,7 +414,8 @@ class HealthAnswer(Answer):
     """The state of the monitor."""
 
     status: Status
-    advice: list[str] = Field(description="problems, each with what to do")
+    advice: list[str] = Field(description="all figures outside of their normal ranges, each with what to do")
+    notices: list[str] = Field(description="what is good to know and does not change the status")
     at: datetime
     serving_dc: str
     final_until: datetime | None = Field(description="in the active data center")

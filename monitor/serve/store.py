@@ -1,7 +1,10 @@
 """KairosDB as the query service reads it: where it does not answer as it must, a question ends as a problem."""
 
+import threading
+import time
 from collections.abc import Iterable, Sequence
 
+from monitor.kairosdb.client import Client
 from monitor.kairosdb.errors import KairosDbError
 from monitor.kairosdb.reader import Ask, Reader, Row
 from monitor.serve.problems import store_problem
@@ -9,6 +12,8 @@ from monitor.serve.spans import HOUR_MS
 
 METRICS_PER_REQUEST = 500
 """Metrics in one request of the query service; the rest goes in other requests."""
+PROBE_TIMEOUT_S = 4.0
+PROBED = "monitor.watermark_s"
 SHARED_MS = 27 * HOUR_MS
 """A range of up to this length also answers the questions about ranges inside of it, in the same request."""
 
@@ -18,11 +23,15 @@ class Store:
 
     def __init__(self, url: str, timeout_s: float, parallel: int) -> None:
         self._reader = Reader(url, timeout_s, parallel, METRICS_PER_REQUEST)
+        self._probe = Client(url, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S)
+        self._probing = threading.Lock()
+        self._answered_s = time.monotonic()
         self.url = self._reader.url
 
     def close(self) -> None:
         """Waits for the requests in progress, and closes the connections."""
         self._reader.close()
+        self._probe.close()
 
     def rows(self, asks: Iterable[Ask]) -> list[list[Row]]:
         """The rows of each ask, in the order of the asks, in as few requests as their ranges allow."""
@@ -32,17 +41,24 @@ class Store:
             of_asks = self._reader.rows(sent)
         except KairosDbError as error:
             raise store_problem(error) from error
+        self._answered_s = time.monotonic()
         return [
             rows if ask == of else [row for row in rows if ask.start_ms <= row.at_ms < ask.end_ms]
             for ask, of, rows in zip(asks, sent, of_asks, strict=True)
         ]
 
+    def silent_s(self) -> float:
+        """The seconds since it last answered, or since the start."""
+        return time.monotonic() - self._answered_s
+
     def is_answering(self) -> None:
-        """Returns if the store answers a small question in time. Raises ProblemError."""
+        """Asks a small question with a short time-out, in one thread at a time. Raises ProblemError without answer."""
         try:
-            self._reader.names("monitor.watermark_s")
+            with self._probing:
+                self._probe.metric_names(PROBED)
         except KairosDbError as error:
             raise store_problem(error) from error
+        self._answered_s = time.monotonic()
 
 
 def _sharing(asks: Sequence[Ask]) -> list[Ask]:
