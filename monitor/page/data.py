@@ -17,7 +17,7 @@ from monitor.page.overview import Overview, gather
 from monitor.page.shared_answers import Shared
 from monitor.page.store_watch import StoreWatch
 from monitor.serve import answers, spans
-from monitor.serve.evidence import current_evidence
+from monitor.serve.evidence import current_evidence, refuse_long
 from monitor.serve.health import health
 from monitor.serve.messages import messages
 from monitor.serve.models import (
@@ -32,7 +32,6 @@ from monitor.serve.models import (
     Step,
 )
 from monitor.serve.plans import Plan, together
-from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, moment
 from monitor.serve.states import state_plan
@@ -122,26 +121,31 @@ class Asking:
     def _experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         service = self.service
         span, of_tenant = self.span(view), service.tenant(tenant)
+        refuse_long(service, span)
         evidence = current_evidence(service, min(span.start_ms, service.now_ms() - DAY_MS), FRESH_MS)
         of_health = self._pool.submit(self._health.get)
         definition, goal = service.experiment(tenant, name), goal_of(of_tenant.points, view)
         step = charts.step_of(view.by, (span.end_ms - span.start_ms) / 1_000)
         tags = answers.tag_values(service, tenant)
         plans = _Plans(service, tenant, name, span, view)
-        state, answer, base, *others = together(
+        of_state = state_plan(service, tenant, name)
+        is_late = span.end_ms >= of_state.span.start_ms
+        answer, base, *others = together(
             service,
             tenant,
             name,
             [
-                state_plan(service, tenant, name),
                 plans.experiment(),
                 plans.series(Measure.QUALIFIED if view.scope is Scope.QUALIFIED else Measure.ASSIGNED, step),
                 *(plans.series(Measure.VISITS, step, point) for point in of_tenant.points),
                 *(plans.breakdown(tag, [goal] if goal else []) for tag in tags),
+                *([of_state] if is_late else []),
             ],
             view.dc,
             evidence,
         )
+        apart = [] if is_late else together(service, tenant, name, [of_state], view.dc, evidence)
+        state: ExperimentState = (apart or others).pop()
         health = of_health.result()
         context = ExperimentContext(
             answer,
@@ -161,12 +165,8 @@ class Asking:
         )
 
     def known(self, tenant: str, view: View) -> View:
-        """The view without tags, values and data centers that do not exist, and without a range that is none."""
+        """The view without tags, values and data centers that do not exist."""
         values = answers.tag_values(self.service, tenant)
-        try:
-            self.span(view)
-        except ProblemError:
-            view = view._replace(start=None, end=None)
         tags = tuple((tag, value) for tag, value in view.tags if value in values.get(tag, ()))
         return view._replace(tags=tags, dc=view.dc if view.dc in self.service.dcs else None)
 

@@ -228,7 +228,7 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
     return joined(
         frame.crumbs(tenant, name),
         element("h1", title),
-        queries.content(number, answer.basis.served, answer.tags, asking.service.store.url),
+        queries.content(number, answer.basis.served, answer.tags, asking.service.store.url, table),
     )
 
 

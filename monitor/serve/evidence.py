@@ -52,6 +52,15 @@ def _evidence(service: Service, first_ms: int, now_ms: int) -> Evidence:
     return Evidence(service.dcs, {dc: sorted(of_dc) for dc, of_dc in reports.items()}, now_ms, rules)
 
 
+def refuse_long(service: Service, span: Span) -> None:
+    """Raises ProblemError for a range that is longer than `serve.range_days`."""
+    days = service.settings.serve.range_days
+    if span.end_ms - span.start_ms > days * DAY_MS:
+        asked = (span.end_ms - span.start_ms) / DAY_MS
+        detail = f"The range is {asked:.4g} days; the limit is {days:g} (serve.range_days)"
+        refuse_size(detail, "Choose a shorter one.")
+
+
 def serving(
     service: Service,
     tenant: str,
@@ -64,11 +73,6 @@ def serving(
 
     `evidence`, if given, must reach back to the start of the range.
     """
-    days = service.settings.serve.range_days
-    if span.end_ms - span.start_ms > days * DAY_MS:
-        asked = (span.end_ms - span.start_ms) / DAY_MS
-        detail = f"The range is {asked:.4g} days; the limit is {days:g} (serve.range_days)"
-        refuse_size(detail, "Choose a shorter one.")
     if dc is not None and dc not in service.dcs:
         refuse_unknown("data center", dc, service.dcs)
     evidence = evidence or current_evidence(service, span.start_ms)

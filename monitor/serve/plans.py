@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from monitor.serve.evidence import serving
+from monitor.serve.evidence import refuse_long, serving
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.names import by_configured_name, stored_metrics
 from monitor.serve.service import Service
@@ -35,6 +35,8 @@ def together(
     `evidence`, if given, must reach back to the earliest start. Raises ProblemError.
     """
     spans = [plan.span for plan in plans]
+    for span in spans:
+        refuse_long(service, span)
     whole = Span(min(span.start_ms for span in spans), max(span.end_ms for span in spans))
     evidence, served = serving(service, tenant, [experiment], whole, dc, evidence)
     # Steps may reach beyond the present; all reads that end with it share a request.

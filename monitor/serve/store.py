@@ -1,5 +1,6 @@
 """KairosDB as the query service reads it: where it does not answer as it must, a question ends as a problem."""
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ class Store:
         self._reader = Reader(url, timeout_s, parallel, METRICS_PER_REQUEST)
         self._probe = Client(url, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S)
         self._probing = threading.Lock()
-        self._answered_s = time.monotonic()
+        self._answered_s = -math.inf
         self.url = self._reader.url
 
     def close(self) -> None:
@@ -48,7 +49,7 @@ class Store:
         ]
 
     def silent_s(self) -> float:
-        """The seconds since it last answered, or since the start."""
+        """The seconds since it last answered; infinite if it never did."""
         return time.monotonic() - self._answered_s
 
     def is_answering(self) -> None:
