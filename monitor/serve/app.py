@@ -17,7 +17,6 @@ from monitor.serve import answers, spans, states
 from monitor.serve.docs_page import docs_page
 from monitor.serve.health import health
 from monitor.serve.models import (
-    Answer,
     Basis,
     BreakdownAnswer,
     ExperimentAnswer,
@@ -34,6 +33,7 @@ from monitor.serve.probes import HeadAsGet, add_probes
 from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, ProblemError, of_status, refuse_parameter
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
+from monitor.serve.uncounted import Answer
 
 FINAL_FRESH_S = 60
 """The time for which a client may cache a final answer: its data center, or totals after a loss, may still change."""

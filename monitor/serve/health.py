@@ -14,23 +14,21 @@ from monitor.serve.health_figures import advice
 from monitor.serve.health_ranges import ranges
 from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
 from monitor.serve.models import (
-    BadValueCount,
     Count,
     DcHealth,
     DcState,
     Divergence,
     Failover,
     HealthAnswer,
-    LateCount,
     ServingReason,
     Status,
     StoreHealth,
     TenantFlow,
-    UnknownNameCount,
 )
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, moment
+from monitor.serve.uncounted import BadValueCount, LateCount, UnknownNameCount
 
 __all__ = ["DIVERGENCE", "FAILOVER", "failovers", "health"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.serve.health_ranges import HealthRange, Unit
-from monitor.serve.messages import MESSAGES_MIN, largest, messages, together
+from monitor.serve.messages import MESSAGES_MIN, STRANGERS, largest, messages, together
 from monitor.serve.models import DcHealth, DcState, Divergence, StoreHealth
 from monitor.serve.spans import iso
 
@@ -38,7 +38,6 @@ def of_dc(dc: DcHealth, ranges: Ranges) -> list[Figure]:
     is_judged = lately.all >= MESSAGES_MIN
     events = sum(flow.events for flow in dc.tenants)
     means = [flow.delay_ms_mean for flow in dc.tenants if flow.delay_ms_mean is not None]
-    maxima = [flow.delay_ms_max for flow in dc.tenants if flow.delay_ms_max is not None]
     values: dict[str, float | None] = {
         "heartbeat age": dc.heartbeat_age_s,
         WATERMARK: dc.watermark_age_s,
@@ -53,7 +52,6 @@ def of_dc(dc: DcHealth, ranges: Ranges) -> list[Figure]:
         "retries": dc.retries,
         "dead letters": dc.dead_letters,
         "mean delay": max(means) / 1_000 if means else None,
-        "largest delay": max(maxima) / 1_000 if maxima else None,
     }
     return [Figure(ranges[name], value) for name, value in values.items()]
 
@@ -110,11 +108,21 @@ def _of_partitions(dc: DcHealth) -> Iterator[str]:
 
 def _of_messages(dc: DcHealth, ranges: Ranges) -> Iterator[str]:
     """The tenants whose messages are rejected, by name: a small one does not show in the sum of all."""
-    for tenant, of_tenant in messages(dc).items():
-        if of_tenant.has_many_lost:
+    of_tenants = messages(dc)
+    of_all = together(of_tenants.values()).all
+    for tenant, of_tenant in of_tenants.items():
+        if tenant == STRANGERS:
+            lost = sum(of_tenant.lost.values())
+            share, whose = (lost / of_all if of_all else 0.0), "of no configured tenant"
+            is_many = lost >= MESSAGES_MIN and share > ranges["rejects"].normal
+        else:
+            share, whose, is_many = of_tenant.lost_share, f"of tenant {tenant}", of_tenant.has_many_lost
+        if is_many:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in largest(of_tenant.lost))
-            share, fix = text(Unit.SHARE, of_tenant.lost_share), ranges["rejects"].fix
-            yield f"{dc.dc}: {share} of the messages of tenant {tenant} were rejected in 5 minutes: {reasons}. {fix}"
+            of = "all messages are" if tenant == STRANGERS else "the messages"
+            rejected = "" if tenant == STRANGERS else "were rejected "
+            said = f"{dc.dc}: {text(Unit.SHARE, share)} of {of} {whose} {rejected}in 5 minutes: {reasons}."
+            yield f"{said} {ranges['rejects'].fix}"
 
 
 def _sentence(place: str, figure: Figure) -> str:

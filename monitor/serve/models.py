@@ -1,18 +1,14 @@
 """The answers of the query service, sent as JSON and given to the page.
 
-All moments are UTC. Ranges hold their start and not their end, and begin and end with whole minutes.
+Moments are UTC; ranges hold their start, not their end, and are of whole minutes.
 """
 
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-
-class Answer(BaseModel):
-    """The base of all parts of answers, which are values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from monitor.serve.uncounted import Answer, BadValueCount, LateCount, UnknownNameCount
 
 
 class ServingReason(StrEnum):
@@ -234,14 +230,12 @@ class SeriesAnswer(Answer):
 
 
 class Running(StrEnum):
-    """The traffic of an experiment."""
+    """The traffic of an experiment: silent without a visit in 15 minutes, no_data in 24 hours."""
 
     RUNNING = "running"
     """Visits were assigned within the last 15 minutes."""
     SILENT = "silent"
-    """None within 15 minutes, but within 24 hours."""
     NO_DATA = "no_data"
-    """None within 24 hours."""
 
 
 class ExperimentState(Answer):
@@ -298,36 +292,6 @@ class Count(Answer):
     last_5_min: int
 
 
-class LateCount(Answer):
-    """Visits of one variation with an event that was rejected as late, each counted once while it is in memory."""
-
-    tenant: str
-    experiment: str
-    variation: str
-    visits: int = Field(description="within the last hour")
-    last_5_min: int
-
-
-class BadValueCount(Answer):
-    """Accepted events whose value for a point is missing or no finite number; it counts as 0."""
-
-    tenant: str
-    point: str
-    events: int = Field(description="within the last hour")
-    last_5_min: int
-
-
-class UnknownNameCount(Answer):
-    """A name that events carry and that is not configured: of an experiment, or of a variation of `experiment`."""
-
-    tenant: str
-    kind: str = Field(description="experiment or variation")
-    experiment: str = Field(description="empty for the name of an experiment")
-    name: str
-    events: int = Field(description="within the last hour")
-    last_5_min: int
-
-
 class TenantFlow(Answer):
     """The accepted events of one tenant."""
 
@@ -364,7 +328,7 @@ class DcHealth(Answer):
     bad_values: list[BadValueCount]
     unknown_names: list[UnknownNameCount] = Field(description="the most frequent ones")
     new_partitions: int = Field(description="partitions of its topics that it does not read yet")
-    vanished_partitions: list[str] = Field(description="TOPIC/PARTITION that it has reported, and reports no more")
+    vanished_partitions: list[str] = Field(description="TOPIC/PARTITION that it reports no more")
     notices: list[str] = Field(description="about its topics; no faults, and without effect on the status")
 
 

@@ -7,15 +7,13 @@ import pytest
 from monitor.page import issues
 from monitor.serve import messages
 from monitor.serve.models import (
-    BadValueCount,
     Basis,
     ExperimentState,
-    LateCount,
     Running,
     Split,
     SplitVerdict,
-    UnknownNameCount,
 )
+from monitor.serve.uncounted import BadValueCount, LateCount, UnknownNameCount
 from tests.support.health_case import AT, dc_health
 
 BASIS = Basis(
