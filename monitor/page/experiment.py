@@ -10,7 +10,7 @@ from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Difference, Estimate, ExperimentAnswer, PointResult, Scope, VariationResult
 
 INTERVAL_NOTE = (
-    "95 % intervals (of rates Newcombe's, of means the normal approximation; none for a handful of visits), for a fixed "
+    "95 % intervals (of rates Newcombe's, of means the normal approximation; none for few visits), for a fixed "
     "horizon: they are valid for one look at a moment that was chosen beforehand, not if you peek. A difference that "
     "becomes significant while you watch may turn back."
 )

@@ -91,7 +91,7 @@ def _lost() -> Html:
     """The notice that the browser shows when it hears nothing from the service any more."""
     return element(
         "div",
-        element("p", element("strong", "The monitor's page service does not answer.")),
+        element("p", element("strong", "The monitor's page service is silent.")),
         element("p", element("span", data_lost_words=True), " Trying again until it does; the numbers below are old."),
         class_="notice bad",
         role="alert",

@@ -74,7 +74,7 @@ def test_a_dead_service_is_told_at_the_top(page: Page, served: str, tmp_path: Pa
     expect(page.locator(".top [data-age]")).to_have_text(age(0, 30))
     (service,) = (process for process in psutil.Process().children() if str(tmp_path) in " ".join(process.cmdline()))
     service.kill()
-    is_told_at_the_top(page, "The monitor's page service does not answer")
+    is_told_at_the_top(page, "The monitor's page service is silent")
     expect(page.locator(".top .light")).to_have_class("light bad")
     page.wait_for_function("parseInt(document.querySelector('.top [data-age]').textContent) > 20")
 
@@ -86,7 +86,7 @@ def test_a_dead_network_is_told_at_the_top(page: Page, served: str, how: str) ->
         page.goto(network.url + EXPERIMENT)
         expect(page.locator(".top [data-age]")).to_have_text(age(0, 30))
         getattr(network, how)()
-        is_told_at_the_top(page, "The monitor's page service does not answer")
+        is_told_at_the_top(page, "The monitor's page service is silent")
         network.mend()
         expect(page.locator("[data-lost]")).to_be_hidden(timeout=60_000)
 
