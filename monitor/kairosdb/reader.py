@@ -34,6 +34,8 @@ class Ask(NamedTuple):
     sampling_ms: int | None = MINUTE_MS
     only: Literal["oldest", "newest"] | None = None
     """One point of each series; None: all of them."""
+    is_aligned: bool = True
+    """False: parts begin at `start_ms`; values have the time of the first point of their part."""
 
 
 class Group(NamedTuple):
@@ -63,9 +65,12 @@ class Reader:
     Raises KairosDbError where KairosDB does not answer as it must.
     """
 
-    def __init__(self, url: str, timeout_s: float, parallel: int = 1) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, parallel: int = 1, metrics_per_request: int = METRICS_PER_REQUEST
+    ) -> None:
         self._client = Client(url, timeout_s, timeout_s, parallel)
         self._pool = ThreadPoolExecutor(parallel, "kairosdb-reader")
+        self._metrics_per_request = metrics_per_request
         self.url = self._client.url
 
     def __enter__(self) -> Self:
@@ -94,7 +99,7 @@ class Reader:
         """The rows of each ask, in the order of the asks; requests go out in parallel."""
         asks = list(asks)
         rows: list[list[Row]] = [[] for _ in asks]
-        requests = list(_requests(asks))
+        requests = list(_requests(asks, self._metrics_per_request))
         for request, answers in zip(requests, self._pool.map(self._answers, requests), strict=True):
             for (number, metric), answer in zip(request.metrics, answers, strict=True):
                 rows[number] += [
@@ -107,7 +112,7 @@ class Reader:
     def groups(self, asks: Iterable[Ask]) -> Iterator[Group]:
         """The groups of all asks, in no order; one request at a time, so that one answer is in memory at a time."""
         asks = list(asks)
-        for request in _requests(asks):
+        for request in _requests(asks, self._metrics_per_request):
             for (number, metric), answer in zip(request.metrics, self._answers(request), strict=True):
                 yield from _groups(metric["name"], asks[number].by, answer)
 
@@ -130,15 +135,15 @@ class _Request(NamedTuple):
     """Each with the number of its ask."""
 
 
-def _requests(asks: Sequence[Ask]) -> Iterator[_Request]:
+def _requests(asks: Sequence[Ask], metrics_max: int) -> Iterator[_Request]:
     """Asks for the same range share requests."""
     by_range: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = {}
     for number, ask in enumerate(asks):
         metrics = by_range.setdefault((ask.start_ms, ask.end_ms), [])
         metrics += [(number, _metric(name, ask)) for name in ask.names]
     for (start_ms, end_ms), metrics in by_range.items():
-        for first in range(0, len(metrics), METRICS_PER_REQUEST):
-            yield _Request(start_ms, end_ms, metrics[first : first + METRICS_PER_REQUEST])
+        for first in range(0, len(metrics), metrics_max):
+            yield _Request(start_ms, end_ms, metrics[first : first + metrics_max])
 
 
 def _metric(name: str, ask: Ask) -> dict[str, Any]:
@@ -157,8 +162,8 @@ def _sampling(ask: Ask) -> dict[str, Any]:
         return _WHOLE_RANGE
     return {
         "sampling": {"value": ask.sampling_ms // 1_000, "unit": "seconds"},
-        "align_sampling": True,
-        "align_start_time": ask.aggregator == "sum",
+        "align_sampling": ask.is_aligned,
+        "align_start_time": ask.is_aligned and ask.aggregator == "sum",
     }
 
 

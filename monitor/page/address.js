@@ -1,6 +1,6 @@
 export default {
   template: "<span hidden></span>",
-  props: { round: Number },
+  props: { round: Number, pulse: Number },
   mounted() {
     this.moved = () => this.$emit("moved", { query: window.location.search });
     this.seen = () => this.$emit("seen", { visible: !document.hidden });
@@ -18,6 +18,9 @@ export default {
   watch: {
     round() {
       window.monitorPage.arrived();
+    },
+    pulse() {
+      window.monitorPage.heard();
     },
   },
 };

@@ -1,19 +1,27 @@
-"""The requests of each page to the query service: in parallel, and shared by all readers where equal. Blocks."""
+"""The questions of each page to the query service, shared by all readers where equal. Blocks."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from cachetools import LRUCache
+
 from monitor.page import charts, colours
 from monitor.page.address import View
-from monitor.page.experiment import ExperimentContext
-from monitor.page.issues import Issue, messages, of_experiment, of_tenant
+from monitor.page.experiment import ExperimentContext, goal_of
+from monitor.page.issues import Issue, issues_of, of_tenant, of_values, unknown_experiments
 from monitor.page.overview import Overview, gather
 from monitor.page.shared_answers import Shared
+from monitor.page.store_watch import StoreWatch
 from monitor.serve import answers, spans
+from monitor.serve.evidence import current_evidence, refuse_long
 from monitor.serve.health import health
+from monitor.serve.messages import messages
 from monitor.serve.models import (
+    Basis,
     BreakdownAnswer,
     ExperimentAnswer,
     ExperimentState,
@@ -23,15 +31,19 @@ from monitor.serve.models import (
     SeriesAnswer,
     Step,
 )
+from monitor.serve.plans import Plan, together
 from monitor.serve.service import Service
-from monitor.serve.spans import Span
+from monitor.serve.spans import DAY_MS, Span, moment
+from monitor.serve.states import state_plan
 
-FRESH_S = 4.0
+FRESH_S, FRESH_MS = 4.0, 4_000
 """The largest age of an answer that readers share: less than the time between two refreshes of a page."""
 CACHED_S = 60.0
 """The largest age of an answer that is shown at first, until a fresh one arrives."""
 REQUESTS = 6
-"""Requests to the query service at a time, of all readers together; others wait."""
+"""Questions to the query service at a time, of all readers together; others wait."""
+VIEWS_MAX = 64
+"""Views of experiments whose answers readers share; the least recently used one is dropped."""
 
 
 class OfExperiment(NamedTuple):
@@ -62,11 +74,19 @@ class Asking:
         self._tenants = {
             name: Shared(partial(answers.experiments, service, name), FRESH_S) for name in service.settings.tenants
         }
-        self._health = Shared(partial(health, service), FRESH_S)
+        self._health = Shared(partial(health, service, FRESH_MS), FRESH_S)
+        self._views: LRUCache[tuple[str, str, View], Shared[OfExperiment]] = LRUCache(VIEWS_MAX)
+        self._lock = threading.Lock()
+        self.store_watch = StoreWatch(service.store)
 
     def close(self) -> None:
         """Waits for the requests in progress."""
+        self.store_watch.close()
         self._pool.shutdown()
+
+    def now(self) -> datetime:
+        """The time of the service."""
+        return moment(self.service.now_ms())
 
     def health(self) -> HealthAnswer:
         """The state of the monitor; never raises, since it is the state of the store too."""
@@ -74,6 +94,7 @@ class Asking:
 
     def overview(self) -> OfOverview:
         """All experiments of all tenants."""
+        current_evidence(self.service, self.service.now_ms() - DAY_MS, FRESH_MS)
         state = self._pool.submit(self._health.get)
         experiments = list(self._pool.map(Shared.get, self._tenants.values()))
         return OfOverview(gather(experiments, state.result()), state.result())
@@ -87,40 +108,67 @@ class Asking:
         return OfOverview(gather(experiments, state), state)
 
     def experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
-        """One experiment, with the choices of a view."""
+        """One experiment, with the choices of a view; computed once for all readers who have made the same."""
+        self.service.experiment(tenant, name)  # raises if it is not configured
+        view = self.known(tenant, view)
+        key = tenant, name, view
+        with self._lock:
+            shared = self._views.get(key)
+            if shared is None:
+                shared = self._views[key] = Shared(partial(self._experiment, tenant, name, view), FRESH_S)
+        return shared.get()
+
+    def _experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         service = self.service
-        definition = service.experiment(tenant, name)  # raises if it is not configured, before any request
-        span = self.span(view)
+        span, of_tenant = self.span(view), service.tenant(tenant)
+        refuse_long(service, span)
+        evidence = current_evidence(service, min(span.start_ms, service.now_ms() - DAY_MS), FRESH_MS)
+        of_health = self._pool.submit(self._health.get)
+        definition, goal = service.experiment(tenant, name), goal_of(of_tenant.points, view)
         step = charts.step_of(view.by, (span.end_ms - span.start_ms) / 1_000)
-        about = _About(service, tenant, name, span, view)
-        points = list(service.tenant(tenant).points)
-        submit = self._pool.submit
-        of_state = submit(self._tenants[tenant].get)
-        of_health = submit(self._health.get)
-        answer = submit(about.experiment)
-        measure = Measure.QUALIFIED if view.scope is Scope.QUALIFIED else Measure.ASSIGNED
-        base = submit(about.series, measure, step)
-        visits = {point: submit(about.series, Measure.VISITS, step, point) for point in points}
         tags = answers.tag_values(service, tenant)
-        breakdowns = {tag: submit(about.breakdown, tag) for tag in tags}
-        compiled = service.tenant(tenant).compiled(tenant)
+        plans = _Plans(service, tenant, name, span, view)
+        of_state = state_plan(service, tenant, name)
+        is_late = span.end_ms >= of_state.span.start_ms
+        answer, base, *others = together(
+            service,
+            tenant,
+            name,
+            [
+                plans.experiment(),
+                plans.series(Measure.QUALIFIED if view.scope is Scope.QUALIFIED else Measure.ASSIGNED, step),
+                *(plans.series(Measure.VISITS, step, point) for point in of_tenant.points),
+                *(plans.breakdown(tag, [goal] if goal else []) for tag in tags),
+                *([of_state] if is_late else []),
+            ],
+            view.dc,
+            evidence,
+        )
+        apart = [] if is_late else together(service, tenant, name, [of_state], view.dc, evidence)
+        state: ExperimentState = (apart or others).pop()
+        health = of_health.result()
         context = ExperimentContext(
-            answer.result(),
+            answer,
             definition.compiled(name),
-            {point.name: point for point in compiled.points},
+            {point.name: point for point in of_tenant.compiled(tenant).points},
             view,
             colours.of_variations(definition.control, definition.variations),
         )
-        state = next(state for state in of_state.result().experiments if state.experiment == name)
         return OfExperiment(
             context,
             state,
-            _issues(tenant, state, of_health.result()),
-            of_health.result(),
-            base.result(),
-            {point: series.result() for point, series in visits.items()},
-            {tag: breakdown.result() for tag, breakdown in breakdowns.items()},
+            _issues(tenant, state, moment(evidence.now_ms), answer.basis, health),
+            health,
+            base,
+            dict(zip(of_tenant.points, others, strict=False)),
+            dict(zip(tags, others[len(of_tenant.points) :], strict=True)),
         )
+
+    def known(self, tenant: str, view: View) -> View:
+        """The view without tags, values and data centers that do not exist."""
+        values = answers.tag_values(self.service, tenant)
+        tags = tuple((tag, value) for tag, value in view.tags if value in values.get(tag, ()))
+        return view._replace(tags=tags, dc=view.dc if view.dc in self.service.dcs else None)
 
     def span(self, view: View) -> Span:
         """The range of a view."""
@@ -130,16 +178,17 @@ class Asking:
         return spans.last(now_ms, view.last.hours)
 
 
-def _issues(tenant: str, state: ExperimentState, health: HealthAnswer) -> list[Issue]:
-    issues = of_experiment(state, health.at)
-    for dc in health.dcs:
-        if dc.is_serving:
-            issues += of_tenant(messages(dc)[tenant])
+def _issues(tenant: str, state: ExperimentState, at: datetime, basis: Basis, health: HealthAnswer) -> list[Issue]:
+    serving = next((dc for dc in health.dcs if dc.is_serving), None)
+    issues = issues_of(tenant, state, at, basis, serving)
+    if serving is not None:
+        issues += of_tenant(messages(serving)[tenant], unknown_experiments(tenant, serving))
+        issues += of_values(tenant, serving)
     return issues
 
 
-class _About(NamedTuple):
-    """The requests about one experiment."""
+class _Plans(NamedTuple):
+    """The plans of the answers about one experiment."""
 
     service: Service
     tenant: str
@@ -147,14 +196,14 @@ class _About(NamedTuple):
     span: Span
     view: View
 
-    def experiment(self) -> ExperimentAnswer:
+    def experiment(self) -> Plan[ExperimentAnswer]:
         v = self.view
-        return answers.experiment(*self[:4], tags=v.filter(), scope=v.scope, dc=v.dc)
+        return answers.experiment_plan(*self[:4], tags=v.filter(), scope=v.scope)
 
-    def series(self, measure: Measure, step: Step, point: str | None = None) -> SeriesAnswer:
+    def series(self, measure: Measure, step: Step, point: str | None = None) -> Plan[SeriesAnswer]:
         v = self.view
-        return answers.series(*self[:4], measure, step, point=point, tags=v.filter(), scope=v.scope, dc=v.dc)
+        return answers.series_plan(*self[:4], measure, step, point=point, tags=v.filter(), scope=v.scope)
 
-    def breakdown(self, tag: str) -> BreakdownAnswer:
+    def breakdown(self, tag: str, points: Sequence[str]) -> Plan[BreakdownAnswer]:
         v = self.view
-        return answers.breakdown(*self[:4], [tag], tags=v.filter(), scope=v.scope, dc=v.dc)
+        return answers.breakdown_plan(*self[:4], [tag], tags=v.filter(), scope=v.scope, only=points)

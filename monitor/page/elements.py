@@ -7,7 +7,7 @@ no use here, since the structure of a fragment stays.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from nicegui import context, ui
@@ -22,6 +22,8 @@ from monitor.serve.problems import ProblemError, of_status
 T = TypeVar("T")
 EVERY_S = 5.0
 """The time between two refreshes of a visible page."""
+PULSE_S = 3.0
+"""The time between two signs of life to a visible page; the browser says that it misses them (`page.js`)."""
 SOON_S = 1.5
 """The time until the first refresh where a cached answer was shown: the browser has then loaded its scripts."""
 FIRST_S = 0.3
@@ -54,6 +56,7 @@ class Address(Element, component="address.js"):
     def __init__(self, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
         super().__init__()
         self._props["round"] = 0
+        self._props["pulse"] = 0
 
         def on_moved(event: GenericEventArguments) -> Any:
             return moved(str(event.args["query"]))
@@ -67,6 +70,11 @@ class Address(Element, component="address.js"):
     def arrived(self) -> None:
         """Reports to the browser that the requested content is shown."""
         self._props["round"] += 1
+        self.update()
+
+    def beat(self) -> None:
+        """Shows the browser that the service is there."""
+        self._props["pulse"] += 1
         self.update()
 
 
@@ -93,21 +101,37 @@ class Plot:
         self._section.set_visibility(is_visible)
 
 
+class Notices(Protocol):
+    """A place at the top of a page for what is wrong."""
+
+    def show_problem(self, problem: Problem | None) -> None:
+        """Shows it, or that nothing is wrong."""
+
+
 class Living(Generic[T]):
     """Refreshes a page with the answer for its address: one request at a time, with pauses between.
 
     `ask` may block and raise ProblemError; its argument is the query part of the address. It is not called while the
-    page is hidden.
+    page is hidden. `watched` says what is wrong with the store, at once, also while an answer is waited for.
     """
 
-    def __init__(self, query: str, ask: Callable[[str], T], show: Callable[[T], None]) -> None:
+    def __init__(
+        self,
+        query: str,
+        ask: Callable[[str], T],
+        show: Callable[[T], None],
+        notices: Notices,
+        watched: Callable[[], Problem | None],
+    ) -> None:
         self._query, self._ask, self._show = query, ask, show
+        self._notices, self._watched = notices, watched
         self._asking: asyncio.Task[None] | None = None
         self._is_asked_again = False
         self._rested_s = 0.0
-        self._problem = Fragment()
+        self._asked_problem: Problem | None = None
         self._address = Address(self._moved, self._seen)
         self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
+        self._pulse = ui.timer(PULSE_S, self._beat, immediate=False)
 
     async def begin(self, cached: T | None = None) -> None:
         """Shows the cached answer if there is one; otherwise waits up to FIRST_S for the first answer."""
@@ -122,6 +146,10 @@ class Living(Generic[T]):
         self._asking = asyncio.create_task(self._answer())
         return self._asking
 
+    def _beat(self) -> None:
+        self._notices.show_problem(self._watched() or self._asked_problem)
+        self._address.beat()
+
     async def _tick(self) -> None:
         is_asking = self._asking is not None and not self._asking.done()
         if not is_asking and time.monotonic() >= self._rested_s:
@@ -135,8 +163,9 @@ class Living(Generic[T]):
             await self._start()
 
     async def _seen(self, visible: bool) -> None:
-        self._timer.active = visible
+        self._timer.active = self._pulse.active = visible
         if visible:
+            self._beat()
             await self._tick()
 
     async def _answer(self) -> None:
@@ -146,12 +175,13 @@ class Living(Generic[T]):
             try:
                 self._show(await asyncio.to_thread(self._ask, self._query))
             except ProblemError as error:
-                self._problem.show(problem(error.problem))
+                self._asked_problem = error.problem
             except Exception:
                 log.exception("page_failed", query=self._query)
-                self._problem.show(problem(of_status(500, "an error of the page itself; see its log").problem))
+                self._asked_problem = of_status(500, "an error of the page itself; see its log").problem
             else:
-                self._problem.show(Html())
+                self._asked_problem = None
+            self._notices.show_problem(self._watched() or self._asked_problem)
             took_s = time.monotonic() - started_s
             self._rested_s = started_s + took_s / WORK_SHARE
             if not self._is_asked_again:
@@ -167,15 +197,3 @@ def still(root: Element) -> Html:
         inside = joined(*(still(child) for child in root.default_slot.children))
     tag = root.tag if root.tag in SIMPLE else "div"
     return element(tag, inside, class_=" ".join(root.classes))
-
-
-def problem(of: Problem) -> Html:
-    """A notice of an error, with what to do; the numbers that were shown before stay."""
-    again = " Any numbers shown are from before. Retrying every few seconds." if of.status >= 500 else ""
-    return element(
-        "div",
-        element("p", element("strong", f"{of.title}.")),
-        element("p", f"{of.detail}. {of.fix}{again}"),
-        class_="notice bad",
-        role="alert",
-    )

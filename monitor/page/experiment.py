@@ -1,6 +1,6 @@
 """The tables of an experiment's page. Pure: HTML from answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.core import definitions, wording
@@ -10,13 +10,21 @@ from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Difference, Estimate, ExperimentAnswer, PointResult, Scope, VariationResult
 
 INTERVAL_NOTE = (
-    "95 % intervals by the normal approximation, for a fixed horizon: they are valid for one look at a moment that was "
-    "chosen beforehand, not if you peek. A difference that becomes significant while you watch may turn back."
+    "95 % intervals (of rates Newcombe's, of means the normal approximation; none for few visits), for a fixed "
+    "horizon: they are valid for one look at a moment that was chosen beforehand, not if you peek. A difference that "
+    "becomes significant while you watch may turn back."
 )
 
 RATE, MEAN = "Conversion rate", "Mean per visit"
 LARGE_SHARE = 0.05
 """Groups below this share of the visits do not widen the scale: their intervals may reach beyond it."""
+
+
+def goal_of(points: Collection[str], view: View) -> str | None:
+    """The primary metric: the reader's choice, otherwise `order`, otherwise the last point."""
+    if view.goal in points:
+        return view.goal
+    return "order" if "order" in points else next(reversed(list(points)), None)
 
 
 class ExperimentContext(NamedTuple):
@@ -30,10 +38,8 @@ class ExperimentContext(NamedTuple):
 
     @property
     def goal(self) -> str | None:
-        """The primary metric: the reader's choice, otherwise `order`, otherwise the last point."""
-        if self.view.goal in self.points:
-            return self.view.goal
-        return "order" if "order" in self.points else next(reversed(list(self.points)), None)
+        """The primary metric."""
+        return goal_of(self.points, self.view)
 
     def visits(self, variation: VariationResult) -> int:
         """The visits in scope."""

@@ -1,7 +1,9 @@
 """The frame of all pages: the header, the footer, and the notices in place of content."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from nicegui import context, ui
 
@@ -9,14 +11,46 @@ from monitor.page import address, figures
 from monitor.page.elements import Fragment
 from monitor.page.health import STATUS
 from monitor.page.markup import Html, element, joined
-from monitor.serve.models import HealthAnswer, Problem
+from monitor.serve.models import HealthAnswer, Problem, Status
 
+SERVER_ERRORS = 500
+"""From this status on the fault is not the reader's."""
 PAGES = {"/": "Experiments", "/health": "Health"}
 
 
+class Top:
+    """The places at the top of every page: the state of the monitor, and a notice where something is wrong."""
+
+    def __init__(self, status: Fragment, notice: Fragment, stale_after_s: float) -> None:
+        self._status, self._notice, self._stale_after_s = status, notice, stale_after_s
+        self._health: HealthAnswer | None = None
+        self._age_s: float | None = None
+        self._shown_s = time.monotonic()
+
+    def show(self, health: HealthAnswer, now: datetime) -> None:
+        """Shows the state of the monitor, as it is at the moment `now`."""
+        serving = next((dc for dc in health.dcs if dc.is_serving), None)
+        newest = None if serving is None else serving.last_heartbeat
+        if newest is not None:
+            self._age_s = (now - newest).total_seconds()
+        self._health, self._shown_s = health, time.monotonic()
+        self._status.show(status(health.status, self._age_s, self._stale_after_s, now.isoformat()))
+
+    def show_problem(self, problem: Problem | None) -> None:
+        """Shows what is wrong above everything else, and the light of a monitor that is down; None: nothing is."""
+        if problem is None:
+            self._notice.show(Html())
+            return
+        waited_s = time.monotonic() - self._shown_s
+        age_s = None if self._age_s is None else self._age_s + waited_s
+        self._notice.show(problem_notice(problem))
+        if problem.status >= SERVER_ERRORS:
+            self._status.show(status(Status.DOWN, age_s, self._stale_after_s, f"{waited_s}"))
+
+
 @contextmanager
-def page(here: str) -> Iterator[Fragment]:
-    """The frame of a page; yields the place for the state of the monitor. `here` is its path in PAGES."""
+def page(here: str, stale_after_s: float) -> Iterator[Top]:
+    """The frame of a page; yields the places at its top. `here` is its path in PAGES."""
     links = [
         element("a", text, href=path, aria_current="page" if path == here else None) for path, text in PAGES.items()
     ]
@@ -34,7 +68,9 @@ def page(here: str) -> Iterator[Fragment]:
         ui.html(element("p", data_printed=True, class_="printed"), sanitize=False)
         ui.html(element("div", role="status", data_live=True, class_="unseen"), sanitize=False)
         with ui.element("main").props('id="content" tabindex="-1"'):
-            yield status_place
+            ui.html(_lost(), sanitize=False)
+            notice = Fragment()
+            yield Top(status_place, notice, stale_after_s)
         foot = element("a", "API", href="/docs")
         ui.html(
             element("p", "Times are in your time zone, with UTC beside them. ", foot, class_="foot"), sanitize=False
@@ -47,13 +83,43 @@ def _leave_main_to_the_content() -> None:
     whole.tag = "div"
 
 
-def status(health: HealthAnswer) -> Html:
-    """The state of the monitor in a few words, with a link to more."""
-    kind, words = STATUS[health.status]
-    serving = next((dc for dc in health.dcs if dc.is_serving), None)
-    age = "" if serving is None else f"{figures.duration(serving.heartbeat_age_s)} ago"
+def status(of: Status, age_s: float | None, stale_after_s: float, moment: str) -> Html:
+    """The state of the monitor in a few words, with a link to more; the browser counts the age on.
+
+    `moment` differs from one state to the next, so that the browser counts from there.
+    """
+    kind, words = STATUS[of]
     light = element("span", class_=f"light {kind}")
-    return element("a", light, age or words, href="/health", title=words, aria_label=f"{words}. {age}")
+    if age_s is None:
+        return element("a", light, words, href="/health", title=words, aria_label=words)
+    text = f"{figures.duration(age_s)} ago"
+    counted = element("span", text, data_age=f"{age_s:.3f}", data_stale=f"{stale_after_s:g}", data_moment=moment)
+    return element("a", light, counted, href="/health", title=words, aria_label=f"{words}. Age of the data:")
+
+
+def _lost() -> Html:
+    """The notice that the browser shows when it hears nothing from the service any more."""
+    return element(
+        "div",
+        element("p", element("strong", "The monitor's page service is silent.")),
+        element("p", element("span", data_lost_words=True), " Trying again until it does; the numbers below are old."),
+        class_="notice bad",
+        role="alert",
+        data_lost=True,
+        hidden=True,
+    )
+
+
+def problem_notice(of: Problem) -> Html:
+    """A notice of an error, with what to do; the numbers that were shown before stay."""
+    again = " Any numbers shown are from before. Retrying every few seconds." if of.status >= SERVER_ERRORS else ""
+    return element(
+        "div",
+        element("p", element("strong", f"{of.title}.")),
+        element("p", f"{of.detail}. {of.fix}{again}"),
+        class_="notice bad",
+        role="alert",
+    )
 
 
 def waiting() -> Html:

@@ -2,10 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from monitor.page import figures, plots
 from monitor.page.markup import Html, element, joined, moment
+from monitor.serve.health_figures import Figure, of_dc, of_store
 from monitor.serve.health_ranges import HealthRange
 from monitor.serve.models import Count, DcHealth, DcState, Divergence, Failover, HealthAnswer, ServingReason, Status
 
@@ -26,23 +26,13 @@ STATES = {
     DcState.STALE: "bad",
     DcState.MISSING: "bad",
 }
+NAMES_SHOWN = 40
+"""Names that are not configured, of one data center."""
 STATUS = {
     Status.OK: ("good", "All is well"),
-    Status.DEGRADED: ("warning", "The numbers are right, but something needs attention"),
+    Status.DEGRADED: ("warning", "Something needs attention"),
     Status.DOWN: ("bad", "Numbers are old, or missing"),
 }
-
-
-class Figure(NamedTuple):
-    """One figure of one data center."""
-
-    range: HealthRange
-    value: float | None
-
-    @property
-    def text(self) -> str:
-        """The value in its unit."""
-        return figures.in_unit(self.range.unit, self.value)
 
 
 def headline(health: HealthAnswer) -> Html:
@@ -50,11 +40,13 @@ def headline(health: HealthAnswer) -> Html:
     kind, words = STATUS[health.status]
     final = joined(" Final until ", moment(health.final_until), ".") if health.final_until else " Nothing is final yet."
     advice = [element("li", text) for text in health.advice]
+    notices = [element("li", text) for text in health.notices]
     return element(
         "div",
         element("p", element("strong", f"{words}.")),
         element("p", "Active data center: ", element("strong", health.serving_dc), ".", final),
         element("ul", advice) if advice else None,
+        element("p", "Good to know:", element("ul", notices)) if notices else None,
         class_=f"notice {kind}",
         role="status",
     )
@@ -68,7 +60,7 @@ def data_centers(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Htm
 
 def messages(health: HealthAnswer) -> Html:
     """Events, delays and rejects of the last hour, by data center and tenant."""
-    return joined(*(_messages(dc, len(health.dcs) > 1) for dc in health.dcs))
+    return joined(*(joined(_messages(dc, len(health.dcs) > 1), _named(dc)) for dc in health.dcs))
 
 
 def failovers(listed: Sequence[Failover]) -> Html:
@@ -102,25 +94,6 @@ def divergences(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html
     return _divergence_table(health.divergences, ranges["divergence"])
 
 
-def of_dc(dc: DcHealth, ranges: Mapping[str, HealthRange]) -> list[Figure]:
-    """The figures of a data center that have a normal range."""
-    rejected = sum(count.messages for count in dc.rejected)
-    events = sum(flow.events for flow in dc.tenants)
-    values: dict[str, float | None] = {
-        "heartbeat age": dc.heartbeat_age_s,
-        "watermark delay": dc.watermark_age_s,
-        "lag": dc.lag_messages,
-        "rejects": rejected / (events + rejected) if events + rejected else 0.0,
-        "corrections": dc.corrections / events if events else 0.0,
-        "sessions in state": dc.sessions,
-        "totals in state": dc.totals,
-        "memory": dc.memory_bytes,
-        "retries": dc.retries,
-        "dead letters": dc.dead_letters,
-    }
-    return [Figure(ranges[name], value) for name, value in values.items()]
-
-
 def _data_center(dc: DcHealth, ranges: Mapping[str, HealthRange]) -> Html:
     state = element("span", dc.state.value, class_=f"tag {STATES[dc.state]}")
     serving = element("span", "active", class_="tag good") if dc.is_serving else None
@@ -147,7 +120,7 @@ def _store(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
     return element(
         "section",
         element("header", element("h3", "KairosDB"), element("span", word, class_=f"tag {kind}")),
-        element("dl", _figure(Figure(ranges["store answer"], store.answer_ms)), class_="figures"),
+        element("dl", _figure(of_store(store, ranges)), class_="figures"),
         element("p", store.url, class_="note address"),
         element("p", store.message, class_="note") if store.message else None,
         class_="card",
@@ -155,14 +128,18 @@ def _store(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
 
 
 def _figure(figure: Figure) -> Html:
-    limits, value = figure.range, figure.value
-    outside = value is not None and value > limits.normal
+    limits, value, outside = figure.range, figure.value, figure.is_outside
     range_words = f"normal: {figures.normal_range(limits)}"
-    label = f"{figure.text}, {range_words}"
+    text = (
+        figures.in_unit(limits.unit, abs(value)) + " ahead"
+        if figure.is_ahead and value
+        else figures.in_unit(limits.unit, value)
+    )
+    label = f"{text}, {range_words}"
     return element(
         "div",
         element("dt", limits.name, title=limits.meaning),
-        element("dd", figure.text, class_="value"),
+        element("dd", text, class_="value"),
         element("dd", plots.gauge(value, (0.0, limits.normal), limits.alarm, label) if value is not None else None),
         element("dd", range_words, class_="normal-words"),
         element("dd", limits.fix, class_="fix") if outside else None,
@@ -205,6 +182,34 @@ def _messages(dc: DcHealth, is_named: bool) -> Html:
         "tr", element("td", "No messages within the last hour.", colspan=len(titles), class_="faint")
     )
     return element("table", caption, element("thead", head), element("tbody", body), class_="cards messages")
+
+
+def _named(dc: DcHealth) -> Html:
+    """What was not counted in the last hour, by the names of experiments, variations and points."""
+    lists = {
+        "Visits with events that came too late": [
+            (f"{of.tenant} {of.experiment} {of.variation}", of.visits) for of in dc.late
+        ],
+        "Values that are missing or no numbers, by metric": [
+            (f"{of.tenant} {of.point}", of.events) for of in dc.bad_values
+        ],
+        "Names that are not configured": [
+            (" ".join(filter(None, [of.tenant, of.kind, of.experiment, of.name])), of.events)
+            for of in dc.unknown_names[:NAMES_SHOWN]
+        ],
+    }
+    return joined(
+        *(
+            element(
+                "details",
+                element("summary", f"{title}, in {dc.dc}"),
+                element("ul", [element("li", name, " ", element("b", figures.count(n))) for name, n in rows]),
+                data_keep=True,
+            )
+            for title, rows in lists.items()
+            if rows
+        )
+    )
 
 
 def _by_tenant(counts: Sequence[Count]) -> defaultdict[str, Counter[str]]:

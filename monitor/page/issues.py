@@ -1,18 +1,19 @@
 """The issues of experiments and tenants, each with what to do about it. Pure."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from math import log, sqrt
 from typing import NamedTuple
 
 from monitor.page import figures
-from monitor.serve.health_ranges import REJECTS, WARNINGS
-from monitor.serve.models import Count, DcHealth, ExperimentState, Running, SplitVerdict
+from monitor.serve.messages import MESSAGES_S, Messages, largest
+from monitor.serve.models import Basis, DcHealth, ExperimentState, Running, SplitVerdict
 
-MESSAGES_S = 300
-"""The seconds of which messages are judged: a high rejection rate must be seen soon after it begins."""
 JUDGED_MINUTES = 2
 """The number of last minutes, the current one included, that are compared with those before."""
+BEFORE_MINUTES_MIN = 6
+"""Fewer minutes before those, each with visits, are no level to fall from."""
+LATELY_MINUTES = MESSAGES_S // 60
 EXPECTED_MIN = 20
 """The expected visits below which nothing proves a drop."""
 MISSING_SHARE, MISSING_CHANCE = 0.25, 1e-6
@@ -21,6 +22,12 @@ DROPPED_SHARE = 0.4
 DEVIATIONS = 5.0
 """The standard deviations by which a count must be too low."""
 CROSSED_SHARE = 0.02
+NAMED_MIN = 5
+"""Fewer events or visits that were not counted under a name are no issue."""
+LATE_SHARE = 0.01
+"""Late visits of a variation up to this share of its assigned ones are none either."""
+NAMES_SHOWN = 5
+"""Names in one sentence; the Health page has more."""
 
 
 class Issue(NamedTuple):
@@ -31,16 +38,61 @@ class Issue(NamedTuple):
     fix: str
 
 
-class Messages(NamedTuple):
-    """Messages of a tenant in the last minutes: accepted; rejected, and with a warning, by reason."""
-
-    accepted: int
-    rejected: Mapping[str, int]
-    warnings: Mapping[str, int]
+def issues_of(tenant: str, state: ExperimentState, at: datetime, basis: Basis, serving: DcHealth | None) -> list[Issue]:
+    """The issues of one experiment at the moment `at`, with what the active data center says of it by name."""
+    named = [] if serving is None else by_name(tenant, state, serving)
+    return of_experiment(state, at, counted_until(basis, serving)) + named
 
 
-def of_experiment(state: ExperimentState, at: datetime) -> list[Issue]:
-    """The issues of one experiment at the moment `at` of its answer, the worst first."""
+def by_name(tenant: str, state: ExperimentState, dc: DcHealth) -> list[Issue]:
+    """What the job did not count of this experiment: late visits by variation, and variations that it does not know."""
+    issues = []
+    late = [
+        of
+        for of in dc.late
+        if (of.tenant, of.experiment) == (tenant, state.experiment)
+        and of.last_5_min >= NAMED_MIN
+        and of.last_5_min > LATE_SHARE * sum(state.assigned_recent.get(of.variation, [])[-LATELY_MINUTES:])
+    ]
+    if late:
+        text = ", ".join(f"{of.variation} {figures.plural(of.last_5_min, 'visit')}" for of in late)
+        fix = "Their numbers are too low: look at the delays on the Health page, and at time.allowed_lateness_s."
+        issues.append(
+            Issue("late events", f"Visits with events that came too late to count, in 5 minutes: {text}.", fix)
+        )
+    unknown = [
+        of
+        for of in dc.unknown_names
+        if (of.tenant, of.experiment) == (tenant, state.experiment) and of.last_5_min >= NAMED_MIN
+    ]
+    if unknown:
+        text = ", ".join(f"{of.name} {figures.plural(of.last_5_min, 'event')}" for of in unknown[:NAMES_SHOWN])
+        fix = "Configure them, or add them to the experiment's aliases; or the producer must fix them."
+        issues.append(Issue("unknown variations", f"Variations that are not configured, in 5 minutes: {text}.", fix))
+    return issues
+
+
+def of_values(tenant: str, dc: DcHealth) -> list[Issue]:
+    """Points whose values cannot be summed, by name: they count as 0, which looks like a loss in every variation."""
+    bad = [of for of in dc.bad_values if of.tenant == tenant and of.last_5_min >= NAMED_MIN]
+    if not bad:
+        return []
+    text = ", ".join(f"{of.point} {figures.plural(of.last_5_min, 'event')}" for of in bad[:NAMES_SHOWN])
+    fix = "Such a value counts as 0, so the mean is too low: the producer must send a number."
+    return [Issue("bad values", f"Values that are missing or no numbers, in 5 minutes: {text}.", fix)]
+
+
+def unknown_experiments(tenant: str, dc: DcHealth) -> str:
+    """The names of experiments that events carry and nobody has configured, with their numbers of events."""
+    names = [of for of in dc.unknown_names if of.tenant == tenant and of.kind == "experiment" and of.last_5_min]
+    return ", ".join(f"{of.name} {figures.count(of.last_5_min)}" for of in names[:NAMES_SHOWN])
+
+
+def of_experiment(state: ExperimentState, at: datetime, counted_until: datetime | None) -> list[Issue]:
+    """The issues of one experiment, the worst first.
+
+    `at` is the moment of the state; `counted_until` that until which visits have been counted, None if unknown.
+    """
     if state.state is Running.NO_DATA:
         fix = "Do events carry this experiment? Look for unknown experiment and unknown variation among the warnings."
         return [Issue("no traffic", "No visit was assigned within 24 hours.", fix)]
@@ -49,7 +101,7 @@ def of_experiment(state: ExperimentState, at: datetime) -> list[Issue]:
         fix = "Has the assignment service stopped it? If not, see the Health page."
         issues.append(Issue("no traffic now", "No visit was assigned within 15 minutes.", fix))
     issues += [_without_traffic(name) for name in without_traffic(state)]
-    if dropped := _dropped(state, at):
+    if counted_until is not None and (dropped := _dropped(state, at, counted_until)):
         issues.append(dropped)
     if state.split.verdict is SplitVerdict.MISMATCH:
         text = "The shares of the assigned visits do not match the weights (chi-square test, p < 0.001)."
@@ -62,31 +114,27 @@ def of_experiment(state: ExperimentState, at: datetime) -> list[Issue]:
     return issues
 
 
-def of_tenant(messages: Messages) -> list[Issue]:
-    """The issues of a tenant's messages."""
+def of_tenant(messages: Messages, experiments: str = "") -> list[Issue]:
+    """The issues of a tenant's messages; `experiments`: the names of unknown ones."""
     issues = []
-    rejected, warnings = sum(messages.rejected.values()), messages.warnings
-    if rejected > REJECTS.normal * (messages.accepted + rejected):
-        share = figures.percent(rejected / (messages.accepted + rejected))
-        reasons = ", ".join(f"{reason} {figures.count(n)}" for reason, n in _largest(messages.rejected))
+    if messages.has_many_lost:
+        share, reasons = figures.percent(messages.lost_share), _reasons(messages.lost)
         text = f"{share} of the messages were rejected: {reasons}."
         fix = "See the reference for each reason; the producer must fix it."
         issues.append(Issue("high rejection rate", text, fix))
+    if messages.has_many_duplicates:
+        text = f"{figures.percent(messages.duplicate_share)} of the messages are duplicates; each event counts once."
+        issues.append(Issue("mostly duplicates", text, "Look at the producers, and at what replays the topic."))
     for reason, words in (("unknown_variation", "unknown variation"), ("unknown_experiment", "unknown experiment")):
-        if warnings.get(reason, 0) > WARNINGS.normal * max(1, messages.accepted):
-            text = f"{figures.plural(warnings[reason], 'event')} carried an {words}."
+        if messages.has_many_warnings(reason):
+            named = f": {experiments}" if experiments and reason == "unknown_experiment" else ""
+            text = f"{figures.plural(messages.warnings[reason], 'event')} carried an {words}{named}."
             issues.append(Issue(words, text, "The names in the events and in the configuration differ."))
     return issues
 
 
-def messages(dc: DcHealth) -> dict[str, Messages]:
-    """The messages of the last minutes in a data center, by tenant."""
-    accepted = {flow.tenant: round(flow.events_per_s * MESSAGES_S) for flow in dc.tenants}
-    tenants = dict.fromkeys([*accepted, *(count.tenant for count in (*dc.rejected, *dc.warnings))])
-    return {
-        tenant: Messages(accepted.get(tenant, 0), _lately(dc.rejected, tenant), _lately(dc.warnings, tenant))
-        for tenant in tenants
-    }
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {figures.count(n)}" for reason, n in largest(counts))
 
 
 def without_traffic(state: ExperimentState) -> list[str]:
@@ -116,14 +164,27 @@ def _without_traffic(name: str) -> Issue:
     return Issue(f"{name}: no traffic", text, "Check the assignment service, and the pages of that variation.")
 
 
-def _dropped(state: ExperimentState, at: datetime) -> Issue | None:
-    """All variations together, against the minutes before. Events come late: the current minute proves nothing."""
+def counted_until(basis: Basis, serving: DcHealth | None) -> datetime | None:
+    """The moment until which visits have been counted: the last heartbeat, less the time that the job lags behind."""
+    if basis.newest is None or serving is None:
+        return None
+    per_s = sum(flow.events_per_s for flow in serving.tenants)
+    lag = serving.lag_messages or 0
+    if not lag:
+        return basis.newest
+    return basis.newest - timedelta(seconds=lag / per_s) if per_s else None
+
+
+def _dropped(state: ExperimentState, at: datetime, until: datetime) -> Issue | None:
+    """All variations together, against the minutes before. What is not counted yet proves nothing."""
     by_minute = [sum(minute) for minute in zip(*state.assigned_recent.values(), strict=True)]
+    uncounted = _minute(at) - _minute(until)
+    by_minute = by_minute[: len(by_minute) - max(0, uncounted)]
     before, now = by_minute[:-JUDGED_MINUTES], by_minute[-JUDGED_MINUTES:]
     filled = [count for count in before if count]
-    if not now or len(filled) < len(before) or not before:
+    if len(before) < BEFORE_MINUTES_MIN or len(filled) < len(before):
         return None
-    minutes = JUDGED_MINUTES - 1 + at.second / 60
+    minutes = JUDGED_MINUTES - 1 + until.timestamp() % 60 / 60
     expected = sum(before) / len(before) * minutes
     visits = sum(now)
     if expected < EXPECTED_MIN or visits >= DROPPED_SHARE * expected or visits > expected - DEVIATIONS * sqrt(expected):
@@ -132,9 +193,5 @@ def _dropped(state: ExperimentState, at: datetime) -> Issue | None:
     return Issue("traffic dropped", text, "Is the site up, and do its events arrive? See the Health page.")
 
 
-def _lately(counts: Iterable[Count], tenant: str) -> dict[str, int]:
-    return {count.reason: count.last_5_min for count in counts if count.tenant == tenant and count.last_5_min}
-
-
-def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda pair: pair[1], reverse=True)[:3]
+def _minute(at: datetime) -> int:
+    return int(at.timestamp() // 60)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
-from monitor.page.issues import MESSAGES_S, Issue, Messages, messages, of_experiment, of_tenant
+from monitor.page.issues import Issue, issues_of, of_tenant, of_values, unknown_experiments
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.health_ranges import REJECTS
-from monitor.serve.models import ExperimentsAnswer, ExperimentState, HealthAnswer, Running
+from monitor.serve.messages import MESSAGES_S, Messages, messages
+from monitor.serve.models import DcHealth, ExperimentsAnswer, ExperimentState, HealthAnswer, Running
 
 SPARK_HOURS = 2
 """The hours that `qualified_recent` covers."""
@@ -32,6 +33,7 @@ class Overview(NamedTuple):
 
     rows: Sequence[ExperimentRow]
     messages: Mapping[str, Messages]
+    serving: DcHealth | None = None
 
     @property
     def tenants(self) -> list[str]:
@@ -41,13 +43,13 @@ class Overview(NamedTuple):
 
 def gather(answers: Sequence[ExperimentsAnswer], health: HealthAnswer) -> Overview:
     """From the answers of all tenants."""
+    serving = next((dc for dc in health.dcs if dc.is_serving), None)
     rows = [
-        ExperimentRow(answer.tenant, state, of_experiment(state, health.at))
+        ExperimentRow(answer.tenant, state, issues_of(answer.tenant, state, answer.at, answer.basis, serving))
         for answer in answers
         for state in answer.experiments
     ]
-    serving = next((dc for dc in health.dcs if dc.is_serving), None)
-    return Overview(rows, {} if serving is None else messages(serving))
+    return Overview(rows, {} if serving is None else messages(serving), serving)
 
 
 def summary(overview: Overview, search: Search) -> Html:
@@ -126,7 +128,9 @@ def _empty(text: str, fix: str) -> Html:
 def _tenant(name: str, rows: Sequence[ExperimentRow], overview: Overview) -> Html:
     messages = overview.messages.get(name)
     pace = 0.0 if messages is None else messages.accepted / MESSAGES_S
-    issues = () if messages is None else of_tenant(messages)
+    issues: list[Issue] = []
+    if messages is not None and overview.serving is not None:
+        issues = of_tenant(messages, unknown_experiments(name, overview.serving)) + of_values(name, overview.serving)
     head = element("tr", *(element("th", column, scope="col") for column in COLUMNS))
     return element(
         "section",

@@ -3,6 +3,9 @@
 (() => {
   const SEARCH_PAUSE_MS = 150;
   const AGES_EVERY_MS = 5_000;
+  const COUNT_EVERY_MS = 1_000;
+  // The service gives a sign of life every 3 seconds (`elements.PULSE_S`).
+  const LOST_AFTER_MS = 10_000;
   const THEMES = ["auto", "light", "dark"];
 
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -48,6 +51,44 @@
 
   // What each input was filled with: an hour that the clocks repeat has two moments, and its text does not say which.
   const filled = new WeakMap();
+
+  // What the server says counts from the moment at which it came; the browser counts on by itself.
+  const counted = new WeakMap();
+  let heardAt = Date.now();
+
+  function durationText(seconds) {
+    const whole = Math.max(0, Math.round(seconds));
+    if (whole < 100) return `${whole} s`;
+    const minutes = Math.round(whole / 60);
+    return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+  }
+
+  function countAges() {
+    const isLost = !document.hidden && Date.now() - heardAt > LOST_AFTER_MS;
+    for (const element of document.querySelectorAll("[data-age]")) {
+      const { age, stale, moment } = element.dataset;
+      let from = counted.get(element);
+      if (from?.moment !== moment) {
+        from = { moment, bornAt: Date.now() - 1_000 * age };
+        counted.set(element, from);
+      }
+      const seconds = (Date.now() - from.bornAt) / 1_000;
+      element.textContent = `${durationText(seconds)} ago`;
+      const light = element.parentElement.querySelector(".light");
+      if (light && (isLost || seconds > Number(stale))) light.className = "light bad";
+    }
+    for (const notice of document.querySelectorAll("[data-lost]")) {
+      if (notice.hidden === !isLost) continue;
+      notice.hidden = !isLost;
+      const words = `Nothing was heard from it since ${timeText(new Date(heardAt), "time")}.`;
+      notice.querySelector("[data-lost-words]").textContent = words;
+    }
+  }
+
+  function heard() {
+    heardAt = Date.now();
+    countAges();
+  }
 
   function fillInputs(root) {
     for (const input of root.querySelectorAll("input[data-utc]")) {
@@ -234,6 +275,8 @@
 
   document.addEventListener("DOMContentLoaded", () => localise(document));
   setInterval(() => localise(document), AGES_EVERY_MS);
+  setInterval(countAges, COUNT_EVERY_MS);
+  document.addEventListener("visibilitychange", heard);
 
   const share = (value) => {
     const percent = 100 * value;
@@ -275,7 +318,9 @@
 
   window.monitorPage = {
     show,
+    heard,
     arrived() {
+      heard();
       delete document.documentElement.dataset.busy;
       localise(document);
       nameTheme();

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from monitor.config.settings import ExperimentTable
 from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Scope, Served
+from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.results import SCOPES
 
 SCOPE_OF = {"assigned": "assigned", "qualified": "fm", "crossed": "crossed"}
@@ -35,16 +37,21 @@ class QueriedNumber(NamedTuple):
         return metric_name(self.tenant, key)
 
 
-def body(number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The query for the part of the number that one data center serves; its answer has one value, or none for 0."""
+def body(
+    number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]], table: ExperimentTable | None = None
+) -> dict[str, Any]:
+    """The query for the part of the number that one data center serves; its answer has one value, or none for 0.
+
+    `table`: the experiment, whose old names are asked for too, each as a metric of its own: their values add up.
+    """
     start_ms, end_ms = (round(at.timestamp() * 1_000) for at in (served.start, served.end))
     whole = {"value": (end_ms - start_ms) // 60_000, "unit": "minutes"}
-    metric = {
-        "name": number.metric(),
-        "tags": {"dc": [served.dc], "experiment": [number.experiment], **{tag: list(v) for tag, v in tags.items()}},
-        "aggregators": [{"name": "sum", "sampling": whole, "align_sampling": False}],
-    }
-    return {"start_absolute": start_ms, "end_absolute": end_ms - 1, "metrics": [metric]}
+    experiments = [number.experiment] if table is None else list(stored_experiments(number.experiment, table))
+    names = [number.metric()] if table is None else list(stored_metrics([number.metric()], table))
+    of_all = {"dc": [served.dc], "experiment": experiments, **{tag: list(values) for tag, values in tags.items()}}
+    summed = [{"name": "sum", "sampling": whole, "align_sampling": False}]
+    metrics = [{"name": name, "tags": of_all, "aggregators": summed} for name in names]
+    return {"start_absolute": start_ms, "end_absolute": end_ms - 1, "metrics": metrics}
 
 
 def address(url: str, query: Mapping[str, Any]) -> str:
@@ -52,9 +59,15 @@ def address(url: str, query: Mapping[str, Any]) -> str:
     return f"{url.rstrip('/')}/api/v1/datapoints/query?query={quote(json.dumps(query, separators=(',', ':')))}"
 
 
-def content(number: QueriedNumber, served: Sequence[Served], tags: Mapping[str, Sequence[str]], url: str) -> Html:
+def content(
+    number: QueriedNumber,
+    served: Sequence[Served],
+    tags: Mapping[str, Sequence[str]],
+    url: str,
+    table: ExperimentTable | None = None,
+) -> Html:
     """The queries of a number, one for each stretch of minutes of one data center."""
-    parts = [_part(number, stretch, tags, url) for stretch in served]
+    parts = [_part(served_part, body(number, served_part, tags, table), url) for served_part in served]
     many = (
         ""
         if len(parts) == 1
@@ -66,8 +79,7 @@ def content(number: QueriedNumber, served: Sequence[Served], tags: Mapping[str, 
     )
 
 
-def _part(number: QueriedNumber, served: Served, tags: Mapping[str, Sequence[str]], url: str) -> Html:
-    query = body(number, served, tags)
+def _part(served: Served, query: Mapping[str, Any], url: str) -> Html:
     text = json.dumps(query, indent=1)
     command = f"curl -s {url.rstrip('/')}/api/v1/datapoints/query -d '{json.dumps(query)}'"
     return element(

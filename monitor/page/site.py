@@ -1,11 +1,12 @@
 """The pages, which show the answers for their addresses. Mounted into the application of `monitor serve`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
-from nicegui import Client, ui
+from nicegui import Client, context, ui
 from nicegui import app as elements
 
 from monitor.page import charts, chosen, controls, experiment, frame, health, overview, queries, summary
@@ -21,6 +22,7 @@ from monitor.serve.models import HealthAnswer
 from monitor.serve.problems import ProblemError, refuse_parameter
 from monitor.serve.service import Service
 
+T = TypeVar("T")
 FOLDER = Path(__file__).parent
 TITLE = "AB Monitor"
 ICON = (
@@ -40,7 +42,7 @@ def mount(app: FastAPI, service: Service) -> None:
     _add_experiment(asking)
     _add_query(asking)
     _add_health(asking)
-    _add_nowhere()
+    _add_nowhere(asking)
     ui.run_with(
         app,
         title=TITLE,
@@ -54,16 +56,24 @@ def mount(app: FastAPI, service: Service) -> None:
     app.add_middleware(CachedAssets)
 
 
+def _living(
+    asking: Asking, request: Request, ask: Callable[[str], T], show: Callable[[T], None], top: frame.Top
+) -> Living[T]:
+    return Living(request.url.query, ask, show, top, asking.store_watch.problem)
+
+
 def _add_style() -> None:
     style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
     ui.add_head_html(f"<style>{style}</style><script>{script}</script>", shared=True)
 
 
 def _add_overview(asking: Asking) -> None:
+    stale_after_s = asking.service.settings.serve.stale_after_s
+
     @ui.page("/", title=TITLE)
     async def show_overview(request: Request) -> None:
         search = Search.read(request.url.query)
-        with frame.page("/") as top:
+        with frame.page("/", stale_after_s) as top:
             ui.html(element("h1", "Experiments"), sanitize=False)
             ui.html(_search_box(search.text), sanitize=False)
             summary_place, strangers = Fragment(classes="found"), Fragment()
@@ -72,7 +82,7 @@ def _add_overview(asking: Asking) -> None:
 
             def show(answer: tuple[Search, OfOverview]) -> None:
                 search, (experiments, state) = answer
-                top.show(frame.status(state))
+                top.show(state, asking.now())
                 summary_place.show(overview.summary(experiments, search))
                 strangers.show(overview.strangers(experiments))
                 tenants.show(overview.tenants(experiments, search))
@@ -82,7 +92,7 @@ def _add_overview(asking: Asking) -> None:
 
             cached = asking.cached_overview()
             first = None if cached is None else (Search.read(request.url.query), cached)
-            await Living(request.url.query, ask, show).begin(first)
+            await _living(asking, request, ask, show, top).begin(first)
 
 
 def _search_box(text: str) -> str:
@@ -100,27 +110,30 @@ def _search_box(text: str) -> str:
 
 
 def _add_experiment(asking: Asking) -> None:
+    stale_after_s = asking.service.settings.serve.stale_after_s
+
     @ui.page("/experiments/{tenant}/{name}", title=TITLE)
-    async def show_experiment(request: Request, tenant: str, name: str) -> None:
+    async def show_experiment(request: Request, tenant: str, name: str) -> Response | None:
         ui.page_title(f"{name}, {tenant} - {TITLE}")
-        with frame.page("/") as top:
+        with frame.page("/", stale_after_s) as top:
             try:
                 asking.service.experiment(tenant, name)
             except ProblemError as error:
-                Fragment(frame.not_found(error.problem))
-                return
+                ui.html(frame.not_found(error.problem), sanitize=False)
+                return context.client.build_response(request, error.problem.status)
             content = _ExperimentPage(asking, tenant, top)
 
             def ask(query: str) -> Chosen:
                 return chosen.experiment(asking, tenant, name, View.read(query))
 
-            await Living(request.url.query, ask, content.show).begin()
+            await _living(asking, request, ask, content.show, top).begin()
+        return None
 
 
 class _ExperimentPage:
     """The elements of an experiment's page, made once and updated with each answer."""
 
-    def __init__(self, asking: Asking, tenant: str, top: Fragment) -> None:
+    def __init__(self, asking: Asking, tenant: str, top: frame.Top) -> None:
         table = asking.service.tenant(tenant)
         self._asking, self._top = asking, top
         self._tags = answers.tag_values(asking.service, tenant)
@@ -145,7 +158,7 @@ class _ExperimentPage:
         answer, context, view = shown.content, shown.content.context, shown.content.context.view
         self._notes.show(summary.notes(context, shown.left_out, shown.refused))
         words = "Chosen range" if view.start or view.end else view.last.words
-        self._top.show(frame.status(answer.health))
+        self._top.show(answer.health, self._asking.now())
         self._title.show(summary.title(context))
         self._lead.show(joined(summary.lead(context, answer.state, words), summary.printed(context)))
         self._verdicts.show(summary.verdicts(context, answer.state, answer.issues, answer.health))
@@ -184,17 +197,25 @@ def _breakdowns(of_experiment: OfExperiment, tags: Mapping[str, Sequence[str]]) 
 
 
 def _add_query(asking: Asking) -> None:
+    stale_after_s = asking.service.settings.serve.stale_after_s
+
     @ui.page("/query/{tenant}/{name}", title=f"Query - {TITLE}")
-    async def show_query(request: Request, tenant: str, name: str) -> None:
+    async def show_query(request: Request, tenant: str, name: str) -> Response | None:
         parameters = dict(request.query_params)
-        with frame.page("/"):
+        with frame.page("/", stale_after_s) as top:
+            try:
+                asking.service.experiment(tenant, name)
+            except ProblemError as error:
+                ui.html(frame.not_found(error.problem), sanitize=False)
+                return context.client.build_response(request, error.problem.status)
             content = Fragment(frame.waiting())
             ask = partial(_query, asking, tenant, name, parameters)
-            await Living(request.url.query, ask, content.show).begin()
+            await _living(asking, request, ask, content.show, top).begin()
+        return None
 
 
 def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str], query: str) -> Html:
-    what, view = parameters.get("what", ""), View.read(query)
+    what, view = parameters.get("what", ""), asking.known(tenant, View.read(query))
     if what not in queries.WHATS:
         refuse_parameter("what", f"must be one of {', '.join(queries.WHATS)}; got '{what}'", "Follow a number's link.")
     table = asking.service.experiment(tenant, name)
@@ -212,32 +233,35 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
     return joined(
         frame.crumbs(tenant, name),
         element("h1", title),
-        queries.content(number, answer.basis.served, answer.tags, asking.service.store.url),
+        queries.content(number, answer.basis.served, answer.tags, asking.service.store.url, table),
     )
 
 
 def _add_health(asking: Asking) -> None:
+    stale_after_s = asking.service.settings.serve.stale_after_s
+
     @ui.page("/health", title=f"Health - {TITLE}")
     async def show_health(request: Request) -> None:
         ranges = health_ranges.ranges(asking.service.settings)
-        with frame.page("/health") as top:
+        with frame.page("/health", stale_after_s) as top:
             ui.html(element("h1", "Health"), sanitize=False)
             with ui.element("div").classes("body"):
                 content = Fragment(frame.waiting())
 
             def show(answer: HealthAnswer) -> None:
-                top.show(frame.status(answer))
+                top.show(answer, asking.now())
                 content.show(_health(answer, ranges))
 
-            await Living(request.url.query, lambda _: asking.health(), show).begin()
+            await _living(asking, request, lambda _: asking.health(), show, top).begin()
 
 
-def _add_nowhere() -> None:
+def _add_nowhere(asking: Asking) -> None:
     """Adds a page for addresses without one, with a link to the overview."""
+    stale_after_s = asking.service.settings.serve.stale_after_s
 
     @elements.exception_handler(404)
     async def show_nowhere(request: Request, _: Exception) -> Response:
-        with Client(ui.page(""), request=request) as client, frame.page(""):
+        with Client(ui.page(""), request=request) as client, frame.page("", stale_after_s):
             all_of_them = element("a", "all experiments", href="/")
             hint = "An experiment is at /experiments/TENANT/EXPERIMENT, with the names of the configuration. See "
             ui.html(element("h1", "There is no page at this address"), sanitize=False)

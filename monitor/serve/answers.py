@@ -5,10 +5,12 @@ All take `dc` to force a data center; without it, failover.py chooses one for ea
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from monitor.config.settings import ExperimentTable
 from monitor.serve import statistics
-from monitor.serve.evidence import basis, by_health, current_evidence, serving
+from monitor.serve.evidence import basis, by_health, current_evidence
+from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.models import (
     BreakdownAnswer,
     ExperimentAnswer,
@@ -20,13 +22,15 @@ from monitor.serve.models import (
     TenantsAnswer,
     TenantSummary,
 )
+from monitor.serve.names import stored_experiments, stored_metrics
+from monitor.serve.plans import Plan, together
 from monitor.serve.problems import refuse_parameter, refuse_size, refuse_unknown
 from monitor.serve.results import Metrics, assigned_by_weight, variation_results
 from monitor.serve.series import SeriesSpec, lines
 from monitor.serve.service import Service
 from monitor.serve.spans import HOUR_MS, STEP_MS, Span, last
 from monitor.serve.states import experiments
-from monitor.serve.sums import Job, SumQuery, sums
+from monitor.serve.sums import SumQuery, Sums
 
 __all__ = ["breakdown", "experiment", "experiments", "series", "tag_values", "tenants"]
 
@@ -66,18 +70,9 @@ def experiment(
     dc: str | None = None,
 ) -> ExperimentAnswer:
     """One experiment over a range: each variation's visits, share and points, with uncertainty."""
-    whole = breakdown(service, tenant, experiment, span, [], tags=tags, scope=scope, dc=dc)
-    (group,) = whole.groups
-    return ExperimentAnswer(
-        tenant=tenant,
-        experiment=experiment,
-        control=whole.control,
-        scope=scope,
-        tags=whole.tags,
-        variations=group.variations,
-        split=group.split,
-        basis=whole.basis,
-    )
+    plan = experiment_plan(service, tenant, experiment, span, tags=tags, scope=scope)
+    answer: ExperimentAnswer = together(service, tenant, experiment, [plan], dc)[0]
+    return answer
 
 
 def breakdown(
@@ -92,43 +87,9 @@ def breakdown(
     dc: str | None = None,
 ) -> BreakdownAnswer:
     """One experiment over a range, for each combination of the tags `by` that there is, the largest first."""
-    table, of_tenant, metrics = (
-        service.experiment(tenant, experiment),
-        service.tenant(tenant),
-        Metrics(tenant, experiment),
-    )
-    tag_filter = _filter(service, tenant, tags or {})
-    groups_max = _groups_max(service, tenant, by, tag_filter)
-    names = metrics.all(table, of_tenant.points, scope)
-    _refuse_too_many(service, groups_max * len(table.variations) * (1 + len(of_tenant.points)), "results")
-    _refuse_too_much_reading(len(names) * groups_max, span, HOUR_MS)
-    evidence, served = serving(service, tenant, [experiment], span, dc)
-    query = SumQuery(tuple(names), _filtered_tags(experiment, tag_filter), tuple(by), HOUR_MS)
-    (of_job,) = sums(service.store, service.cache, evidence, [Job(query, served[experiment])])
-    totals: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    if not by:
-        totals[()] = Counter()
-    for (name, group, _), count in of_job.items():
-        totals[group][name] += count
-    groups = [
-        Group(
-            tags=dict(zip(by, group, strict=True)),
-            variations=variation_results(metrics, table, of_tenant, scope, of_group),
-            split=statistics.split(*assigned_by_weight(metrics, table, of_group)),
-        )
-        for group, of_group in sorted(totals.items())
-    ]
-    groups.sort(key=lambda group: sum(variation.assigned for variation in group.variations), reverse=True)
-    return BreakdownAnswer(
-        tenant=tenant,
-        experiment=experiment,
-        control=table.control,
-        scope=scope,
-        by=list(by),
-        tags=tag_filter,
-        groups=groups,
-        basis=basis(evidence, served[experiment]),
-    )
+    plan = breakdown_plan(service, tenant, experiment, span, by, tags=tags, scope=scope)
+    answer: BreakdownAnswer = together(service, tenant, experiment, [plan], dc)[0]
+    return answer
 
 
 def series(
@@ -146,32 +107,127 @@ def series(
     dc: str | None = None,
 ) -> SeriesAnswer:
     """A measure over time, a line per variation and combination of the tags `by`, over a range of whole steps."""
+    plan = series_plan(service, tenant, experiment, span, measure, step, point=point, by=by, tags=tags, scope=scope)
+    answer: SeriesAnswer = together(service, tenant, experiment, [plan], dc)[0]
+    return answer
+
+
+def experiment_plan(
+    service: Service, tenant: str, experiment: str, span: Span, *, tags: Tags | None, scope: Scope
+) -> Plan[ExperimentAnswer]:
+    """The plan of `experiment`. Raises ProblemError."""
+    plan = breakdown_plan(service, tenant, experiment, span, [], tags=tags, scope=scope)
+
+    def answer(evidence: Evidence, served: Sequence[Stretch], of_reads: Sequence[Sums]) -> ExperimentAnswer:
+        whole = plan.answer(evidence, served, of_reads)
+        (group,) = whole.groups
+        return ExperimentAnswer(
+            tenant=tenant,
+            experiment=experiment,
+            control=whole.control,
+            scope=scope,
+            tags=whole.tags,
+            variations=group.variations,
+            split=group.split,
+            basis=whole.basis,
+        )
+
+    return Plan(span, plan.reads, answer)
+
+
+def breakdown_plan(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    span: Span,
+    by: Sequence[str],
+    *,
+    tags: Tags | None,
+    scope: Scope,
+    only: Collection[str] | None = None,
+) -> Plan[BreakdownAnswer]:
+    """The plan of `breakdown`; `only`: the points, if not all of them. Raises ProblemError."""
+    table, metrics = service.experiment(tenant, experiment), Metrics(tenant, experiment)
+    all_points = service.tenant(tenant).points
+    points = {name: point for name, point in all_points.items() if only is None or name in only}
+    tag_filter = _filter(service, tenant, tags or {})
+    groups_max = _groups_max(service, tenant, by, tag_filter)
+    names = stored_metrics(metrics.all(table, points, scope), table)
+    _refuse_too_many(service, groups_max * len(table.variations) * (1 + len(points)), "results")
+    _refuse_too_much_reading(len(names) * groups_max, span, HOUR_MS)
+    query = SumQuery(tuple(names), _filtered_tags(experiment, table, tag_filter), tuple(by), HOUR_MS)
+
+    def answer(evidence: Evidence, served: Sequence[Stretch], of_reads: Sequence[Sums]) -> BreakdownAnswer:
+        totals: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+        if not by:
+            totals[()] = Counter()
+        for (name, group, _), count in of_reads[0].items():
+            totals[group][name] += count
+        groups = [
+            Group(
+                tags=dict(zip(by, group, strict=True)),
+                variations=variation_results(metrics, table, points, scope, of_group),
+                split=statistics.split(*assigned_by_weight(metrics, table, of_group)),
+            )
+            for group, of_group in sorted(totals.items())
+        ]
+        groups.sort(key=lambda group: sum(variation.assigned for variation in group.variations), reverse=True)
+        return BreakdownAnswer(
+            tenant=tenant,
+            experiment=experiment,
+            control=table.control,
+            scope=scope,
+            by=list(by),
+            tags=tag_filter,
+            groups=groups,
+            basis=basis(evidence, served),
+        )
+
+    return Plan(span, [(query, span)], answer)
+
+
+def series_plan(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    span: Span,
+    measure: Measure,
+    step: Step,
+    *,
+    point: str | None = None,
+    by: Sequence[str] = (),
+    tags: Tags | None,
+    scope: Scope,
+) -> Plan[SeriesAnswer]:
+    """The plan of `series`. Raises ProblemError."""
     table, metrics, step_ms = service.experiment(tenant, experiment), Metrics(tenant, experiment), STEP_MS[step]
     spec = SeriesSpec(metrics, measure, point, scope, _scale(service, tenant, measure, point))
     tag_filter = _filter(service, tenant, tags or {})
     groups_max = _groups_max(service, tenant, by, tag_filter)
     span = span.widened(step_ms)
     steps = (span.end_ms - span.start_ms) // step_ms
-    names = list(dict.fromkeys(name for variation in table.variations for name in spec.names(variation)))
+    names = stored_metrics((name for variation in table.variations for name in spec.names(variation)), table)
     _refuse_too_many(service, groups_max * len(table.variations) * steps, "values")
     _refuse_too_much_reading(len(names) * groups_max, span, min(step_ms, HOUR_MS))
-    evidence, served = serving(service, tenant, [experiment], span, dc)
-    query = SumQuery(tuple(names), _filtered_tags(experiment, tag_filter), tuple(by), min(step_ms, HOUR_MS))
-    (of_job,) = sums(service.store, service.cache, evidence, [Job(query, served[experiment])])
-    of_answer = basis(evidence, served[experiment])
-    final_ms = round(of_answer.final_until.timestamp() * 1_000)
-    return SeriesAnswer(
-        tenant=tenant,
-        experiment=experiment,
-        measure=measure,
-        point=point,
-        scope=scope,
-        step=step,
-        by=list(by),
-        tags=tag_filter,
-        lines=list(lines(spec, table, tuple(by), of_job, span, step_ms, final_ms)),
-        basis=of_answer,
-    )
+    query = SumQuery(tuple(names), _filtered_tags(experiment, table, tag_filter), tuple(by), min(step_ms, HOUR_MS))
+
+    def answer(evidence: Evidence, served: Sequence[Stretch], of_reads: Sequence[Sums]) -> SeriesAnswer:
+        of_answer = basis(evidence, served)
+        final_ms = round(of_answer.final_until.timestamp() * 1_000)
+        return SeriesAnswer(
+            tenant=tenant,
+            experiment=experiment,
+            measure=measure,
+            point=point,
+            scope=scope,
+            step=step,
+            by=list(by),
+            tags=tag_filter,
+            lines=list(lines(spec, table, tuple(by), of_reads[0], span, step_ms, final_ms)),
+            basis=of_answer,
+        )
+
+    return Plan(span, [(query, span)], answer)
 
 
 def tag_values(service: Service, tenant: str) -> dict[str, tuple[str, ...]]:
@@ -215,8 +271,12 @@ def _filter(service: Service, tenant: str, tags: Tags) -> dict[str, list[str]]:
     return {tag: sorted(set(tags[tag])) for tag in sorted(tags) if tags[tag]}
 
 
-def _filtered_tags(experiment: str, tag_filter: Tags) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return ("experiment", (experiment,)), *((tag, tuple(values)) for tag, values in tag_filter.items())
+def _filtered_tags(
+    experiment: str, table: ExperimentTable, tag_filter: Tags
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("experiment", stored_experiments(experiment, table)), *(
+        (tag, tuple(values)) for tag, values in tag_filter.items()
+    )
 
 
 def _groups_max(service: Service, tenant: str, by: Sequence[str], tag_filter: Tags) -> int:

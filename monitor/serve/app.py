@@ -14,9 +14,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from monitor.serve import answers, spans, states
+from monitor.serve.docs_page import docs_page
 from monitor.serve.health import health
 from monitor.serve.models import (
-    Answer,
     Basis,
     BreakdownAnswer,
     ExperimentAnswer,
@@ -29,9 +29,11 @@ from monitor.serve.models import (
     Step,
     TenantsAnswer,
 )
+from monitor.serve.probes import HeadAsGet, add_probes
 from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, ProblemError, of_status, refuse_parameter
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
+from monitor.serve.uncounted import Answer
 
 FINAL_FRESH_S = 60
 """The time for which a client may cache a final answer: its data center, or totals after a loss, may still change."""
@@ -70,12 +72,24 @@ def create_app(service: Service) -> FastAPI:
         title="AB Monitor",
         description="Experiments and health, read from the store. Each minute is read from one data center.",
         version="1",
+        docs_url=None,
+        redoc_url=None,
     )
     _add_problems(app)
+    _add_docs(app)
+    add_probes(app, service)
     _add_overviews(app, service)
     _add_experiment(app, service)
     _add_series(app, service)
+    app.add_middleware(HeadAsGet)
     return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        """The description of the API for people."""
+        return Response(docs_page(app.openapi()), media_type="text/html")
 
 
 def _add_overviews(app: FastAPI, service: Service) -> None:

@@ -1,16 +1,18 @@
 """The state of the monitor: store, data centers, failovers between them, and how far they differ."""
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
-from monitor.core.codes import MINUTE_MS
-from monitor.kairosdb.reader import Ask, Row
+from monitor.core.notices import NOTICES
+from monitor.kairosdb.reader import Row
 from monitor.serve.evidence import current_evidence
 from monitor.serve.failover import Evidence
-from monitor.serve.health_ranges import DIVERGENCE as DIVERGENCE_RANGE
-from monitor.serve.health_ranges import LAG
+from monitor.serve.health_figures import advice
+from monitor.serve.health_ranges import ranges
+from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
 from monitor.serve.models import (
     Count,
     DcHealth,
@@ -25,46 +27,46 @@ from monitor.serve.models import (
 )
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
-from monitor.serve.spans import DAY_MS, HOUR_MS, iso, moment
+from monitor.serve.spans import DAY_MS, moment
+from monitor.serve.uncounted import BadValueCount, LateCount, UnknownNameCount
 
-COUNTED_MS, RATE_MS = HOUR_MS, 5 * MINUTE_MS
-DIVERGENCE_MS = 2 * HOUR_MS
-"""Minutes are compared when they are final: an hour of them, which may be an hour old."""
+__all__ = ["DIVERGENCE", "FAILOVER", "failovers", "health"]
+
 LISTED_MAX = 100
-
-FAILOVER, DIVERGENCE = "monitor.failover", "monitor.divergence_ppm"
-
-Reports = dict[str, list[Row]]
-"""Health metric, without `monitor.` -> rows."""
+BAD_VALUE = "bad_value"
 
 
-def health(service: Service) -> HealthAnswer:
-    """The state of the monitor; never raises, since a store that does not answer is part of that state."""
-    started_s = time.perf_counter()
+def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
+    """The state of the monitor; never raises, since a store that does not answer is part of that state.
+
+    What is known of the data centers may be `age_max_ms` old.
+    """
     try:
-        evidence = current_evidence(service, service.now_ms() - DAY_MS)
-        gauges, counters, recent = _gauges(service, evidence), _counters(service, evidence), _recent(service, evidence)
-        by_experiment, divergences, compared = _experiments(service, evidence)
+        evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
+        started_s = time.perf_counter()
+        reported = reports(service, evidence)
+        answer_ms = (time.perf_counter() - started_s) * 1_000
     except ProblemError as error:
-        return _without_store(service, error)
-    answer_ms = (time.perf_counter() - started_s) * 1_000
+        return without_store(service, error)
     store = StoreHealth(url=service.store.url, reachable=True, answer_ms=round(answer_ms, 1), message=None)
-    dcs = [_dc(service, evidence, dc, gauges, counters, recent) for dc in service.dcs]
-    advice = list(_advice(dcs, divergences))
+    dcs = [_dc(service, evidence, dc, reported) for dc in service.dcs]
+    divergences = _divergences(reported.divergences)
+    said = advice(dcs, store, divergences, ranges(service.settings))
     reporting = any(dc.state not in (DcState.STALE, DcState.MISSING) for dc in dcs)
     serving = next(dc for dc in dcs if dc.is_serving)
-    newest_first = sorted([*failovers(evidence), *by_experiment], key=lambda failover: failover.at, reverse=True)
+    switches = [*failovers(evidence), *_failovers_of_experiments(reported.failovers)]
     return HealthAnswer(
-        status=Status.DOWN if not reporting else Status.DEGRADED if advice else Status.OK,
-        advice=advice,
+        status=Status.DOWN if not reporting else Status.DEGRADED if said else Status.OK,
+        advice=said,
+        notices=[f"{dc.dc}: {notice}" for dc in dcs for notice in dc.notices],
         at=moment(evidence.now_ms),
         serving_dc=serving.dc,
         final_until=serving.watermark,
         store=store,
         dcs=dcs,
-        failovers=newest_first[:LISTED_MAX],
-        divergences=divergences,
-        compared_experiments=compared,
+        failovers=sorted(switches, key=lambda failover: failover.at, reverse=True)[:LISTED_MAX],
+        divergences=divergences[:LISTED_MAX],
+        compared_experiments=len({row.group[2:] for row in reported.divergences}),
     )
 
 
@@ -75,153 +77,121 @@ def failovers(evidence: Evidence, days_ms: int = DAY_MS) -> Iterator[Failover]:
             yield Failover(at=moment(after.start_ms), from_dc=before.dc, to_dc=after.dc, reason=after.reason)
 
 
-def _gauges(service: Service, evidence: Evidence) -> Reports:
-    """The last values of gauges within the last hour; each heartbeat has all of a data center's."""
-    return _reported(
-        service,
-        evidence,
-        COUNTED_MS,
-        "last",
-        {"lag": ("dc", "topic", "partition"), "sessions": ("dc",), "totals": ("dc",), "memory_bytes": ("dc", "worker")},
-    )
-
-
-def _counters(service: Service, evidence: Evidence) -> Reports:
-    of_tenant, of_reason = ("dc", "tenant"), ("dc", "tenant", "reason")
-    by: dict[str, tuple[str, ...]] = {name: of_tenant for name in ("events", "delay_ms.sum", "delay_ms.count")}
-    by |= {name: of_reason for name in ("rejected", "noted")}
-    by |= {name: ("dc",) for name in ("corrections", "points_written", "retries", "dead_letters")}
-    sums = _reported(service, evidence, COUNTED_MS, "sum", by)
-    return sums | _reported(service, evidence, COUNTED_MS, "max", {"delay_ms.max": of_tenant})
-
-
-def _recent(service: Service, evidence: Evidence) -> Reports:
-    of_reason = ("dc", "tenant", "reason")
-    return _reported(
-        service, evidence, RATE_MS, "sum", {"events": ("dc", "tenant"), "rejected": of_reason, "noted": of_reason}
-    )
-
-
-def _reported(
-    service: Service, evidence: Evidence, span_ms: int, aggregator: str, by: dict[str, tuple[str, ...]]
-) -> Reports:
-    start_ms, end_ms, tags = evidence.now_ms - span_ms, evidence.now_ms + 1, {"dc": service.dcs}
-    asks = [
-        Ask((f"monitor.{name}",), start_ms, end_ms, tags, group, aggregator, 10 * HOUR_MS) for name, group in by.items()
-    ]
-    return dict(zip(by, service.store.rows(asks), strict=True))
-
-
-def _dc(service: Service, evidence: Evidence, dc: str, gauges: Reports, counters: Reports, recent: Reports) -> DcHealth:
-    last = evidence.last(dc)
-
-    def of(rows: Sequence[Row]) -> Iterator[Row]:
-        return (row for row in rows if row.group[0] == dc)
-
-    def newest(rows: Sequence[Row]) -> dict[tuple[str, ...], int]:
-        return {row.group[1:]: row.value for row in sorted(of(rows), key=lambda row: row.at_ms)}
-
-    def counted(name: str) -> int:
-        return sum(row.value for row in of(counters[name]))
+def _dc(service: Service, evidence: Evidence, dc: str, reported: Reports) -> DcHealth:
+    last, now_ms = evidence.last(dc), evidence.now_ms
 
     def gauge(name: str) -> int | None:
-        values = newest(gauges[name])
-        return sum(values.values()) if values else None
+        values = [row.value for row in reported.newest(name, dc).values()]
+        return sum(values) if values else None
 
-    lag = {"/".join(place): behind for place, behind in sorted(newest(gauges["lag"]).items())}
+    def is_present(row: Row) -> bool:
+        return last is not None and row.at_ms >= last.at_ms - evidence.rules.stale_after_ms
+
+    lag = {"/".join(place): row for place, row in sorted(reported.newest("lag", dc).items())}
+    present = {place: row.value for place, row in lag.items() if is_present(row)}
+    unread = [row.value for row in reported.newest("new_partitions", dc).values() if is_present(row)]
     return DcHealth(
         dc=dc,
-        state=evidence.state(dc, evidence.now_ms),
+        state=evidence.state(dc, now_ms),
         is_serving=evidence.present().dc == dc,
         last_heartbeat=None if last is None else moment(last.at_ms),
-        heartbeat_age_s=None if last is None else (evidence.now_ms - last.at_ms) / 1_000,
+        heartbeat_age_s=None if last is None else (now_ms - last.at_ms) / 1_000,
         watermark=None if last is None else moment(last.watermark_ms),
-        watermark_age_s=None if last is None else (evidence.now_ms - last.watermark_ms) / 1_000,
-        lag_messages=sum(lag.values()) if lag else None,
-        lag_by_partition=lag,
+        watermark_age_s=None if last is None else (now_ms - last.watermark_ms) / 1_000,
+        lag_messages=sum(present.values()) if present else None,
+        lag_by_partition=present,
         sessions=gauge("sessions"),
         totals=gauge("totals"),
         memory_bytes=gauge("memory_bytes"),
-        corrections=counted("corrections"),
-        points_written=counted("points_written"),
-        retries=counted("retries"),
-        dead_letters=counted("dead_letters"),
-        tenants=list(_flows(service, dc, counters, recent)),
-        rejected=_counts(of(counters["rejected"]), of(recent["rejected"])),
-        warnings=_counts(of(counters["noted"]), of(recent["noted"])),
+        corrections=reported.total("corrections", dc),
+        points_written=reported.total("points_written", dc),
+        retries=reported.total("retries", dc),
+        dead_letters=reported.total("dead_letters", dc),
+        tenants=list(_flows(service, dc, reported)),
+        rejected=_counts("rejected", dc, reported),
+        warnings=_counts("noted", dc, reported),
+        **_by_name(dc, reported),
+        new_partitions=sum(unread),
+        vanished_partitions=[place for place in lag if place not in present],
+        notices=[
+            f"{topic}: {NOTICES.get(notice, notice)}."
+            for (topic, notice), row in sorted(reported.newest("notice", dc).items())
+            if is_present(row)
+        ],
     )
 
 
-def _flows(service: Service, dc: str, counters: Reports, recent: Reports) -> Iterator[TenantFlow]:
-    def by_tenant(rows: Sequence[Row]) -> Counter[str]:
-        of_dc = _summed(row for row in rows if row.group[0] == dc)
-        return Counter({tenant: count for (tenant,), count in of_dc.items()})
+def _by_name(dc: str, reported: Reports) -> dict[str, Any]:
+    """The experiments, points and names at which messages or visits were not counted."""
+    points: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for (tenant, reason, point), hour, recent in reported.counts("noted", dc, 3):
+        if reason == BAD_VALUE and point:
+            points[tenant, point][0] += hour
+            points[tenant, point][1] += recent
+    return {
+        "late": [
+            LateCount(tenant=tenant, experiment=experiment, variation=variation, visits=hour, last_5_min=recent)
+            for (tenant, experiment, variation), hour, recent in reported.counts("late", dc, 3)
+            if hour
+        ],
+        "bad_values": [
+            BadValueCount(tenant=tenant, point=point, events=hour, last_5_min=recent)
+            for (tenant, point), (hour, recent) in points.items()
+        ],
+        "unknown_names": [
+            UnknownNameCount(tenant=tenant, kind=kind, experiment=experiment, name=name, events=hour, last_5_min=recent)
+            for (tenant, kind, experiment, name), hour, recent in reported.counts("unknown", dc, 4)[:LISTED_MAX]
+        ],
+    }
 
-    events, now, counts = (
-        by_tenant(rows) for rows in (counters["events"], recent["events"], counters["delay_ms.count"])
-    )
-    sums = by_tenant(counters["delay_ms.sum"])
-    maxima: defaultdict[str, list[int]] = defaultdict(list)
-    for row in counters["delay_ms.max"]:
-        if row.group[0] == dc:
-            maxima[row.group[1]].append(row.value)
+
+def _flows(service: Service, dc: str, reported: Reports) -> Iterator[TenantFlow]:
+    def by_tenant(name: str) -> dict[str, tuple[int, int]]:
+        return {tenant: (hour, recent) for (tenant,), hour, recent in reported.counts(name, dc, 1)}
+
+    events, counts, sums = (by_tenant(name) for name in ("events", "delay_ms.count", "delay_ms.sum"))
+    maxima = reported.largest("delay_ms.max", dc)
     for tenant in service.settings.tenants:
+        accepted, recent = events.get(tenant, (0, 0))
+        delays, delay_ms = counts.get(tenant, (0, 0))[0], sums.get(tenant, (0, 0))[0]
         yield TenantFlow(
             tenant=tenant,
-            events=events[tenant],
-            events_per_s=now[tenant] * 1_000 / RATE_MS,
-            delay_ms_mean=sums[tenant] / counts[tenant] if counts[tenant] else None,
-            delay_ms_max=max(maxima[tenant], default=None),
+            events=accepted,
+            events_per_s=recent * 1_000 / RATE_MS,
+            delay_ms_mean=delay_ms / delays if delays else None,
+            delay_ms_max=maxima.get(tenant),
         )
 
 
-def _counts(of_hour: Iterator[Row], recent: Iterator[Row]) -> list[Count]:
-    hour, minutes = _summed(of_hour), _summed(recent)
+def _counts(name: str, dc: str, reported: Reports) -> list[Count]:
     return [
-        Count(tenant=tenant, reason=reason, messages=count, last_5_min=minutes[tenant, reason])
-        for (tenant, reason), count in hour.most_common()
+        Count(tenant=tenant, reason=reason, messages=hour, last_5_min=recent)
+        for (tenant, reason), hour, recent in reported.counts(name, dc, 2)
     ]
 
 
-def _summed(rows: Iterator[Row]) -> Counter[tuple[str, ...]]:
-    """Sums by tags besides dc."""
-    sums: Counter[tuple[str, ...]] = Counter()
+def _failovers_of_experiments(rows: Sequence[Row]) -> Iterator[Failover]:
     for row in rows:
-        sums[row.group[1:]] += row.value
-    return sums
-
-
-def _experiments(service: Service, evidence: Evidence) -> tuple[list[Failover], list[Divergence], int]:
-    """Failovers of single experiments, divergences, and the number of experiments compared, as they were written."""
-    end_ms, tags = evidence.now_ms + 1, {"dc": service.dcs}
-    of_failover = ("dc", "from", "reason", "tenant", "experiment")
-    of_divergence = ("dc", "against", "tenant", "experiment")
-    failover_rows, divergence_rows = service.store.rows(
-        [
-            Ask((FAILOVER,), evidence.now_ms - DAY_MS, end_ms, tags, of_failover, None),
-            Ask((DIVERGENCE,), evidence.now_ms - DIVERGENCE_MS, end_ms, tags, of_divergence, None),
-        ]
-    )
-    of_experiments = []
-    for row in failover_rows:
         dc, from_dc, reason, tenant, experiment = row.group
         if experiment:
-            of_experiments.append(
-                Failover(
-                    at=moment(row.at_ms),
-                    from_dc=from_dc,
-                    to_dc=dc,
-                    reason=ServingReason(reason),
-                    tenant=tenant,
-                    experiment=experiment,
-                )
+            yield Failover(
+                at=moment(row.at_ms),
+                from_dc=from_dc,
+                to_dc=dc,
+                reason=ServingReason(reason),
+                tenant=tenant,
+                experiment=experiment,
             )
+
+
+def _divergences(rows: Sequence[Row]) -> list[Divergence]:
+    """The worst minute of each experiment and pair of data centers that differ, the largest difference first."""
     minutes: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in divergence_rows:
+    for row in rows:
         minutes[row.group].append(row)
     divergences = []
-    for (dc, against, tenant, experiment), rows in minutes.items():
-        worst = max(rows, key=lambda row: (row.value, row.at_ms))
+    for (dc, against, tenant, experiment), of_group in minutes.items():
+        worst = max(of_group, key=lambda row: (row.value, row.at_ms))
         if worst.value:
             divergences.append(
                 Divergence(
@@ -231,46 +201,19 @@ def _experiments(service: Service, evidence: Evidence) -> tuple[list[Failover], 
                     against=against,
                     ppm_max=worst.value,
                     worst_minute=moment(worst.at_ms),
-                    minutes=len(rows),
+                    minutes=len(of_group),
                 )
             )
-    divergences.sort(key=lambda divergence: divergence.ppm_max, reverse=True)
-    return of_experiments, divergences[:LISTED_MAX], len({group[2:] for group in minutes})
+    return sorted(divergences, key=lambda divergence: divergence.ppm_max, reverse=True)
 
 
-def _advice(dcs: Sequence[DcHealth], divergences: Sequence[Divergence]) -> Iterator[str]:
-    """A sentence for each problem, with what to do."""
-    for dc in dcs:
-        match dc.state:
-            case DcState.MISSING:
-                yield f"{dc.dc} has never reported: is its job started, with dc = '{dc.dc}' and this KairosDB?"
-            case DcState.STALE:
-                since = "" if dc.last_heartbeat is None else f" since {dc.last_heartbeat:%Y-%m-%dT%H:%M:%SZ}"
-                yield f"{dc.dc} has been silent{since}: look at its job, its log, and whether it reaches KairosDB."
-            case DcState.BEHIND:
-                yield f"{dc.dc} is behind: look at lag_by_partition, and at its CPU; it catches up by itself if it can."
-        if (
-            dc.lag_messages is not None
-            and dc.lag_messages > LAG.normal
-            and dc.state in (DcState.HEALTHY, DcState.RECOVERING)
-        ):
-            yield f"{dc.dc} is {dc.lag_messages:,} messages behind: look at lag_by_partition."
-        if dc.dead_letters:
-            yield f"{dc.dc} has {dc.dead_letters:,} dead letters in the last hour: look at its dead-letter file."
-    for apart in divergences:
-        if apart.ppm_max >= DIVERGENCE_RANGE.normal:
-            name, at = f"{apart.tenant}/{apart.experiment}", iso(round(apart.worst_minute.timestamp() * 1_000))
-            yield (
-                f"{apart.dc} and {apart.against} differ by {apart.ppm_max / 10_000:.1f} % in {name} at {at}: "
-                f"run monitor verify --dc {apart.dc} --against {apart.against}."
-            )
-
-
-def _without_store(service: Service, error: ProblemError) -> HealthAnswer:
+def without_store(service: Service, error: ProblemError) -> HealthAnswer:
+    """The state of the monitor while the store does not answer."""
     problem = error.problem
     return HealthAnswer(
         status=Status.DOWN,
         advice=[f"{problem.detail}. {problem.fix}"],
+        notices=[],
         at=moment(service.now_ms()),
         serving_dc=service.dcs[0],
         final_until=None,

@@ -54,15 +54,23 @@ REJECTS = HealthRange(
     Unit.SHARE,
     0.02,
     0.1,
-    "Rejected messages as a share of all.",
+    "Rejected messages as a share of all, without duplicates, in 5 minutes.",
     "Look at the reasons; the producer must fix most of them.",
+)
+DUPLICATES = HealthRange(
+    "duplicates",
+    Unit.SHARE,
+    0.5,
+    0.9,
+    "Messages that repeat an accepted event, as a share of all, in 5 minutes. Each event counts once.",
+    "Most of the traffic is repeated: look at the producers, and at what replays the topic.",
 )
 WARNINGS = HealthRange(
     "warnings",
     Unit.SHARE,
     0.01,
     0.05,
-    "Accepted events with a warning, as a share of accepted events.",
+    "Accepted events with a warning, as a share of accepted events, in 5 minutes.",
     "Look at the reasons; most are names that the events and the configuration do not share.",
 )
 CORRECTIONS = HealthRange(
@@ -209,6 +217,8 @@ def ranges(settings: Settings) -> dict[str, HealthRange]:
         watermark_delay(time),
         LAG,
         REJECTS,
+        DUPLICATES,
+        WARNINGS,
         CORRECTIONS,
         SESSIONS,
         TOTALS,
@@ -217,7 +227,6 @@ def ranges(settings: Settings) -> dict[str, HealthRange]:
         DEAD_LETTERS,
         STORE_ANSWER,
         DIVERGENCE,
-        WARNINGS,
         MEAN_DELAY,
         largest_delay(time),
         BUSY,

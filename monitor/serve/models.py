@@ -1,18 +1,14 @@
 """The answers of the query service, sent as JSON and given to the page.
 
-All moments are UTC. Ranges hold their start and not their end, and begin and end with whole minutes.
+Moments are UTC; ranges hold their start, not their end, and are of whole minutes.
 """
 
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-
-class Answer(BaseModel):
-    """The base of all parts of answers, which are values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from monitor.serve.uncounted import Answer, BadValueCount, LateCount, UnknownNameCount
 
 
 class ServingReason(StrEnum):
@@ -234,14 +230,12 @@ class SeriesAnswer(Answer):
 
 
 class Running(StrEnum):
-    """The traffic of an experiment."""
+    """The traffic of an experiment: silent without a visit in 15 minutes, no_data in 24 hours."""
 
     RUNNING = "running"
     """Visits were assigned within the last 15 minutes."""
     SILENT = "silent"
-    """None within 15 minutes, but within 24 hours."""
     NO_DATA = "no_data"
-    """None within 24 hours."""
 
 
 class ExperimentState(Answer):
@@ -267,6 +261,7 @@ class ExperimentsAnswer(Answer):
     """The experiments of a tenant."""
 
     tenant: str
+    at: datetime = Field(description="the moment of which all of it is")
     experiments: list[ExperimentState]
     basis: Basis
 
@@ -329,6 +324,12 @@ class DcHealth(Answer):
     tenants: list[TenantFlow]
     rejected: list[Count]
     warnings: list[Count]
+    late: list[LateCount]
+    bad_values: list[BadValueCount]
+    unknown_names: list[UnknownNameCount] = Field(description="the most frequent ones")
+    new_partitions: int = Field(description="partitions of its topics that it does not read yet")
+    vanished_partitions: list[str] = Field(description="TOPIC/PARTITION that it reports no more")
+    notices: list[str] = Field(description="about its topics; no faults, and without effect on the status")
 
 
 class Failover(Answer):
@@ -368,7 +369,7 @@ class Status(StrEnum):
 
     OK = "ok"
     DEGRADED = "degraded"
-    """The numbers are right, but something needs attention: see `advice`."""
+    """A figure is outside of its normal range, so something needs attention: see `advice`."""
     DOWN = "down"
     """No data center sends heartbeats, or the store does not answer: numbers are old, or missing."""
 
@@ -377,7 +378,8 @@ class HealthAnswer(Answer):
     """The state of the monitor."""
 
     status: Status
-    advice: list[str] = Field(description="problems, each with what to do")
+    advice: list[str] = Field(description="all figures outside of their normal ranges, each with what to do")
+    notices: list[str] = Field(description="what is good to know and does not change the status")
     at: datetime
     serving_dc: str
     final_until: datetime | None = Field(description="in the active data center")

@@ -1,8 +1,9 @@
 """The results of variations, from sums of metrics. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from monitor.config.settings import ExperimentTable, PointTable, TenantTable
+from monitor.config.settings import ExperimentTable, PointTable
 from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.serve import statistics
@@ -44,15 +45,13 @@ class Metrics:
 
 
 def variation_results(
-    metrics: Metrics, table: ExperimentTable, tenant: TenantTable, scope: Scope, totals: Totals
+    metrics: Metrics, table: ExperimentTable, points: Mapping[str, PointTable], scope: Scope, totals: Totals
 ) -> list[VariationResult]:
     """The results of all variations, the control's first."""
     ordered = sorted(table.variations, key=lambda variation: variation != table.control)
     assigned = {v: totals.get(metrics.visits("assigned", v), 0) for v in ordered}
     all_assigned, all_weights = sum(assigned.values()), sum(table.variations.values())
-    control = {
-        name: _estimates(metrics, table.control, name, point, scope, totals) for name, point in tenant.points.items()
-    }
+    control = {name: _sums(metrics, table.control, name, scope, totals) for name in points}
     return [
         VariationResult(
             variation=v,
@@ -63,7 +62,15 @@ def variation_results(
             crossed=totals.get(metrics.visits(CROSSED, v), 0),
             share=assigned[v] / all_assigned if all_assigned > 0 else None,
             planned_share=table.variations[v] / all_weights,
-            points=list(_points(metrics, v, v == table.control, tenant, scope, totals, control)),
+            points=[
+                _point(
+                    name,
+                    point,
+                    _sums(metrics, v, name, scope, totals),
+                    None if v == table.control else control[name],
+                )
+                for name, point in points.items()
+            ],
         )
         for v in ordered
     ]
@@ -77,44 +84,44 @@ def assigned_by_weight(
     return counts, list(table.variations.values())
 
 
-Estimates = tuple[Estimate | None, Estimate | None]
-"""Rate and mean of a point."""
+class _Sums(NamedTuple):
+    """What the store holds about one point of one variation."""
+
+    in_scope: int
+    total: int
+    visits: int
+    sum: int
+    squares: int
+
+    @property
+    def sample(self) -> statistics.Sample:
+        """The visits with the point, of those in scope."""
+        return statistics.Sample(self.visits, self.in_scope)
+
+    def mean(self, scale: float) -> Estimate | None:
+        """The mean of the value per visit in scope."""
+        return statistics.mean(self.sum, self.squares, self.in_scope, scale)
 
 
-def _estimates(
-    metrics: Metrics, variation: str, name: str, point: PointTable, scope: Scope, totals: Totals
-) -> Estimates:
-    in_scope = totals.get(metrics.visits(SCOPES[scope], variation), 0)
-
-    def part(of: str) -> int:
-        return totals.get(metrics.point(scope, variation, name, of), 0)
-
-    rate = statistics.rate(part("beta"), in_scope)
-    if point.value is None:
-        return rate, None
-    return rate, statistics.mean(part("sum"), part("sumsq"), in_scope, point.value.scale)
+def _sums(metrics: Metrics, variation: str, point: str, scope: Scope, totals: Totals) -> _Sums:
+    parts = (totals.get(metrics.point(scope, variation, point, part), 0) for part in (None, "beta", "sum", "sumsq"))
+    return _Sums(totals.get(metrics.visits(SCOPES[scope], variation), 0), *parts)
 
 
-def _points(
-    metrics: Metrics,
-    variation: str,
-    is_control: bool,
-    tenant: TenantTable,
-    scope: Scope,
-    totals: Totals,
-    control: Mapping[str, Estimates],
-) -> Iterator[PointResult]:
-    for name, point in tenant.points.items():
-        rate, mean = _estimates(metrics, variation, name, point, scope, totals)
-        control_rate, control_mean = (None, None) if is_control else control[name]
-        total = totals.get(metrics.point(scope, variation, name, "sum"), 0)
-        yield PointResult(
-            point=name,
-            total=totals.get(metrics.point(scope, variation, name), 0),
-            visits=totals.get(metrics.point(scope, variation, name, "beta"), 0),
-            rate=rate,
-            rate_difference=statistics.difference(rate, control_rate),
-            sum=None if point.value is None else total / point.value.scale,
-            mean=mean,
-            mean_difference=statistics.difference(mean, control_mean),
-        )
+def _point(name: str, point: PointTable, own: _Sums, control: _Sums | None) -> PointResult:
+    """The result of a point; `control` is None for the control itself."""
+    mean = None if point.value is None else own.mean(point.value.scale)
+    mean_difference = None
+    if point.value is not None and control is not None:
+        of_control = control.mean(point.value.scale)
+        mean_difference = statistics.mean_difference(mean, of_control, own.visits, control.visits)
+    return PointResult(
+        point=name,
+        total=own.total,
+        visits=own.visits,
+        rate=statistics.rate(*own.sample),
+        rate_difference=None if control is None else statistics.rate_difference(own.sample, control.sample),
+        sum=None if point.value is None else own.sum / point.value.scale,
+        mean=mean,
+        mean_difference=mean_difference,
+    )

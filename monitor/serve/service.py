@@ -27,21 +27,21 @@ def wall_clock_ms() -> int:
 
 
 class Recent:
-    """The last few pieces of evidence, by their start and the second in which they were made."""
+    """The last evidence for each of the last few starts."""
 
     def __init__(self) -> None:
-        self._evidence: LRUCache[tuple[int, int], Evidence] = LRUCache(EVIDENCE_KEPT)
+        self._evidence: LRUCache[int, Evidence] = LRUCache(EVIDENCE_KEPT)
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int]) -> Evidence | None:
-        """The evidence with this key, if it is cached."""
+    def get(self, since_ms: int) -> Evidence | None:
+        """The last evidence from this moment on, if it is cached."""
         with self._lock:
-            return self._evidence.get(key)
+            return self._evidence.get(since_ms)
 
-    def put(self, key: tuple[int, int], evidence: Evidence) -> None:
+    def put(self, since_ms: int, evidence: Evidence) -> None:
         """Caches evidence; the least recently used is evicted."""
         with self._lock:
-            self._evidence[key] = evidence
+            self._evidence[since_ms] = evidence
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Service:
     cache: SumCache
     now_ms: Callable[[], int] = wall_clock_ms
     evidence: Recent = field(default_factory=Recent)
-    """The evidence about the data centers, for answers of the same second."""
+    """The evidence about the data centers, for answers of the same moment."""
 
     @property
     def dcs(self) -> list[str]:

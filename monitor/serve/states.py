@@ -7,15 +7,17 @@ from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
 from monitor.core.codes import MINUTE_MS
-from monitor.kairosdb.reader import Ask, Row
+from monitor.kairosdb.reader import Ask
 from monitor.serve import statistics
-from monitor.serve.evidence import Serving, basis, by_health, serving
+from monitor.serve.evidence import Serving, basis, by_health, owned, serving
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, Running
+from monitor.serve.names import stored_experiments, stored_metrics
+from monitor.serve.plans import Plan
 from monitor.serve.results import CROSSED, Metrics, assigned_by_weight
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, last, moment
-from monitor.serve.sums import Job, SumQuery, sums
+from monitor.serve.sums import Job, Key, SumQuery, Sums, sums
 
 STATE_HOURS, RECENT_HOURS = 24, 2
 RUNNING_MINUTES = 15
@@ -41,12 +43,33 @@ def experiments(service: Service, tenant: str, dc: str | None = None) -> Experim
     first_ms = _first_ms(service, tenant, tables, evidence)
     return ExperimentsAnswer(
         tenant=tenant,
+        at=moment(evidence.now_ms),
         experiments=[
             _state(tenant, name, table, counts[name], first_ms.get(name), evidence.now_ms)
             for name, table in tables.items()
         ],
         basis=basis(evidence, by_health(evidence, day, dc)),
     )
+
+
+def state_plan(service: Service, tenant: str, name: str) -> Plan[ExperimentState]:
+    """The plan of the state of one experiment over the last 24 hours. Raises ProblemError."""
+    table, metrics = service.experiment(tenant, name), Metrics(tenant, name)
+    day = last(service.now_ms(), STATE_HOURS)
+    stored = tuple(stored_metrics(metrics.counts(table), table))
+    tags = (("experiment", stored_experiments(name, table)),)
+    late = day._replace(start_ms=day.end_ms - RECENT_HOURS * HOUR_MS)
+    reads = [(SumQuery(stored, tags, (), HOUR_MS), day), (SumQuery(stored, tags, (), MINUTE_MS), late)]
+
+    def answer(evidence: Evidence, _served: Sequence[Stretch], of_reads: Sequence[Sums]) -> ExperimentState:
+        counts = Counts(defaultdict(Counter), defaultdict(Counter))
+        for into, of_read in zip(counts, of_reads, strict=True):
+            for (metric, _, at_ms), count in of_read.items():
+                into[metric][at_ms] += count
+        first_ms = _first_ms(service, tenant, {name: table}, evidence).get(name)
+        return _state(tenant, name, table, counts, first_ms, evidence.now_ms)
+
+    return Plan(day, reads, answer)
 
 
 def _counts(service: Service, tenant: str, tables: Tables, serving_: Serving) -> dict[str, Counts]:
@@ -56,17 +79,35 @@ def _counts(service: Service, tenant: str, tables: Tables, serving_: Serving) ->
         alike[tuple(serving_.served[name])].append(name)
     jobs = []
     for served, names in alike.items():
-        metrics = tuple(metric for name in names for metric in Metrics(tenant, name).counts(tables[name]))
+        metrics = tuple(
+            dict.fromkeys(
+                metric
+                for name in names
+                for metric in stored_metrics(Metrics(tenant, name).counts(tables[name]), tables[name])
+            )
+        )
+        tags = tuple(dict.fromkeys(old for name in names for old in stored_experiments(name, tables[name])))
         for sampling_ms, stretches in ((HOUR_MS, served), (MINUTE_MS, _late(served))):
-            jobs.append(Job(SumQuery(metrics, (), ("experiment",), sampling_ms), stretches))
+            jobs.append(Job(SumQuery(metrics, (("experiment", tags),), ("experiment",), sampling_ms), stretches))
+    owners = _owners(tenant, tables)
     counts = {name: Counts(defaultdict(Counter), defaultdict(Counter)) for name in tables}
-    for job, of_job in zip(jobs, sums(service.store, service.cache, serving_.evidence, jobs), strict=True):
+    for number, of_job in enumerate(sums(service.store, service.cache, serving_.evidence, jobs)):
         for (metric, (experiment,), at_ms), count in of_job.items():
-            if experiment in counts:
-                of_experiment = counts[experiment]
-                into = of_experiment.hours if job.query.sampling_ms == HOUR_MS else of_experiment.minutes
-                into[metric][at_ms] += count
+            if (owner := owners.get((experiment, metric))) is not None:
+                counts[owner[0]][number % 2][owner[1]][at_ms] += count
     return counts
+
+
+def _owners(tenant: str, tables: Tables) -> dict[tuple[str, str], tuple[str, str]]:
+    """(value of the tag `experiment`, stored metric) -> (experiment, its metric by the configured variation)."""
+    old: dict[tuple[str, str], tuple[str, str]] = {}
+    configured: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, table in tables.items():
+        stored = stored_metrics(Metrics(tenant, name).counts(table), table)
+        for stored_as in stored_experiments(name, table):
+            of_name = configured if stored_as == name else old
+            of_name |= {(stored_as, metric): (name, of) for metric, of in stored.items()}
+    return old | configured
 
 
 def _late(served: Sequence[Stretch]) -> list[Stretch]:
@@ -78,31 +119,45 @@ def _late(served: Sequence[Stretch]) -> list[Stretch]:
 
 
 def _first_ms(service: Service, tenant: str, tables: Tables, evidence: Evidence) -> dict[str, int]:
-    """The first minute of each experiment with a visit that the store still holds; queried once an hour."""
-    hour_ms = evidence.now_ms // HOUR_MS * HOUR_MS
-    key = f"first assigned of {tenant}", "", hour_ms, 0
-    rows = service.cache.get(key)
-    if rows is None:
-        names = tuple(
-            Metrics(tenant, name).visits("assigned", variation)
-            for name, table in tables.items()
-            for variation in table.variations
+    """The first minute of each experiment with a visit that the store still holds; queried once an hour.
+
+    For one that has not begun it is queried once a minute: its first visit must not wait for the next hour.
+    """
+    now_ms, found = (
+        evidence.now_ms,
+        {name: service.cache.get(_first_key(tenant, name, True, evidence)) for name in tables},
+    )
+    missing = [
+        name
+        for name, rows in found.items()
+        if rows is None and service.cache.get(_first_key(tenant, name, False, evidence)) is None
+    ]
+    if missing:
+        owners = owned(service, tenant, missing, "assigned")
+        oldest_ms = max(0, now_ms - service.settings.kairosdb.ttl_days * DAY_MS)
+        metrics, tags = (tuple(dict.fromkeys(key[at] for key in owners)) for at in (1, 0))
+        ask = Ask(
+            metrics,
+            oldest_ms,
+            now_ms + 1,
+            {"dc": service.dcs, "experiment": tags},
+            ("experiment",),
+            None,
+            only="oldest",
         )
-        oldest_ms = max(0, evidence.now_ms - service.settings.kairosdb.ttl_days * DAY_MS)
-        ask = Ask(names, oldest_ms, evidence.now_ms + 1, {"dc": service.dcs}, ("experiment",), None, only="oldest")
-        rows = tuple(service.store.rows([ask])[0])
-        if _have_begun(rows, tables):
-            service.cache.put(key, rows)
-    first_ms: dict[str, int] = {}
-    for row in rows:
-        (experiment,) = row.group
-        first_ms[experiment] = min(first_ms.get(experiment, row.at_ms), row.at_ms)
-    return first_ms
+        (rows,) = service.store.rows([ask])
+        for name in missing:
+            of_name = tuple(row for row in rows if owners.get((row.group[0], row.name)) == name)
+            service.cache.put(_first_key(tenant, name, bool(of_name), evidence), of_name)
+            found[name] = of_name
+    return {name: min(row.at_ms for row in rows) for name, rows in found.items() if rows}
 
 
-def _have_begun(rows: Sequence[Row], tables: Tables) -> bool:
-    """True if every experiment has had visits: the first visit of another must not wait for the next hour."""
-    return {row.group[0] for row in rows} >= tables.keys()
+def _first_key(tenant: str, name: str, has_begun: bool, evidence: Evidence) -> Key:
+    """Of an hour that begins at half past, when no other hour of a range does; of a minute, where nothing is found."""
+    length_ms = HOUR_MS if has_begun else MINUTE_MS
+    begun_ms = (evidence.now_ms + HOUR_MS // 2) // length_ms * length_ms
+    return f"first assigned of {tenant} {name}, {has_begun}", "", begun_ms, 0
 
 
 def _state(

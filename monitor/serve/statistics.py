@@ -5,6 +5,7 @@ The chi-square distribution is a finite sum of ten lines here: SciPy would be a 
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from monitor.serve.models import Difference, Estimate, Split, SplitVerdict
 
@@ -14,6 +15,15 @@ MISMATCH_P = 0.001
 """A p-value below this is a sample ratio mismatch: it is strict, since experiments are checked again and again."""
 EXPECTED_VISITS_MIN = 5
 """The expected visits in each variation that the chi-square test needs."""
+CONVERSIONS_MIN = 5
+"""The visits with a point, and those without it, that each variation needs for the interval of a difference."""
+
+
+class Sample(NamedTuple):
+    """The visits with a point, and all visits in scope."""
+
+    visits: int
+    of: int
 
 
 def rate(visits: int, of: int) -> Estimate | None:
@@ -51,26 +61,62 @@ def mean(total: int, squares: int, visits: int, scale: float) -> Estimate | None
     return Estimate(value=value, standard_error=error, low=value - Z_95 * error, high=value + Z_95 * error)
 
 
-def difference(variation: Estimate | None, control: Estimate | None) -> Difference | None:
-    """The difference from control, by the normal approximation; None where one of them is None."""
+def rate_difference(variation: Sample, control: Sample) -> Difference | None:
+    """The difference of two rates, with Newcombe's hybrid score interval, which is inside of [-1, 1] and never empty.
+
+    There is an interval from CONVERSIONS_MIN visits with and as many without the point in each of the two; None where
+    one of them has no visits.
+    """
+    own, of_control = rate(*variation), rate(*control)
+    if own is None or of_control is None:
+        return None
+    of_rates = _difference(own, of_control)
+    if not (_are_enough(variation) and _are_enough(control)):
+        return of_rates
+    low_1, high_1, low_2, high_2 = (bound or 0.0 for bound in (own.low, own.high, of_control.low, of_control.high))
+    return _with_interval(
+        of_rates,
+        max(-1.0, of_rates.absolute - math.hypot(own.value - low_1, high_2 - of_control.value)),
+        min(1.0, of_rates.absolute + math.hypot(high_1 - own.value, of_control.value - low_2)),
+    )
+
+
+def mean_difference(
+    variation: Estimate | None, control: Estimate | None, visits: int, control_visits: int
+) -> Difference | None:
+    """The difference of two means by the normal approximation; None where one of them is None.
+
+    `visits` are those with the point: there is an interval from CONVERSIONS_MIN of them in each of the two.
+    """
     if variation is None or control is None:
         return None
+    of_means = _difference(variation, control)
+    error = of_means.standard_error
+    if not error or min(visits, control_visits) < CONVERSIONS_MIN:
+        return of_means
+    return _with_interval(of_means, of_means.absolute - Z_95 * error, of_means.absolute + Z_95 * error)
+
+
+def _are_enough(sample: Sample) -> bool:
+    return sample.visits >= CONVERSIONS_MIN and sample.of - sample.visits >= CONVERSIONS_MIN
+
+
+def _difference(variation: Estimate, control: Estimate) -> Difference:
+    """The difference without an interval."""
     absolute = variation.value - control.value
-    relative = absolute / control.value if control.value else None
-    if variation.standard_error is None or control.standard_error is None:
-        return Difference(
-            absolute=absolute, relative=relative, standard_error=None, low=None, high=None, is_significant=False
-        )
-    error = math.hypot(variation.standard_error, control.standard_error)
-    low, high = absolute - Z_95 * error, absolute + Z_95 * error
+    errors = variation.standard_error, control.standard_error
     return Difference(
         absolute=absolute,
-        relative=relative,
-        standard_error=error,
-        low=low,
-        high=high,
-        is_significant=error > 0 and not low <= 0 <= high,
+        relative=absolute / control.value if control.value else None,
+        standard_error=None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1]),
+        low=None,
+        high=None,
+        is_significant=False,
     )
+
+
+def _with_interval(difference: Difference, low: float, high: float) -> Difference:
+    return difference.model_copy(update={"low": low, "high": high, "is_significant": not low <= 0 <= high})
 
 
 def split(assigned: Sequence[int], weights: Sequence[float]) -> Split:

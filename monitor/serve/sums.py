@@ -1,7 +1,8 @@
 """Sums of metrics over minutes with their data centers; final hours are cached in memory.
 
 The key of an hour holds the moment since which it has been final in its data center. If that job loses its state and
-writes the hour again, the moment changes, and the hour is queried again.
+writes the hour again, the moment changes, and the hour is queried again. Of a final hour that a range cuts, all minutes
+are queried and cached, so that a range that moves on with the present does not query it again.
 """
 
 import threading
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
+from monitor.core.codes import MINUTE_MS
 from monitor.kairosdb.reader import Ask, Row
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.spans import HOUR_MS
@@ -25,6 +27,9 @@ class SumQuery(NamedTuple):
     by: tuple[str, ...]
     sampling_ms: int
 
+
+CUT_NAMES_MAX = 500
+"""Of a final hour that a range cuts, a query of more metrics, or by several tags, reads only what it needs."""
 
 Key = tuple[SumQuery | str, str, int, int]
 """(query, data center, start of the hour, moment since which it is final)."""
@@ -54,12 +59,22 @@ class SumCache:
 
 
 class Piece(NamedTuple):
-    """A part of an hour of one data center; `key` if it is a whole hour that is final."""
+    """A part of an hour of one data center; `key` if that hour is final and cached as a whole.
+
+    What is queried is from `asked_start_ms` to `asked_end_ms`: the whole hour by minutes, where the range cuts it.
+    """
 
     start_ms: int
     end_ms: int
     dc: str
+    query: SumQuery
     key: Key | None
+    asked_start_ms: int
+    asked_end_ms: int
+
+    def rows(self, rows: Iterable[Row]) -> tuple[Row, ...]:
+        """Those of its own minutes."""
+        return tuple(row for row in rows if self.start_ms <= row.at_ms < self.end_ms)
 
 
 class Job(NamedTuple):
@@ -74,24 +89,27 @@ Sums = Counter[tuple[str, tuple[str, ...], int]]
 
 
 def sums(store: Store, cache: SumCache, evidence: Evidence, jobs: Sequence[Job]) -> list[Sums]:
-    """The sums of each job. Raises ProblemError."""
+    """The sums of each job. All jobs share requests to the store. Raises ProblemError."""
     of_jobs: list[Sums] = [Counter() for _ in jobs]
     missing: list[tuple[int, list[Piece]]] = []
     for number, job in enumerate(jobs):
         for piece in _pieces(evidence, job):
             cached = cache.get(piece.key) if piece.key is not None else None
             if cached is not None:
-                _add(of_jobs[number], cached)
+                _add(of_jobs[number], piece.rows(cached))
             elif missing and _follows(missing[-1], number, piece):
                 missing[-1][1].append(piece)
             else:
                 missing.append((number, [piece]))
-    asks = [_ask(jobs[number].query, pieces) for number, pieces in missing]
+    asks = [_ask(pieces) for _, pieces in missing]
     for (number, pieces), rows in zip(missing, store.rows(asks), strict=True):
-        _add(of_jobs[number], rows)
+        # Parts of an hour may begin before the first piece; only minutes can be more than what the pieces need.
+        is_exact = pieces[0].query.sampling_ms > MINUTE_MS
+        _add(of_jobs[number], rows if is_exact else (row for piece in pieces for row in piece.rows(rows)))
         for piece in pieces:
             if piece.key is not None:
-                cache.put(piece.key, tuple(row for row in rows if piece.start_ms <= row.at_ms < piece.end_ms))
+                asked = range(piece.asked_start_ms, piece.asked_end_ms)
+                cache.put(piece.key, tuple(row for row in rows if row.at_ms in asked))
     return of_jobs
 
 
@@ -99,21 +117,37 @@ def _pieces(evidence: Evidence, job: Job) -> Iterator[Piece]:
     for stretch in job.served:
         start_ms = stretch.start_ms
         while start_ms < stretch.end_ms:
-            end_ms = min((start_ms // HOUR_MS + 1) * HOUR_MS, stretch.end_ms)
-            since_ms = evidence.final_since_ms(stretch.dc, end_ms) if end_ms - start_ms == HOUR_MS else None
-            key = (job.query, stretch.dc, start_ms, since_ms) if since_ms is not None else None
-            yield Piece(start_ms, end_ms, stretch.dc, key)
+            hour_ms = start_ms // HOUR_MS * HOUR_MS
+            end_ms = min(hour_ms + HOUR_MS, stretch.end_ms)
+            yield _piece(evidence, job.query, stretch.dc, start_ms, end_ms)
             start_ms = end_ms
+
+
+def _piece(evidence: Evidence, query: SumQuery, dc: str, start_ms: int, end_ms: int) -> Piece:
+    hour_ms = start_ms // HOUR_MS * HOUR_MS
+    is_whole = end_ms - start_ms == HOUR_MS
+    since_ms = evidence.final_since_ms(dc, hour_ms + HOUR_MS) if is_whole or _is_small(query) else None
+    if since_ms is None:
+        return Piece(start_ms, end_ms, dc, query, None, start_ms, end_ms)
+    asked = query if is_whole else query._replace(sampling_ms=MINUTE_MS)
+    return Piece(start_ms, end_ms, dc, asked, (asked, dc, hour_ms, since_ms), hour_ms, hour_ms + HOUR_MS)
+
+
+def _is_small(query: SumQuery) -> bool:
+    """True if the minutes of an hour are few enough to be kept."""
+    return len(query.names) <= CUT_NAMES_MAX and len(query.by) <= 1
 
 
 def _follows(before: tuple[int, list[Piece]], number: int, piece: Piece) -> bool:
     last = before[1][-1]
-    return before[0] == number and last.dc == piece.dc and last.end_ms == piece.start_ms
+    is_next = last.dc == piece.dc and last.asked_end_ms == piece.asked_start_ms
+    return before[0] == number and is_next and last.query == piece.query
 
 
-def _ask(query: SumQuery, pieces: Sequence[Piece]) -> Ask:
-    tags: Mapping[str, Sequence[str]] = {"dc": (pieces[0].dc,), **dict(query.tags)}
-    return Ask(query.names, pieces[0].start_ms, pieces[-1].end_ms, tags, query.by, sampling_ms=query.sampling_ms)
+def _ask(pieces: Sequence[Piece]) -> Ask:
+    query, first, last = pieces[0].query, pieces[0], pieces[-1]
+    tags: Mapping[str, Sequence[str]] = {"dc": (first.dc,), **dict(query.tags)}
+    return Ask(query.names, first.asked_start_ms, last.asked_end_ms, tags, query.by, sampling_ms=query.sampling_ms)
 
 
 def _add(into: Sums, rows: Iterable[Row]) -> None:

@@ -124,7 +124,6 @@ ERRORS: list[tuple[str, Any, str, str]] = [
     # between settings
     ("time/allowed_lateness_s", 1801, "time.allowed_lateness_s", "must not exceed session_gap_s; got 1801 and 1800"),
     (f"{COLOR}/control", "green", COLOR + "/control", "must be one of the variations blue, red; got 'green'"),
-    (f"{COLOR}/variations/fc_on", 1, f"{U}/experiments/fast_checkout/variations/fc_on", "also in button_color"),
     (f"{COLOR}/qualified_when", {"point": "hme"}, COLOR + "/qualified_when/point", "must be a point of the tenant"),
     (f"{COLOR}/qualified_when", {"any": [{"all": [{"point": "x"}]}]}, COLOR + "/qualified_when/any/0/all/0/point", "x"),
     (f"{ORDER}/value/max", 2**63 // 5_000 + 1, ORDER + "/value/max", "must stay below 2^63"),

@@ -12,24 +12,20 @@ from hypothesis import strategies as st
 
 from monitor import devstore
 from monitor.config.reader import load
-from monitor.page import charts, figures, issues, queries
+from monitor.page import charts, figures, queries
 from monitor.page.address import By, Charted
 from monitor.page.queries import QueriedNumber
 from monitor.page.shared_answers import Shared
 from monitor.serve import health_ranges
 from monitor.serve.models import (
     Basis,
-    ExperimentState,
     Line,
     Measure,
-    Running,
     Scope,
     SeriesAnswer,
     SeriesPoint,
     Served,
     ServingReason,
-    Split,
-    SplitVerdict,
     Step,
 )
 from tests.support import served
@@ -47,70 +43,6 @@ BASIS = Basis(
     newest_age_s=1.0,
     is_fresh=True,
 )
-
-
-# Issues
-
-
-def test_a_sound_experiment_has_no_issue() -> None:
-    """Steady visits by the weights."""
-    assert issues.of_experiment(state([60] * 15 + [30], [60] * 15 + [30]), AT) == []
-
-
-@pytest.mark.parametrize(
-    ("blue", "red", "missing"),
-    [
-        ([60] * 16, [60] * 14 + [0, 0], ["red"]),
-        ([60] * 15 + [30], [60] * 15 + [2], ["red"]),
-        ([60] * 15 + [19], [60] * 15 + [0], []),
-        ([9] * 16, [9] * 14 + [0, 0], []),
-        ([0] * 16, [0] * 16, []),
-    ],
-)
-def test_a_missing_variation_is_noticed_at_once(blue: list[int], red: list[int], missing: list[str]) -> None:
-    """Within the minute under way, once the others have visits enough; few visits prove nothing."""
-    experiment = state(blue, red)
-    assert issues.without_traffic(experiment) == missing
-    assert [o.short for o in issues.of_experiment(experiment, AT)][:1] == [f"{name}: no traffic" for name in missing]
-
-
-def test_a_large_variation_is_not_missing_by_the_chance_of_a_small_one() -> None:
-    """Three visits of a variation of weight 10 do not promise 27 of that of weight 90."""
-    experiment = state([9] * 14 + [0, 3], [1] * 14 + [0, 3], red=50 / 9)
-    assert issues.without_traffic(experiment) == []
-
-
-def test_a_variation_of_weight_0_is_not_missing() -> None:
-    """It is meant to have none."""
-    assert issues.without_traffic(state([60] * 16, [0] * 16, red=0)) == []
-
-
-@pytest.mark.parametrize(("last", "expected"), [([60, 30], []), ([8, 4], ["traffic dropped"]), ([30, 15], [])])
-def test_a_drop_of_traffic_is_noticed(last: list[int], expected: list[str]) -> None:
-    """Against the minutes before; AT is half a minute into the last one."""
-    experiment = state([60] * 14 + last, [60] * 14 + last)
-    assert [o.short for o in issues.of_experiment(experiment, AT)] == expected
-
-
-def test_silence_and_a_sample_ratio_mismatch_are_issues() -> None:
-    """No visit at all is all that is said."""
-    nothing = state([0] * 16, [0] * 16, running=Running.NO_DATA)
-    assert [o.short for o in issues.of_experiment(nothing, AT)] == ["no traffic"]
-    silent = state([0] * 16, [0] * 16, running=Running.SILENT, verdict=SplitVerdict.MISMATCH, crossed=60)
-    said = ["no traffic now", "sample ratio mismatch", "many crossovers"]
-    assert [o.short for o in issues.of_experiment(silent, AT)] == said
-
-
-def test_a_high_rejection_rate_and_unknown_names_are_issues() -> None:
-    """By tenant, as shares."""
-    sound = issues.Messages(1_000, {"duplicate": 10}, {"unknown_variation": 9})
-    assert issues.of_tenant(sound) == []
-    bad = issues.Messages(1_000, {"late": 30}, {"unknown_variation": 11, "unknown_experiment": 12})
-    assert [o.short for o in issues.of_tenant(bad)] == [
-        "high rejection rate",
-        "unknown variation",
-        "unknown experiment",
-    ]
 
 
 # Charts
@@ -263,34 +195,6 @@ def test_every_health_figure_is_in_the_operators_guide() -> None:
         assert row in text, row
         assert limits.meaning in text, name
         assert limits.fix in text, name
-
-
-def state(
-    blue: list[int],
-    red_visits: list[int],
-    red: float = 50,
-    running: Running = Running.RUNNING,
-    verdict: SplitVerdict = SplitVerdict.AS_PLANNED,
-    crossed: int = 0,
-) -> ExperimentState:
-    """An experiment with these visits by minute."""
-    lately = {"blue": blue, "red": red_visits}
-    return ExperimentState(
-        experiment="e",
-        state=running,
-        control="blue",
-        variations={"blue": 50, "red": red},
-        first_assigned=AT,
-        last_assigned=AT,
-        assigned=1_000,
-        qualified=500,
-        crossed=crossed,
-        assigned_by_variation={"blue": 500, "red": 500},
-        qualified_by_variation={"blue": 250, "red": 250},
-        qualified_recent=[],
-        assigned_recent=lately,
-        split=Split(verdict=verdict, chi_square=None, degrees_of_freedom=1, p_value=None),
-    )
 
 
 def answer(values: list[int]) -> SeriesAnswer:

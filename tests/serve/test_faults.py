@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from monitor import devstore
 from monitor.serve.own_metrics import Watch
@@ -93,6 +94,33 @@ def test_the_api_describes_itself(light: Client) -> None:
     assert set(described["paths"]) >= {PATH.replace(TENANT, "{tenant}"), "/api/health", "/api/tenants"}
     assert {"ExperimentAnswer", "SeriesAnswer", "HealthAnswer", "Problem"} <= set(described["components"]["schemas"])
     assert light.ask("/docs").status_code == 200
+
+
+def test_the_description_needs_nothing_from_elsewhere(light: Client) -> None:
+    """No script, no other host; each path, parameter and field is in it."""
+    text = light.ask("/docs").text
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "<script" not in text
+    for words in (PATH.replace(TENANT, "{tenant}"), "/api/health", "/readyz", "measure", "rate_difference", "is_final"):
+        assert words in text
+
+
+def test_probes(light: Client, case: Served) -> None:
+    """The process is alive whatever the store does; it is ready if the store answers."""
+    assert [light.ask(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+    with serving("http://127.0.0.1:9", case) as client:
+        assert client.ask("/healthz").status_code == 200
+        refused = client.problem("/readyz")
+        assert (refused["status"], refused["type"]) == (503, "store_unavailable")
+
+
+def test_head_is_get_without_the_body(light: Client) -> None:
+    """For every path: its status and headers, and no byte more."""
+    for path in ("/healthz", "/api/health", "/docs", "/openapi.json", f"{PATH}/{BUTTON}", f"{PATH}/nothing"):
+        head, get = (requests.request(method, light.url + path, timeout=30) for method in ("HEAD", "GET"))
+        assert (head.status_code, head.headers["content-type"]) == (get.status_code, get.headers["content-type"])
+        assert head.content == b""
 
 
 @pytest.fixture

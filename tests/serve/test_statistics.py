@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.serve.models import Estimate, SplitVerdict
-from monitor.serve.statistics import Z_95, chi_square_above, difference, mean, rate, split
+from monitor.serve.statistics import Z_95, Sample, chi_square_above, mean, mean_difference, rate, rate_difference, split
 
 
 @given(st.lists(st.integers(-10_000, 10_000), min_size=2, max_size=60), st.sampled_from((1, 100, 0.5, -2.5)))
@@ -60,26 +60,69 @@ def test_the_interval_of_a_rate_is_wilsons() -> None:
     assert rate(3, 2) == Estimate(value=1.5)
 
 
-def test_a_difference_is_clear_when_its_interval_leaves_0_out() -> None:
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 400), st.integers(1, 400))
+def test_the_interval_of_a_difference_of_rates_is_possible(one: int, other: int, of_one: int, of_other: int) -> None:
+    """Within [-1, 1], around the difference, never empty; none below 5 visits with and 5 without in each."""
+    estimate = rate_difference(Sample(min(one, of_one), of_one), Sample(min(other, of_other), of_other))
+    assert estimate is not None
+    counts = [n for visits, of in ((one, of_one), (other, of_other)) for n in (min(visits, of), of - min(visits, of))]
+    if min(counts) < 5:
+        assert (estimate.low, estimate.high, estimate.is_significant) == (None, None, False)
+        return
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert -1 <= estimate.low < estimate.absolute < estimate.high <= 1
+    assert estimate.is_significant is not (estimate.low <= 0 <= estimate.high)
+
+
+def test_the_interval_of_a_difference_of_rates_is_newcombes() -> None:
+    """The worked example of the literature: 56 of 70 against 48 of 80 (Newcombe 1998, table II, method 10)."""
+    estimate = rate_difference(Sample(56, 70), Sample(48, 80))
+    assert estimate is not None
+    assert estimate.absolute == pytest.approx(0.2)
+    assert estimate.low == pytest.approx(0.0524, abs=5e-5)
+    assert estimate.high == pytest.approx(0.3339, abs=5e-5)
+    assert estimate.is_significant
+
+
+@pytest.mark.parametrize(("one", "other"), [((1, 4), (3, 4)), ((2, 5), (1, 2)), ((0, 900), (900, 900))])
+def test_a_handful_of_visits_proves_nothing(one: tuple[int, int], other: tuple[int, int]) -> None:
+    """3 of 4 against 1 of 4 was "clear", and 5 against 2 visits had an interval to 108 percentage points."""
+    estimate = rate_difference(Sample(*one), Sample(*other))
+    assert estimate is not None
+    assert (estimate.low, estimate.is_significant) == (None, False)
+
+
+def test_where_there_is_no_difference_of_rates() -> None:
+    """A variation without visits; visits that came into scope before the range have no interval."""
+    assert rate_difference(Sample(0, 0), Sample(5, 10)) is None
+    beyond = rate_difference(Sample(30, 20), Sample(10, 20))
+    assert beyond is not None
+    assert (beyond.standard_error, beyond.low) == (None, None)
+
+
+def test_a_difference_of_means_is_significant_when_its_interval_excludes_0() -> None:
     """Of independent samples: variances add up."""
     control, better, noisy = (
         Estimate(value=0.1, standard_error=0.003),
         Estimate(value=0.12, standard_error=0.004),
         Estimate(value=0.12, standard_error=0.1),
     )
-    estimate = difference(better, control)
+    estimate = mean_difference(better, control, 50, 50)
     assert estimate is not None
     assert estimate.absolute == pytest.approx(0.02)
     assert estimate.relative == pytest.approx(0.2)
     assert estimate.high == pytest.approx(0.02 + Z_95 * 0.005)
     assert estimate.is_significant
-    unclear = difference(noisy, control)
+    unclear = mean_difference(noisy, control, 50, 50)
     assert unclear is not None
     assert not unclear.is_significant
-    assert difference(None, control) is None
-    unknown = difference(Estimate(value=1), Estimate(value=0))
-    assert unknown is not None
-    assert (unknown.relative, unknown.low, unknown.is_significant) == (None, None, False)
+    assert mean_difference(None, control, 50, 50) is None
+    exact = Estimate(value=0.1, standard_error=0.0)
+    for of, visits in ((Estimate(value=1), 50), (better, 4), (exact, 50)):
+        without = mean_difference(of, exact, visits, 50) if of is exact else mean_difference(of, control, visits, 50)
+        assert without is not None
+        assert (without.low, without.high, without.is_significant) == (None, None, False)
 
 
 @pytest.mark.parametrize(("quantile", "freedom"), [(3.841459, 1), (5.991465, 2), (7.814728, 3), (9.487729, 4)])

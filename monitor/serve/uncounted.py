@@ -1,0 +1,39 @@
+"""What was not counted, by the names that it concerns; and the base of all answers."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """The base of all parts of answers, which are values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LateCount(Answer):
+    """Visits of one variation with an event that was rejected as late, each counted once while it is in memory."""
+
+    tenant: str
+    experiment: str
+    variation: str
+    visits: int = Field(description="within the last hour")
+    last_5_min: int
+
+
+class BadValueCount(Answer):
+    """Accepted events whose value for a point is missing or no finite number; it counts as 0."""
+
+    tenant: str
+    point: str
+    events: int = Field(description="within the last hour")
+    last_5_min: int
+
+
+class UnknownNameCount(Answer):
+    """A name that events carry and that is not configured: of an experiment, or of a variation of `experiment`."""
+
+    tenant: str
+    kind: str = Field(description="experiment or variation")
+    experiment: str = Field(description="empty for the name of an experiment")
+    name: str
+    events: int = Field(description="within the last hour")
+    last_5_min: int

@@ -1,0 +1,171 @@
+"""The issues of experiments and tenants, from answers."""
+
+from datetime import timedelta
+
+import pytest
+
+from monitor.page import issues
+from monitor.serve import messages
+from monitor.serve.models import (
+    Basis,
+    ExperimentState,
+    Running,
+    Split,
+    SplitVerdict,
+)
+from monitor.serve.uncounted import BadValueCount, LateCount, UnknownNameCount
+from tests.support.health_case import AT, dc_health
+
+BASIS = Basis(
+    start=AT,
+    end=AT,
+    served=[],
+    final_until=AT,
+    is_final=False,
+    serving_dc="dal",
+    newest=AT,
+    newest_age_s=1.0,
+    is_fresh=True,
+)
+
+
+def test_a_sound_experiment_has_no_issue() -> None:
+    """Steady visits by the weights."""
+    assert issues.of_experiment(state([60] * 15 + [30], [60] * 15 + [30]), AT, AT) == []
+
+
+@pytest.mark.parametrize(
+    ("blue", "red", "missing"),
+    [
+        ([60] * 16, [60] * 14 + [0, 0], ["red"]),
+        ([60] * 15 + [30], [60] * 15 + [2], ["red"]),
+        ([60] * 15 + [19], [60] * 15 + [0], []),
+        ([9] * 16, [9] * 14 + [0, 0], []),
+        ([0] * 16, [0] * 16, []),
+    ],
+)
+def test_a_missing_variation_is_noticed_at_once(blue: list[int], red: list[int], missing: list[str]) -> None:
+    """Within the minute under way, once the others have visits enough; few visits prove nothing."""
+    experiment = state(blue, red)
+    assert issues.without_traffic(experiment) == missing
+    assert [o.short for o in issues.of_experiment(experiment, AT, AT)][:1] == [
+        f"{name}: no traffic" for name in missing
+    ]
+
+
+def test_a_large_variation_is_not_missing_by_the_chance_of_a_small_one() -> None:
+    """Three visits of a variation of weight 10 do not promise 27 of that of weight 90."""
+    experiment = state([9] * 14 + [0, 3], [1] * 14 + [0, 3], red=50 / 9)
+    assert issues.without_traffic(experiment) == []
+
+
+def test_a_variation_of_weight_0_is_not_missing() -> None:
+    """It is meant to have none."""
+    assert issues.without_traffic(state([60] * 16, [0] * 16, red=0)) == []
+
+
+@pytest.mark.parametrize(("last", "expected"), [([60, 30], []), ([8, 4], ["traffic dropped"]), ([30, 15], [])])
+def test_a_drop_of_traffic_is_noticed(last: list[int], expected: list[str]) -> None:
+    """Against the minutes before; AT is half a minute into the last one."""
+    experiment = state([60] * 14 + last, [60] * 14 + last)
+    assert [o.short for o in issues.of_experiment(experiment, AT, AT)] == expected
+
+
+@pytest.mark.parametrize(
+    ("at_s", "until_s", "minutes", "expected"),
+    [
+        (61.0, 48.0, [50] * 14 + [39, 0], []),
+        (61.0, 58.0, [50] * 14 + [39, 0], []),
+        (61.0, 58.0, [50] * 13 + [10, 15, 0], ["traffic dropped"]),
+        (65.0, -10.0, [50] * 14 + [0, 0], []),
+        (125.0, 58.0, [50] * 14 + [0, 0], []),
+        (500.0, 60.0, [50] * 8 + [0] * 8, []),
+        (900.0, 60.0, [50] * 3 + [0] * 13, []),
+    ],
+)
+def test_what_is_not_counted_yet_is_no_drop(
+    at_s: float, until_s: float, minutes: list[int], expected: list[str]
+) -> None:
+    """Just after a full minute, before a flush, where the job is behind: only what is counted is judged."""
+    at, until = (AT.replace(second=0) + timedelta(seconds=seconds) for seconds in (at_s, until_s))
+    shown = issues.of_experiment(state(minutes, [0] * 16, red=0), at, until)
+    assert [o.short for o in shown] == expected
+
+
+def test_what_is_counted_ends_where_the_job_has_read() -> None:
+    """With the last heartbeat, less the messages that wait in Kafka; unknown without a job."""
+    dc = dc_health(lag_messages=600, events_per_s=20.0)
+    assert issues.counted_until(BASIS, dc) == AT - timedelta(seconds=30)
+    assert issues.counted_until(BASIS, dc_health(lag_messages=0, events_per_s=20.0)) == AT
+    assert issues.counted_until(BASIS, dc_health(lag_messages=600, events_per_s=0.0)) is None
+    assert issues.counted_until(BASIS, None) is None
+
+
+def test_what_was_not_counted_is_an_issue_of_the_experiment_it_concerns() -> None:
+    """Late visits by variation, unknown variations by name, values that are no numbers by point."""
+    dc = dc_health(
+        late=[LateCount(tenant="t", experiment="e", variation="red", visits=90, last_5_min=30)],
+        bad_values=[BadValueCount(tenant="t", point="order", events=40, last_5_min=9)],
+        unknown_names=[
+            UnknownNameCount(tenant="t", kind="variation", experiment="e", name="redd", events=9, last_5_min=9),
+            UnknownNameCount(tenant="t", kind="experiment", experiment="", name="gone", events=9, last_5_min=9),
+        ],
+    )
+    experiment = state([60] * 16, [60] * 16)
+    named = issues.by_name("t", experiment, dc)
+    assert [(o.short, "red" in o.text) for o in named] == [("late events", True), ("unknown variations", True)]
+    assert issues.by_name("other", experiment, dc) == []
+    assert [o.short for o in issues.of_values("t", dc)] == ["bad values"]
+    assert issues.unknown_experiments("t", dc) == "gone 9"
+
+
+def test_silence_and_a_sample_ratio_mismatch_are_issues() -> None:
+    """No visit at all is all that is said."""
+    nothing = state([0] * 16, [0] * 16, running=Running.NO_DATA)
+    assert [o.short for o in issues.of_experiment(nothing, AT, AT)] == ["no traffic"]
+    silent = state([0] * 16, [0] * 16, running=Running.SILENT, verdict=SplitVerdict.MISMATCH, crossed=60)
+    said = ["no traffic now", "sample ratio mismatch", "many crossovers"]
+    assert [o.short for o in issues.of_experiment(silent, AT, AT)] == said
+
+
+def test_a_high_rejection_rate_and_unknown_names_are_issues() -> None:
+    """By tenant, as shares."""
+    sound = messages.Messages(1_000, {"duplicate": 900}, {"unknown_variation": 9})
+    assert issues.of_tenant(sound) == []
+    assert issues.of_tenant(messages.Messages(300, {"late": 19}, {"unknown_variation": 4})) == []
+    repeated = messages.Messages(1_000, {"duplicate": 1_100}, {})
+    assert [o.short for o in issues.of_tenant(repeated)] == ["mostly duplicates"]
+    bad = messages.Messages(1_000, {"late": 30}, {"unknown_variation": 21, "unknown_experiment": 22})
+    assert [o.short for o in issues.of_tenant(bad)] == [
+        "high rejection rate",
+        "unknown variation",
+        "unknown experiment",
+    ]
+
+
+def state(
+    blue: list[int],
+    red_visits: list[int],
+    red: float = 50,
+    running: Running = Running.RUNNING,
+    verdict: SplitVerdict = SplitVerdict.AS_PLANNED,
+    crossed: int = 0,
+) -> ExperimentState:
+    """An experiment with these visits by minute."""
+    lately = {"blue": blue, "red": red_visits}
+    return ExperimentState(
+        experiment="e",
+        state=running,
+        control="blue",
+        variations={"blue": 50, "red": red},
+        first_assigned=AT,
+        last_assigned=AT,
+        assigned=1_000,
+        qualified=500,
+        crossed=crossed,
+        assigned_by_variation={"blue": 500, "red": 500},
+        qualified_by_variation={"blue": 250, "red": 250},
+        qualified_recent=[],
+        assigned_recent=lately,
+        split=Split(verdict=verdict, chi_square=None, degrees_of_freedom=1, p_value=None),
+    )
