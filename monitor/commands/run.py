@@ -77,7 +77,7 @@ def run(
         write_run_file(folder, RunFile(str(config.resolve()), _url(ports.store), page))
         _announce(page, folder)
         if sys.stdout.isatty():
-            top.watch(page, lambda: _raise_if_any_ended(parts, folder))
+            top.watch(page, lambda: _raise_if_any_ended(parts, folder), _notice(folder).replace("`", ""))
         else:
             _wait(parts, folder)
 
@@ -106,7 +106,7 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
     """The parts, by name, each of which answers; they are stopped at the end of the block."""
     command = [sys.executable, "-m", "monitor"]
     store = [*command, "store", str(folder / STORE_FILE), "--port", str(ports.store)]
-    serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page)]
+    serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page), "--notice", _notice(folder)]
     job = [sys.executable, "-m", "bytewax.run", "dataflow:simulated_flow"]
     job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]
     with _child("store", store, folder, environment) as store_process:
@@ -118,6 +118,13 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
             parts = {"store": store_process, "job": job_process, "page": serve_process}
             _await("page", lambda: _ask_page(_url(ports.page)), parts, folder)
             yield parts
+
+
+def _notice(folder: Path) -> str:
+    """What a newcomer can do."""
+    is_default = folder == RUN_FOLDER
+    incident = "monitor incident variation_missing" + ("" if is_default else f" --folder {folder}")
+    return f"Simulated traffic. Try in another terminal: `{incident}`, `monitor rejects --run {folder} --last 10m`"
 
 
 def _wait(parts: Parts, folder: Path) -> NoReturn:

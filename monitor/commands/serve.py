@@ -30,6 +30,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: serve.host.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on. Default: serve.port.")] = None,
     url: KairosDbUrl = None,
+    notice: Annotated[str, typer.Option(help="A line to show on top of every page, such as: staging.")] = "",
 ) -> None:
     """Needs the configuration and the store only, not the job. Ctrl-C stops it."""
     settings = load(config)
@@ -43,13 +44,13 @@ def serve(
     ):
         at = "http://{}:{}".format(*listener.getsockname()[:2])
         ERR.print(f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True)
-        _run(_app(service), listener)
+        _run(_app(service, notice), listener)
 
 
-def _app(service: Service) -> FastAPI:
+def _app(service: Service, notice: str) -> FastAPI:
     """The API, and the page at every other path."""
     app = create_app(service)
-    site.mount(app, service)
+    site.mount(app, service, notice)
     return app
 
 

@@ -6,7 +6,6 @@ decoding for each field.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from json import JSONDecodeError, JSONDecoder
 from re import compile as pattern
@@ -121,7 +120,7 @@ _KINDS_BY_LETTER: Final = {
     "n": "null",
 }
 """What a value's JSON text is, by its first letter."""
-_UNBOUNDED = Decoder((), sys.maxsize)
+_UNBOUNDED = Decoder((), 2**62)
 """Rules of the fields do not depend on the configuration; its bound of a message's length is another rule."""
 
 

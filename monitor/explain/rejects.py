@@ -26,7 +26,7 @@ EXAMPLE_CHARACTERS_MAX = 200
 """Of a message that is an example, more is not kept."""
 OTHERS = "others"
 """Stands for the faults beyond FINDINGS_MAX."""
-_CUT_BYTES: Final = 4 * EXAMPLE_CHARACTERS_MAX
+_BYTES_LOOKED_AT: Final = 4 * EXAMPLE_CHARACTERS_MAX
 
 
 class Finding(Struct):
@@ -205,5 +205,5 @@ def _json(value: object) -> str:
 
 def _example(value: bytes | None) -> str:
     """The beginning of a message's value."""
-    text = (value or b"")[:_CUT_BYTES].decode(errors="backslashreplace")
+    text = (value or b"")[:_BYTES_LOOKED_AT].decode(errors="backslashreplace")
     return text if len(text) <= EXAMPLE_CHARACTERS_MAX else text[: EXAMPLE_CHARACTERS_MAX - 3] + "..."

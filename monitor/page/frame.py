@@ -13,10 +13,20 @@ from monitor.serve.models import HealthAnswer, Problem
 
 PAGES = {"/": "Experiments", "/health": "Health"}
 
+_announced: list[Html] = []
+
+
+def announce(text: str) -> None:
+    """Puts a line on top of every page from now on, instead of the one before; what is in backticks is code."""
+    parts = (element("code", part) if i % 2 else part for i, part in enumerate(text.split("`")))
+    _announced[:] = [element("p", *parts, class_="announced", role="note")] if text else []
+
 
 @contextmanager
 def page(here: str) -> Iterator[Fragment]:
     """The frame of a page; yields the place for the state of the monitor. `here` is its path in PAGES."""
+    for line in _announced:
+        ui.html(line, sanitize=False)
     links = [
         element("a", text, href=path, aria_current="page" if path == here else None) for path, text in PAGES.items()
     ]
