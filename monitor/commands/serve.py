@@ -3,6 +3,7 @@
 import socket
 from typing import Annotated
 
+import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +17,8 @@ from monitor.runtime.listening import listening, serve_until_signal
 from monitor.serve.app import create_app
 from monitor.serve.own_metrics import Watch
 from monitor.serve.service import Service, open_service
+
+log = structlog.get_logger(__name__)
 
 BACKLOG = 128
 """Connections that wait to be accepted; the kernel refuses more."""
@@ -43,8 +46,16 @@ def serve(
         Watch(service, store_url),
     ):
         at = "http://{}:{}".format(*listener.getsockname()[:2])
-        ERR.print(f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True)
+        _announce(at)
         _run(_app(service, notice), listener)
+
+
+def _announce(at: str) -> None:
+    """Says where the page is: to people on a terminal, else as the first line of the log."""
+    if ERR.is_terminal:
+        ERR.print(f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True)
+    else:
+        log.info(f"page {at}", api=f"{at}/docs")
 
 
 def _app(service: Service, notice: str) -> FastAPI:
