@@ -55,7 +55,7 @@ class Fault(NamedTuple):
 def faults(value: bytes) -> list[Fault]:
     """The fields for which a message is a `bad_field`; none if it is not JSON, or its fields are right."""
     try:
-        text_of = dict(_members(value.decode())) if isinstance(_document(value), dict) else None
+        text_of = dict(members(value.decode())) if isinstance(_document(value), dict) else None
     except (ValueError, RecursionError):
         text_of = None
     if text_of is None:
@@ -98,6 +98,17 @@ def fault_of(value: bytes | None, reason: RejectReason, message_bytes: int) -> s
             return "; ".join(fault.words() for fault in faults(value or b""))
 
 
+def members(text: str) -> Iterator[tuple[str, str]]:
+    """The members of the JSON object that a text is: the name, and the value's own text."""
+    position = _after_separators(text, text.index("{") + 1)
+    while text[position] != "}":
+        name, position = _JSON.raw_decode(text, position)
+        begin = _after_separators(text, position)
+        _, position = _JSON.raw_decode(text, begin)
+        yield name, text[begin:position]
+        position = _after_separators(text, position)
+
+
 def shortened(text: str) -> str:
     """A text within the bound of what is shown."""
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 3] + "..."
@@ -136,17 +147,6 @@ def _is_bad(field: str, text: str) -> bool:
     if isinstance(event, Rejected):
         return event.reason is RejectReason.BAD_FIELD
     return _UNBOUNDED.assignments(bytes(event.assignments)) is None
-
-
-def _members(text: str) -> Iterator[tuple[str, str]]:
-    """The members of the JSON object that a text is: the name, and the value's own text."""
-    position = _after_separators(text, text.index("{") + 1)
-    while text[position] != "}":
-        name, position = _JSON.raw_decode(text, position)
-        begin = _after_separators(text, position)
-        _, position = _JSON.raw_decode(text, begin)
-        yield name, text[begin:position]
-        position = _after_separators(text, position)
 
 
 def _after_separators(text: str, position: int) -> int:

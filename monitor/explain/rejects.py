@@ -4,8 +4,9 @@ Reasons and warnings are the core's own: all messages go through a `SessionGroup
 it refuses or warns about is looked at again, to find the name.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from monitor.core.classify import measure
 from monitor.core.compiled import CompiledConfig, CompiledTenant
-from monitor.core.diagnosis import faults, json_fault, shortened
+from monitor.core.diagnosis import faults, json_fault, members, shortened
 from monitor.core.events import Event, EventWarning, Rejected, RejectReason
 from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Progress, Watermark
@@ -176,21 +177,22 @@ def _bad_assignments(
     tenant: CompiledTenant, event: Event, reason: RejectReason | EventWarning
 ) -> Iterator[tuple[str, str]]:
     """The assignments that make the warning, each judged alone."""
-    assignments: Mapping[str, msgspec.Raw] = _MEMBERS.decode(bytes(event.assignments)) or {}
-    for experiment, variation in assignments.items():
-        assigned = tenant.classifier.assigned(msgspec.json.encode({experiment: variation}))
+    text = bytes(event.assignments).decode()
+    for experiment, variation in members(text) if text.startswith("{") else ():
+        assigned = tenant.classifier.assigned(f"{{{json.dumps(experiment)}: {variation}}}".encode())
         if assigned is not None and reason in assigned[1]:
-            name = experiment if reason is EventWarning.UNKNOWN_EXPERIMENT else f"{experiment}={_text(variation)}"
-            yield name, ""
+            is_name = reason is EventWarning.UNKNOWN_EXPERIMENT
+            yield _writable(experiment if is_name else f"{experiment}={_plain(variation)}"), ""
 
 
-_MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+def _plain(variation: str) -> str:
+    """A variation's JSON text, without quotation marks if it is text."""
+    found = json.loads(variation) if variation.startswith('"') else variation
+    return str(found)
 
 
-def _text(value: msgspec.Raw) -> str:
-    """A variation as the events carry it, without quotation marks if it is text."""
-    found = msgspec.json.decode(value)
-    return found if isinstance(found, str) else bytes(value).decode()
+def _writable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
 
 
 def _json(value: object) -> str:
