@@ -40,7 +40,8 @@ CONFIG = ROOT / "examples/shop/monitor.toml"
 SEED, RATE = 7, 50
 START_S = 60
 """How long parts may take until they do what they are for, on a busy machine."""
-STOP_S = 30
+STOP_S = 90
+"""How long all parts together may take to end, on a busy machine."""
 FAULT = 2
 ASK_EVERY_S = 0.1
 
