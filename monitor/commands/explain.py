@@ -14,7 +14,7 @@ import typer
 
 from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, LogFile
 from monitor.commands.progress import scanning
-from monitor.commands.run_folder import sources
+from monitor.commands.run_folder import run_suggested, sources
 from monitor.config.settings import Settings
 from monitor.core.compiled import CompiledConfig
 from monitor.explain.console_tables import explained
@@ -67,7 +67,7 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
         raise ExplainError(message)
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
     compiled = CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
-    with ExitStack() as stack:
+    with run_suggested(), ExitStack() as stack:
         records = stack.enter_context(closing(scanning(messages(settings.kafka, log, stack))))
         return gather(compiled, tenant, session, records), compiled
 

@@ -13,7 +13,7 @@ import typer
 
 from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, LogFile
 from monitor.commands.progress import scanning
-from monitor.commands.run_folder import sources
+from monitor.commands.run_folder import run_suggested, sources
 from monitor.core.compiled import CompiledConfig
 from monitor.core.events import EventWarning, RejectReason
 from monitor.explain.rejects import Finding, Rejects
@@ -57,7 +57,7 @@ def rejects(
     )
     partitions, end_ms = _extent(path)
     since_ms = 0 if last_ms is None else end_ms - last_ms
-    with ExitStack() as stack:
+    with run_suggested(), ExitStack() as stack:
         records = stack.enter_context(closing(scanning(messages(settings.kafka, path, stack))))
         found = found_rejects(compiled, records, partitions, since_ms, reason)
     if as_json:

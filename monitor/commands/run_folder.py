@@ -1,15 +1,19 @@
 """What `monitor run` leaves in its folder for other commands: where its store is, and the messages that it has read."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from monitor.commands.options import RUN_FOLDER
 from monitor.config.reader import load
 from monitor.config.settings import Settings
 from monitor.runtime.errors import MonitorError
+from monitor.topics.kafka import TopicError
 
 RUN_FILE = "run.json"
 MESSAGES_FOLDER = "messages"
@@ -34,6 +38,18 @@ class Sources(NamedTuple):
     settings: Settings
     log: Path | None
     store: str
+
+
+@contextmanager
+def run_suggested() -> Iterator[None]:
+    """Adds to an error of a topic that a run, which uses none, is read with --run, if there is one in its folder."""
+    try:
+        yield
+    except TopicError as error:
+        if not (RUN_FOLDER / RUN_FILE).is_file():
+            raise
+        message = f"{error}; the `monitor run` in {RUN_FOLDER} uses no Kafka: say --run {RUN_FOLDER} to read it"
+        raise NoRunError(message) from error
 
 
 def write_run_file(folder: Path, run: RunFile) -> None:

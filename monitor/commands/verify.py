@@ -18,7 +18,7 @@ from rich.table import Table
 from monitor.batch import workspace
 from monitor.batch.pipeline import minute_of
 from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, KairosDbUrl, LogFile
-from monitor.commands.run_folder import MESSAGES_FOLDER, sources
+from monitor.commands.run_folder import MESSAGES_FOLDER, run_suggested, sources
 from monitor.runtime.console import OUT, moment, printable
 from monitor.topics import recorded
 from monitor.verify import comparison
@@ -58,7 +58,12 @@ def verify(
     settings, path, store_url = sources(config, log, run)
     stored_dc = dc or settings.dc
     first_ms, end_ms = _minute(start, "--from"), _minute(end, "--to")
-    with _duckdb_errors(), workspace() as work, closing(Store(url or store_url, settings)) as store:
+    with (
+        run_suggested(),
+        _duckdb_errors(),
+        workspace() as work,
+        closing(Store(url or store_url, settings)) as store,
+    ):
         if run is not None and against is None and end_ms is None:
             end_ms = _final_ms(store, stored_dc, run)
         if against is None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from monitor.commands.main import app
+from monitor.commands.run_folder import RunFile, write_run_file
 from monitor.core.events import EventWarning, RejectReason
 from monitor.explain import rejects as module
 from monitor.explain.rejects import EXAMPLE_CHARACTERS_MAX, OTHERS, Rejects, rejects
@@ -177,6 +178,21 @@ def test_faults(tmp_path: Path, arguments: list[str], said: str) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_run_is_suggested_where_there_is_no_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is the default one: the same message says how to read it."""
+    monkeypatch.setattr("monitor.topics.kafka.ANSWER_S", 0.5)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "monitor.toml"
+    file.write_text(to_toml(shop() | {"kafka": {"brokers": "127.0.0.1:1"}}))
+    arguments = ["rejects", "--config", str(file)]
+    assert "--run" not in CliRunner().invoke(app, arguments).stderr
+    (tmp_path / "var").mkdir()
+    write_run_file(Path("var"), RunFile(str(file), "http://127.0.0.1:1", "http://127.0.0.1:1"))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.endswith("; the `monitor run` in var uses no Kafka: say --run var to read it\n")
 
 
 def test_of_a_topic(real_kafka: Kafka, tmp_path: Path) -> None:
