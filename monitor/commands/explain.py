@@ -1,7 +1,7 @@
 """`monitor explain`: one visit, from its messages to what it counts for. Exit status 1 if no message has its id."""
 
 import heapq
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from difflib import get_close_matches
 from itertools import takewhile
@@ -11,26 +11,23 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, LogFile
-from monitor.config.reader import load
+from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, LogFile
+from monitor.commands.progress import scanning
+from monitor.commands.run_folder import run_suggested, sources
 from monitor.config.settings import Settings
 from monitor.core.compiled import CompiledConfig
 from monitor.explain.console_tables import explained
 from monitor.explain.explanation import explain as explain_session
 from monitor.explain.session_messages import Gathered, gather
-from monitor.runtime.console import ERR, OUT, print_error, printable
+from monitor.runtime.console import OUT, print_error, printable
 from monitor.runtime.errors import MonitorError
 from monitor.topics.job_messages import messages
-from monitor.topics.recorded import Record
 
 NOT_FOUND = 1
 SIMILAR = 3
 LOOKED_AT = 1_000
 """How many ids are compared closely: those whose beginning and end are most alike."""
-
-_SHOW_EVERY = 500
 
 
 class ExplainError(MonitorError):
@@ -41,14 +38,15 @@ def explain(
     tenant: Annotated[str, typer.Argument(help="The tenant, as in the configuration.")],
     session: Annotated[str, typer.Argument(help="The sessionId of the visit.")],
     log: LogFile = None,
+    run: FromRun = None,
     config: ConfigFile = EXAMPLE,
     as_json: AsJson = False,
 ) -> None:
     """It reads the messages and shows what became of each, and when the visit was assigned and qualified. The exit
     status is 1 if no message has this sessionId.
     """
-    settings = load(config)
-    gathered, compiled = _gathered(settings, tenant, session, log)
+    settings, path, _ = sources(config, log, run)
+    gathered, compiled = _gathered(settings, tenant, session, path)
     if not gathered.arrivals:
         print_error(_not_found(tenant, session, gathered))
         raise typer.Exit(NOT_FOUND)
@@ -69,20 +67,9 @@ def _gathered(settings: Settings, tenant: str, session: str, log: Path | None) -
         raise ExplainError(message)
     tenants, limits = settings.compiled_tenants(), settings.compiled_limits()
     compiled = CompiledConfig(tenants, limits, key_is_session_id=settings.kafka.key_is_session_id)
-    with ExitStack() as stack:
-        records = stack.enter_context(closing(_with_progress(messages(settings.kafka, log, stack))))
+    with run_suggested(), ExitStack() as stack:
+        records = stack.enter_context(closing(scanning(messages(settings.kafka, log, stack))))
         return gather(compiled, tenant, session, records), compiled
-
-
-def _with_progress(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:
-    """The same records, counted by a progress bar on stderr."""
-    columns = SpinnerColumn(), TextColumn("scanning"), BarColumn(), TextColumn("{task.completed:,} messages")
-    with Progress(*columns, TimeElapsedColumn(), console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
-        task = progress.add_task("scanning", total=None)
-        for count, record in enumerate(records, 1):
-            if count % _SHOW_EVERY == 0:
-                progress.update(task, completed=count)
-            yield record
 
 
 def _not_found(tenant: str, session: str, gathered: Gathered) -> str:

@@ -7,13 +7,9 @@ from typing import Annotated
 import typer
 
 from monitor.commands.options import RUN_FOLDER, SWITCHES_FILE, RunFolder
+from monitor.commands.run_folder import NoRunError
 from monitor.runtime.console import print_line
-from monitor.runtime.errors import MonitorError
 from monitor.simulate import switch
-
-
-class NoRunError(MonitorError):
-    """The folder is not one of a `monitor run`."""
 
 
 def incident(

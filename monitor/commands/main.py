@@ -38,6 +38,7 @@ COMMANDS = (
     Command("grafana", "Write a data source and dashboards for Grafana.", WATCH),
     Command("verify", "Prove the stored numbers by computing them again from the messages.", PROVE),
     Command("explain", "Explain a visit: its events, its assignments and what it counts for.", PROVE),
+    Command("rejects", "Name what is wrong with rejected messages: fields, names, examples.", PROVE),
     Command("record", "Write a Kafka topic to a recorded log.", PROVE),
     Command("run", "Run everything on simulated traffic: store, job and page.", TRY),
     Command("incident", "Turn an incident on or off in a running `monitor run`.", TRY),

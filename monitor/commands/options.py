@@ -16,7 +16,12 @@ ConfigFile = Annotated[
 ]
 KairosDbUrl = Annotated[str | None, typer.Option(help="The KairosDB to read. Default: the configuration's.")]
 LogFile = Annotated[
-    Path | None, typer.Option(help="Read this recorded log. Default: the configuration's topics, to their end.")
+    Path | None,
+    typer.Option(help="Read this recorded log, a file or a folder of parts. Default: the configuration's topics."),
+]
+FromRun = Annotated[
+    Path | None,
+    typer.Option("--run", help="Read the messages, configuration and store of the `monitor run` with this folder."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything, as one JSON object.")]
 Brokers = Annotated[str, typer.Option(help="Kafka's bootstrap servers: HOST:PORT, separated by commas.")]

@@ -72,6 +72,17 @@ def with_progress(
             yield record
 
 
+def scanning(records: Iterable[tuple[str, Record]]) -> Generator[tuple[str, Record], None, None]:
+    """The same records, counted by a progress bar on stderr."""
+    columns = SpinnerColumn(), TextColumn("scanning"), BarColumn(), TextColumn("{task.completed:,} messages")
+    with Progress(*columns, TimeElapsedColumn(), console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
+        task = progress.add_task("scanning", total=None)
+        for count, record in enumerate(records, 1):
+            if count % _UPDATE_EVERY == 0:
+                progress.update(task, completed=count)
+            yield record
+
+
 def exhaust(items: Iterable[object]) -> None:
     """Takes every item, for what that does on the way."""
     for _ in items:

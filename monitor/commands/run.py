@@ -23,6 +23,7 @@ from rich.console import Console
 
 from monitor.commands import top
 from monitor.commands.options import EXAMPLE, EXAMPLE_SHOWN, RUN_FOLDER, SWITCHES_FILE, RunFolder
+from monitor.commands.run_folder import MESSAGES_FOLDER, RunFile, write_run_file
 from monitor.config.reader import load
 from monitor.kairosdb.client import check
 from monitor.kairosdb.errors import KairosDbError
@@ -31,6 +32,7 @@ from monitor.runtime.signals import STOP_GRACE_S
 
 READY_S = 20.0
 """How long a part may take until it answers."""
+STORE_FILE = "store.sqlite3"
 CHECK_EVERY_S = 1.0
 """How often the parts are checked where there is no terminal to show anything on."""
 STOP_S = STOP_GRACE_S + 10.0
@@ -72,9 +74,10 @@ def run(
     load(config, environment)  # its errors come before anything is started
     with _terminable(), _running(folder, ports, environment) as parts:
         page = _url(ports.page)
+        write_run_file(folder, RunFile(str(config.resolve()), _url(ports.store), page))
         _announce(page, folder)
         if sys.stdout.isatty():
-            top.watch(page, lambda: _raise_if_any_ended(parts, folder))
+            top.watch(page, lambda: _raise_if_any_ended(parts, folder), _notice(folder).replace("`", ""))
         else:
             _wait(parts, folder)
 
@@ -93,6 +96,8 @@ def _environment(
         "MONITOR_DEMO_SEED": str(seed),
         "MONITOR_DEMO_INCIDENTS": " ".join(incidents),
         "MONITOR_DEMO_SWITCHES": str(folder / SWITCHES_FILE),
+        "MONITOR_DEMO_LOG": str(folder / MESSAGES_FOLDER),
+        "MONITOR_DEMO_NEW": "no" if (folder / STORE_FILE).exists() else "yes",
     }
 
 
@@ -100,8 +105,8 @@ def _environment(
 def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterator[Parts]:
     """The parts, by name, each of which answers; they are stopped at the end of the block."""
     command = [sys.executable, "-m", "monitor"]
-    store = [*command, "store", str(folder / "store.sqlite3"), "--port", str(ports.store)]
-    serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page)]
+    store = [*command, "store", str(folder / STORE_FILE), "--port", str(ports.store)]
+    serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page), "--notice", _notice(folder)]
     job = [sys.executable, "-m", "bytewax.run", "dataflow:simulated_flow"]
     job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]
     with _child("store", store, folder, environment) as store_process:
@@ -113,6 +118,13 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
             parts = {"store": store_process, "job": job_process, "page": serve_process}
             _await("page", lambda: _ask_page(_url(ports.page)), parts, folder)
             yield parts
+
+
+def _notice(folder: Path) -> str:
+    """What a newcomer can do."""
+    is_default = folder == RUN_FOLDER
+    incident = "monitor incident variation_missing" + ("" if is_default else f" --folder {folder}")
+    return f"Simulated traffic. Try in another terminal: `{incident}`, `monitor rejects --run {folder} --last 10m`"
 
 
 def _wait(parts: Parts, folder: Path) -> NoReturn:

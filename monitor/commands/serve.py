@@ -3,6 +3,7 @@
 import socket
 from typing import Annotated
 
+import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +18,8 @@ from monitor.serve.app import create_app
 from monitor.serve.own_metrics import Watch
 from monitor.serve.service import Service, open_service
 
+log = structlog.get_logger(__name__)
+
 BACKLOG = 128
 """Connections that wait to be accepted; the kernel refuses more."""
 CONNECTIONS_MAX = 1_000
@@ -30,6 +33,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: serve.host.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on. Default: serve.port.")] = None,
     url: KairosDbUrl = None,
+    notice: Annotated[str, typer.Option(help="A line to show on top of every page, such as: staging.")] = "",
 ) -> None:
     """Needs the configuration and the store only, not the job. Ctrl-C stops it."""
     settings = load(config)
@@ -42,14 +46,22 @@ def serve(
         Watch(service, store_url),
     ):
         at = "http://{}:{}".format(*listener.getsockname()[:2])
+        _announce(at)
+        _run(_app(service, notice), listener)
+
+
+def _announce(at: str) -> None:
+    """Says where the page is: to people on a terminal, else as the first line of the log."""
+    if ERR.is_terminal:
         ERR.print(f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True)
-        _run(_app(service), listener)
+    else:
+        log.info(f"page {at}", api=f"{at}/docs")
 
 
-def _app(service: Service) -> FastAPI:
+def _app(service: Service, notice: str) -> FastAPI:
     """The API, and the page at every other path."""
     app = create_app(service)
-    site.mount(app, service)
+    site.mount(app, service, notice)
     return app
 
 

@@ -26,6 +26,8 @@ from monitor.serve.models import (
 )
 
 EXPERIMENTS_SHOWN = 6
+MANY_VISITS = 20
+"""With so many visits in one variation and none in another, the latter is shown as missing."""
 TIMEOUT_S = 15.0
 REFRESH_S = 2.0
 PLAIN_EVERY_S = 10.0
@@ -39,10 +41,11 @@ class TopError(MonitorError):
 
 
 class ExperimentNow(NamedTuple):
-    """One experiment over 24 hours, and the point whose rate is its conversion."""
+    """One experiment over 24 hours, and the point whose rate is its conversion; visits just assigned, by variation."""
 
     answer: ExperimentAnswer
     point: str
+    recent: dict[str, int]
 
 
 class Now(NamedTuple):
@@ -66,17 +69,17 @@ def top(
         pass  # the only way to end it
 
 
-def watch(url: str, check: Callable[[], None] = lambda: None) -> None:
+def watch(url: str, check: Callable[[], None] = lambda: None, notice: str = "") -> None:
     """Shows the view until it is interrupted, or `check`, which is called before each look, raises.
 
-    On a terminal it fills the screen; elsewhere it is printed every PLAIN_EVERY_S.
+    `notice` stands below it. On a terminal it fills the screen; elsewhere it is printed every PLAIN_EVERY_S.
     """
     console = Console()
     printed_s = float("-inf")
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen:
         while True:
             check()
-            current = _view_or_error(url)
+            current = Group(_view_or_error(url), Text(notice))
             if console.is_terminal:
                 screen.update(current, refresh=True)
             elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
@@ -99,7 +102,7 @@ def look(url: str) -> Now:
                 session, url, f"tenants/{quote(tenant.tenant)}/experiments", ExperimentsAnswer
             ).experiments
         ]
-        busiest = sorted(states, key=_assigned, reverse=True)[:EXPERIMENTS_SHOWN]
+        busiest = sorted(states, key=_busy, reverse=True)[:EXPERIMENTS_SHOWN]
         return Now(
             health,
             [
@@ -111,6 +114,7 @@ def look(url: str) -> Now:
                         ExperimentAnswer,
                     ),
                     conversion_point(list(tenant.points)),
+                    _recent(state),
                 )
                 for tenant, state in busiest
             ],
@@ -167,8 +171,14 @@ def _reason(error: requests.RequestException | ValidationError) -> str:
             return str(error)
 
 
-def _assigned(pair: tuple[object, ExperimentState]) -> int:
-    return pair[1].assigned
+def _busy(pair: tuple[object, ExperimentState]) -> tuple[int, int]:
+    """Visits just assigned; where none are, those of 24 hours."""
+    return sum(_recent(pair[1]).values()), pair[1].assigned
+
+
+def _recent(state: ExperimentState) -> dict[str, int]:
+    """Visits assigned in the last quarter of an hour, by variation."""
+    return {variation: sum(visits) for variation, visits in state.assigned_recent.items()}
 
 
 def _tenant_table(dc: DcHealth) -> Table:
@@ -189,20 +199,28 @@ def _tenant_table(dc: DcHealth) -> Table:
 
 
 def _experiment_table(experiments: Sequence[ExperimentNow]) -> Table:
-    table = Table(title="Busiest experiments (24 h)", title_justify="left")
+    table = Table(title="Busiest experiments (visits of the last 15 min; the rest over 24 h)", title_justify="left")
     for column in ("tenant", "experiment", "variation"):
         table.add_column(column, overflow="fold")
-    for column in ("assigned", "qualified", "conversion"):
+    for column in ("15 min", "assigned", "qualified", "conversion"):
         table.add_column(column, justify="right", no_wrap=True)
-    for answer, point in experiments:
+    for answer, point, recent in experiments:
         names = answer.tenant, answer.experiment
         for variation in answer.variations:
             conversion = f"{_rate(variation, point)} {point}".strip()
+            now = _now(variation.variation, recent)
             visits = f"{variation.assigned:,}", f"{variation.qualified:,}"
-            table.add_row(*names, variation.variation, *visits, conversion)
+            table.add_row(*names, variation.variation, now, *visits, conversion)
             names = "", ""
         table.add_section()
     return table
+
+
+def _now(variation: str, recent: Mapping[str, int]) -> Text:
+    """The visits just assigned; red where a variation has none, though another one has many."""
+    visits = recent.get(variation, 0)
+    is_missing = visits == 0 and max(recent.values(), default=0) >= MANY_VISITS
+    return Text(f"{visits:,}", style="red" if is_missing else "")
 
 
 def _rate(variation: VariationResult, point: str) -> str:

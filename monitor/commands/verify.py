@@ -6,6 +6,7 @@ Exit status 0 if all are equal, 1 if one differs, 2 if they could not be compare
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import duckdb
@@ -16,9 +17,10 @@ from rich.table import Table
 
 from monitor.batch import workspace
 from monitor.batch.pipeline import minute_of
-from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, KairosDbUrl, LogFile
-from monitor.config.reader import load
+from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, KairosDbUrl, LogFile
+from monitor.commands.run_folder import MESSAGES_FOLDER, run_suggested, sources
 from monitor.runtime.console import OUT, moment, printable
+from monitor.topics import recorded
 from monitor.verify import comparison
 from monitor.verify.comparison import (
     EXPLAINED_MAX,
@@ -37,6 +39,7 @@ MINUTES_SHOWN_MAX = 20
 
 def verify(
     log: LogFile = None,
+    run: FromRun = None,
     config: ConfigFile = EXAMPLE,
     start: Annotated[str | None, typer.Option("--from", help="The first minute, ISO 8601.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="The minute to stop before, ISO 8601.")] = None,
@@ -52,12 +55,19 @@ def verify(
     """It computes the batch answer from the messages and compares every stored total with it. The exit status is 0 if
     all are equal, 1 if one differs, 2 if they could not be compared.
     """
-    settings = load(config)
+    settings, path, store_url = sources(config, log, run)
     stored_dc = dc or settings.dc
     first_ms, end_ms = _minute(start, "--from"), _minute(end, "--to")
-    with _duckdb_errors(), workspace() as work, closing(Store(url or settings.kairosdb.url, settings)) as store:
+    with (
+        run_suggested(),
+        _duckdb_errors(),
+        workspace() as work,
+        closing(Store(url or store_url, settings)) as store,
+    ):
+        if run is not None and against is None and end_ms is None:
+            end_ms = _final_ms(store, stored_dc, run)
         if against is None:
-            verdict: Comparison | Mirrors = comparison.verify(work, settings, store, stored_dc, log, first_ms, end_ms)
+            verdict: Comparison | Mirrors = comparison.verify(work, settings, store, stored_dc, path, first_ms, end_ms)
         else:
             verdict = mirrors(work, store, stored_dc, against, first_ms, end_ms)
     if as_json:
@@ -76,6 +86,19 @@ def _duckdb_errors() -> Iterator[None]:
     except duckdb.Error as error:
         message = f"the batch answer could not be computed: {error}"
         raise VerifyError(message) from error
+
+
+def _final_ms(store: Store, dc: str, run: Path) -> int:
+    """The end of the final minutes of a run. It goes on while this reads, so that later minutes would differ."""
+    final_ms = store.sealed_ms(dc) or 0
+    began_ms = next(recorded.read(run / MESSAGES_FOLDER)).timestamp_ms
+    if final_ms <= began_ms:
+        message = (
+            f"no minute of the run in {run} is final yet: its recorded log begins at {moment(began_ms)}, and "
+            "a minute is final time.allowed_lateness_s after it ends; wait, or say --to"
+        )
+        raise VerifyError(message)
+    return final_ms
 
 
 def _minute(text: str | None, option: str) -> int | None:

@@ -14,6 +14,7 @@ from monitor.core import visits
 from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Limits
 from monitor.core.deltas import Deltas, SeriesTable, deltas_of
+from monitor.core.diagnosis import fault_of, faults
 from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
 from monitor.core.predicates import scalar
 from monitor.core.sessions import SessionGroup
@@ -55,8 +56,9 @@ class MessageReport(Struct, frozen=True):
     """A message of the session and what happened to it; without a valid event, the event's fields are None or empty.
 
     `arrival`: 1 for the first message of the session; `reason`: why it is rejected, None if it was accepted; `why`: the
-    same with the numbers; `warnings`: its warnings; `delay_ms`: message timestamp less event time; `attributes`:
-    those that the configuration mentions; `visit`: the one that it finally belongs to, if accepted.
+    same with the numbers; `fields`: those at fault, of a bad_field; `warnings`: its warnings; `delay_ms`: message
+    timestamp less event time; `attributes`: those that the configuration mentions; `visit`: the one that it finally
+    belongs to, if accepted.
     """
 
     arrival: int
@@ -66,6 +68,7 @@ class MessageReport(Struct, frozen=True):
     reason: str | None
     why: str
     warnings: dict[str, int]
+    fields: list[str] = []
     time_ms: int | None = None
     delay_ms: int | None = None
     event: str | None = None
@@ -137,13 +140,12 @@ def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
         report = MessageReport(number, partition, record.offset, record.timestamp_ms, slug, "", warnings)
         event = compiled.decoder.decode(record.value)
         if isinstance(event, Rejected):
-            yield Judged(
-                replace(report, why=_why_not_decoded(event.reason, record.value, compiled.limits)), None, None, {}
-            )
+            yield Judged(_of_no_event(report, event.reason, record.value, compiled.limits), None, None, {})
             continue
         own_id = event.eventId or derived_id(record.value or b"")
         why = _why(reason, event, own_id, arrivals[number - 1], group, accepted.get(own_id, []), compiled.limits)
-        report = _with_event(replace(report, why=why), event, own_id, compiled.decoder)
+        report = replace(report, why=why, fields=_fields_at_fault(reason, record.value))
+        report = _with_event(report, event, own_id, compiled.decoder)
         if reason is not None:
             yield Judged(report, None, None, {})
             continue
@@ -177,14 +179,13 @@ def _writable(value: Any) -> Any:
     return str(value) if huge or value in (math.inf, -math.inf) else value
 
 
-def _why_not_decoded(reason: RejectReason | None, value: bytes | None, limits: Limits) -> str:
-    match reason:
-        case RejectReason.OVERSIZED:
-            return f"has {len(value or b''):,} bytes, allowed {limits.message_bytes:,}"
-        case RejectReason.NOT_JSON:
-            return "has no value" if value is None else "its value is not a JSON object in UTF-8"
-        case _:
-            return "a required field is missing, or a field is of another type or out of range"
+def _of_no_event(report: MessageReport, reason: RejectReason, value: bytes | None, limits: Limits) -> MessageReport:
+    why = fault_of(value, reason, limits.message_bytes)
+    return replace(report, why=why, fields=_fields_at_fault(reason, value))
+
+
+def _fields_at_fault(reason: RejectReason | None, value: bytes | None) -> list[str]:
+    return [fault.field for fault in faults(value or b"")] if reason is RejectReason.BAD_FIELD else []
 
 
 def _why(
@@ -201,7 +202,7 @@ def _why(
     ahead, arrived = f"happened {seconds(-delay_ms)} after it arrived", f"arrived {seconds(delay_ms)} after it happened"
     match reason:
         case RejectReason.BAD_FIELD:
-            return "its assignments are not an object of strings"
+            return fault_of(arrival.record.value, reason, limits.message_bytes)
         case RejectReason.FUTURE:
             return f"{ahead}, allowed {seconds(limits.future_ms)}"
         case RejectReason.LATE if delay_ms > limits.lateness_ms:

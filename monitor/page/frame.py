@@ -17,6 +17,14 @@ SERVER_ERRORS = 500
 """From this status on the fault is not the reader's."""
 PAGES = {"/": "Experiments", "/health": "Health"}
 
+_announced: list[Html] = []
+
+
+def announce(text: str) -> None:
+    """Puts a line on top of every page from now on, instead of the one before; what is in backticks is code."""
+    parts = (element("code", part) if i % 2 else part for i, part in enumerate(text.split("`")))
+    _announced[:] = [element("p", *parts, class_="announced", role="note")] if text else []
+
 
 class Top:
     """The places at the top of every page: the state of the monitor, and a notice where something is wrong."""
@@ -51,6 +59,8 @@ class Top:
 @contextmanager
 def page(here: str, stale_after_s: float) -> Iterator[Top]:
     """The frame of a page; yields the places at its top. `here` is its path in PAGES."""
+    for line in _announced:
+        ui.html(line, sanitize=False)
     links = [
         element("a", text, href=path, aria_current="page" if path == here else None) for path, text in PAGES.items()
     ]

@@ -33,8 +33,9 @@ RECONNECT_S = 10.0
 """The time for which a reader's page outlives a broken connection; after that it is built again."""
 
 
-def mount(app: FastAPI, service: Service) -> None:
-    """Adds the pages to an application, at every path that the API leaves free."""
+def mount(app: FastAPI, service: Service, notice: str = "") -> None:
+    """Adds the pages to an application, at every path that the API leaves free; with a notice on top, if any."""
+    frame.announce(notice)
     asking = Asking(service)
     elements.on_shutdown(asking.close)
     _add_style()

@@ -30,7 +30,9 @@ from monitor.runtime.errors import MonitorError
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """A longer line is an error: Kafka's largest messages are far smaller."""
 
-_GZIP_LEVEL = 1
+PART_SUFFIX = ".ndjson.gz"
+"""The end of the name of a part of a recorded log in a folder."""
+GZIP_LEVEL = 1
 _TIME_END = 2**53
 _SEPARATORS = pattern(r"[\s,:]*")
 _NATURAL = Annotated[int, msgspec.Meta(ge=0)]
@@ -60,10 +62,34 @@ class Survey(NamedTuple):
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The messages of a recorded log, in the order of the file.
+    """The messages of a recorded log, in the order of the file; of a folder, those of its parts, in order of names.
 
-    Raises RecordedLogError at a malformed line, and OSError where the file cannot be read.
+    The last part may be one that is being written: then it ends with its last whole message. Raises RecordedLogError
+    at a malformed line, and OSError where a file cannot be read.
     """
+    if not path.is_dir():
+        yield from _of_file(path)
+        return
+    parts = parts_of(path)
+    if not parts:
+        message = f"{path}: there is no recorded log in this folder (*{PART_SUFFIX})"
+        raise RecordedLogError(message)
+    for part in parts[:-1]:
+        yield from _of_file(part)
+    yield from read_part(parts[-1])
+
+
+def read_part(path: Path) -> Iterator[Record]:
+    """The messages of a part that may end in the middle of what was written last."""
+    return _of_file(path, is_growing=True)
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The parts of a recorded log in a folder, in order."""
+    return sorted(folder.glob(f"*{PART_SUFFIX}"))
+
+
+def _of_file(path: Path, *, is_growing: bool = False) -> Iterator[Record]:
     with _opened(path, "rb") as file:
         number = 0
         try:
@@ -71,6 +97,8 @@ def read(path: Path) -> Iterator[Record]:
                 number += 1
                 yield _record(line)
         except (msgspec.DecodeError, ValueError, EOFError, gzip.BadGzipFile, ZlibError) as error:
+            if is_growing and isinstance(error, EOFError):
+                return
             at = number + 1 if isinstance(error, EOFError | OSError | ZlibError) else number
             message = f"{path}: line {at}: not a message of a recorded log: {error}"
             raise RecordedLogError(message) from error
@@ -174,7 +202,7 @@ def _opened(path: Path, mode: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
             yield plain
             return
         # No name or time in the header, so that equal messages give equal files.
-        with gzip.GzipFile(filename="", mode=mode, compresslevel=_GZIP_LEVEL, fileobj=plain, mtime=0) as zipped:
+        with gzip.GzipFile(filename="", mode=mode, compresslevel=GZIP_LEVEL, fileobj=plain, mtime=0) as zipped:
             yield zipped
 
 

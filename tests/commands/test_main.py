@@ -77,8 +77,30 @@ def test_the_example_is_valid() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     *experiments, in_all = _cells(result.output)
     assert len(experiments) > 16
+    assert result.stdout.count("warning: ") == 1, "its fast_checkout is qualified by what comes last"
     for column in (3, 4):
         assert sum(_number(row[column]) for row in experiments) == _number(in_all[column])
+
+
+def test_check_tells_costs_and_warnings(tmp_path: Path) -> None:
+    """What a valid configuration costs at most; what is most likely not meant, and exit status 0 all the same."""
+    config = shop()
+    config["time"]["flush_s"] = 5
+    config["tenants"]["uswm"]["experiments"]["button_color"]["variations"] = {"blue": 1}
+    config["tenants"]["uswm"]["points"]["home_page"]["where"]["loggedIn"] = "true"
+    file = tmp_path / "monitor.toml"
+    file.write_text(to_toml(config))
+    result = CliRunner().invoke(main.app, ["check", str(file)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    points, visits, totals, *warnings, last = result.stdout.splitlines()[-6:]
+    assert points == "at most 368 data points a minute, each written up to 12 times while it changes"
+    assert re.fullmatch(r"memory: about [\d.]+ MB for a million visits in progress", visits)
+    assert totals == "        and at most 883.2 kB for totals that are not final yet"
+    assert [warning.split(": ")[1] for warning in warnings] == [
+        "tenants.uswm.points.home_page.where.loggedIn",
+        "tenants.uswm.experiments.button_color.variations",
+    ]
+    assert last == f"{file}: OK, 2 warnings"
 
 
 def test_check_reports_all_errors_at_once(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`monitor top` shows what the query service answers: every number of it, and what to do where it does not answer."""
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,8 +74,8 @@ def test_every_number(tmp_path: Path) -> None:
         text = _shown(top.look(address))
     assert _rows(text, "uswm")[0] == ["uswm", "12.5", "1,275", "late 1,205, duplicate 70"]
     assert _rows(text, "unknown") == [["unknown", "0.0", "3", "not_json 3"]]
-    assert _rows(text, "blue") == [["uswm", "button_color", "blue", "1,100", "3", "0.00% order"]]
-    assert _rows(text, "red") == [["", "", "red", "1,234", "450", "20.00% order"]]
+    assert _rows(text, "blue") == [["uswm", "button_color", "blue", "0", "1,100", "3", "0.00% order"]]
+    assert _rows(text, "red") == [["", "", "red", "0", "1,234", "450", "20.00% order"]]
     assert "dc dal" in text
     assert "watermark 611 s behind" in text
 
@@ -102,7 +103,7 @@ def test_an_empty_store_is_shown(tmp_path: Path) -> None:
         text = _shown(top.look(address))
     assert "watermark not known yet" in text
     assert "dal has never reported" in text
-    assert _rows(text, "red") == [["", "", "red", "0", "0", "- order"]]
+    assert _rows(text, "red") == [["", "", "red", "0", "0", "0", "- order"]]
 
 
 def test_the_busiest_experiments_come_first(tmp_path: Path) -> None:
@@ -123,6 +124,27 @@ def test_the_busiest_experiments_come_first(tmp_path: Path) -> None:
         now = top.look(address)
     assert [shown.answer.experiment for shown in now.experiments] == [f"e{i}" for i in busy[:6]]
     assert {shown.point for shown in now.experiments} == {"order"}
+
+
+def test_what_is_busy_now_comes_first(tmp_path: Path) -> None:
+    """Before what was busy today; the visits just assigned are beside those of 24 hours, and a missing one is red."""
+    config = shop()
+    experiments = config["tenants"]["uswm"]["experiments"]
+    experiments["later"] = {**experiments["button_color"], "control": "old", "variations": {"old": 1, "new": 1}}
+    minute_ms = NOW_MS - NOW_MS % MINUTE_MS
+    points = [
+        *_per_minute("uswm.visit.assigned.red.beta|experiment=button_color", 1_000),
+        ("uswm.visit.assigned.old.beta|experiment=later", minute_ms - 2 * MINUTE_MS, 20),
+        ("uswm.visit.assigned.old.beta|experiment=later", minute_ms, 2),
+    ]
+    with answering(tmp_path, *points, config=config) as address:
+        now = top.look(address)
+    assert [shown.answer.experiment for shown in now.experiments] == ["later", "button_color"]
+    assert _rows(_shown(now), "old") == [["uswm", "later", "old", "22", "22", "0", "- order"]]
+    console = Console(width=160, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(top.view(now))
+    assert isinstance(console.file, io.StringIO)
+    assert len(re.findall(r"\x1b\[31m *0\x1b\[0m", console.file.getvalue())) == 1
 
 
 @pytest.mark.parametrize(("points", "point"), [(["order", "later"], "order"), (["first", "last"], "last"), ([], "")])
@@ -150,7 +172,7 @@ def test_once_from_the_command_line(tmp_path: Path) -> None:
     with answering(tmp_path, *points) as address:
         command = [sys.executable, "-m", "monitor", "top", "--once", "--url", address]
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert _rows(shown, "red")[0][3] == "12"
+    assert _rows(shown, "red")[0][3:5] == ["0", "12"]
 
 
 def test_a_service_without_its_store_is_shown(tmp_path: Path) -> None:

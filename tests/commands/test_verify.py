@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from monitor import devstore
 from monitor.batch.queries import MINUTE_MS
 from monitor.commands.main import app
+from monitor.commands.run_folder import MESSAGES_FOLDER, RunFile, write_run_file
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
 from monitor.verify import stored
@@ -201,6 +202,25 @@ def test_the_streaming_core_agrees(place: Place) -> None:
     core = Core(place.config, [str(number) for number in range(4)])
     core.feed(place.log)
     assert core.answer() == {key: n for key, n in place.totals.items() if n}
+
+
+def test_a_run_is_verified_while_it_goes_on(place: Place) -> None:
+    """`--run` names its configuration, store and messages; only final minutes are compared, as later ones change."""
+    messages = place.folder / MESSAGES_FOLDER
+    messages.mkdir()
+    recorded.write(messages / "0.ndjson.gz", (Record(*message) for message in place.log))
+    write_run_file(place.folder, RunFile(str(place.folder / "monitor.toml"), place.url, "http://127.0.0.1:1"))
+    too_early = CliRunner().invoke(app, ["verify", "--run", str(place.folder)])
+    assert (too_early.exit_code, too_early.stdout) == (2, "")
+    assert f"no minute of the run in {place.folder} is final yet" in too_early.stderr
+    minutes = sorted({minute_ms for _, minute_ms, _ in place.totals})
+    final_ms = minutes[len(minutes) // 2]
+    reading.write(place.url, [("monitor.watermark_s", final_ms, {"dc": DC}, final_ms // 1_000)])
+    place.write({key: 10**6 for key in place.totals if key[1] >= final_ms})
+    result = CliRunner().invoke(app, ["verify", "--run", str(place.folder), "--json"])
+    verdict = json.loads(result.stdout)
+    assert (result.exit_code, verdict["end_ms"]) == (0, final_ms)
+    assert verdict["compared"] == sum(key[1] < final_ms for key in place.totals)
 
 
 def _iso(time_ms: int) -> str:

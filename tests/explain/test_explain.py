@@ -123,7 +123,7 @@ def test_what_people_read(tmp_path: Path) -> None:
         message(15 * MIN + 250, None, event="[b]\x1b[31m", assignments=blue),
         Message(0, 0, BASE_MS + 16 * MIN, SESSION.encode(), b"{"),
         Message(0, 0, BASE_MS + 16 * MIN, SESSION.encode(), b'{"tenant": "uswm"}'),
-        message(16 * MIN, "home", assignments={"button_color": 1}),
+        message(16 * MIN, "home", assignments=[1]),
         message(2**53 - 1 - BASE_MS, "home", 16 * MIN),
         message(16 * MIN, "home", sessionId="s-2"),
     ]
@@ -150,9 +150,10 @@ def test_what_people_read(tmp_path: Path) -> None:
         6: "late: arrived 612 s after it happened, allowed 600 s",
         7: "future: happened 120 s after it arrived, allowed 60 s",
         8: "accepted: arrived 0 s after it happened; warning: unknown_experiment",
-        9: "not_json: its value is not a JSON object in UTF-8",
-        10: "bad_field: a required field is missing, or a field is of another type or out of range",
-        11: "bad_field: its assignments are not an object of strings",
+        9: "not_json: its value is no JSON object in UTF-8: "
+        "not JSON: Expecting property name enclosed in double quotes",
+        10: "bad_field: sessionId is missing; time is missing; event is missing",
+        11: "bad_field: assignments must be an object of experiment and variation, or null; got [1]",
         12: f"future: happened {seconds(2**53 - 1 - BASE_MS - 16 * MIN)} after it arrived, allowed 60 s",
     }
     assert rows[12][1] == f"{2**53 - 1} ms"

@@ -28,15 +28,19 @@ NOT_BOUNDS = {
     "RATE_MAX": "the largest value of an option, in its help",
     "_REST_MAX": "clips numbers in the batch answer, below what 64 bits hold",
     "SCANNED_MAX": "chooses between two ways to compare the same lists",
+    "NAMED_MAX": "names in a warning of `monitor check`; nothing is held",
     "_SERIES_BYTES": "an estimate of the memory of an entry",
     "SESSION_ID_CHARACTERS_MAX": "of the batch answer, which states the rule of the core once more",
+    "SHOWN_MAX": "lines that a command prints; nothing is held",
     "_SIGNATURE_BYTES": "an estimate of the memory of an entry",
     "_SUM_BYTES": "an estimate of the memory of an entry",
     "TIMESTAMP_MS_MAX": "the largest timestamp that looks like milliseconds, in section 6",
     "_TIME_BYTES": "the length of a time in the packed format",
+    "TOTAL_BYTES": "an estimate of the memory of an entry",
     "_TRANSITION_BYTES": "an estimate of the memory of an entry",
     "TTL_S_MAX": "the largest value of the setting ttl_days, in section 2",
     "VALUE_CHARACTERS_MAX": "characters of a value in a message",
+    "VISIT_OVERHEAD_BYTES": "an estimate of the memory of an entry",
 }
 """Constants with such a name that need no row in the table of bounds, and why."""
 CACHES = {"lru_cache", "LRUCache", "TTLCache"}
