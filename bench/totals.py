@@ -29,7 +29,7 @@ def tags_text(tags: Mapping[str, str]) -> str:
     return "|".join(f"{name}={tags[name]}" for name in sorted(tags) if name != "dc")
 
 
-def of_points(points: Iterable[tuple[str, int, int]]) -> Totals:
+def of_points(points: Iterable[tuple[str, int, int | float]]) -> Totals:
     """The last value of each point (series, timestamp in ms, value) of a visit metric."""
     keys: dict[str, tuple[str, str]] = {}
     found: Totals = {}
@@ -39,7 +39,7 @@ def of_points(points: Iterable[tuple[str, int, int]]) -> Totals:
             keys[series] = name, "|".join(sorted(tags))
         name, tags_of = keys[series]
         if ".visit." in name:
-            found[name, timestamp_ms // MINUTE_MS, tags_of] = value
+            found[name, timestamp_ms // MINUTE_MS, tags_of] = int(value)
     return found
 
 

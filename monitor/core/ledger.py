@@ -31,6 +31,10 @@ class Ledger:
                 points.append(DataPoint(series, minute * MINUTE_MS, total))
         return points
 
+    def points_of(self, minute: int, totals: Mapping[Series, int]) -> list[DataPoint]:
+        """Totals of a minute as `apply` emits them."""
+        return [DataPoint(series, minute * MINUTE_MS, total) for series, total in totals.items()]
+
     def seal(self, watermarks: Mapping[int, int], groups: int) -> int:
         """Takes in the watermarks of session key groups, and forgets the minutes that all `groups` have passed.
 

@@ -14,11 +14,11 @@ Series: TypeAlias = str
 
 
 class DataPoint(NamedTuple):
-    """One value of one series: what the sink writes."""
+    """One value of one series: what the sink writes, a float as type `double`, an int as `long`."""
 
     series: Series
     timestamp_ms: int
-    value: int
+    value: int | float
 
 
 def metric_name(tenant: str, metric_key: MetricKey) -> str:

@@ -54,7 +54,7 @@ class Writer:
         self._changed = Condition()
         self._closing = Event()
         self._failure: BaseException | None = None
-        self._pending: dict[tuple[Series, int], int] = {}
+        self._pending: dict[tuple[Series, int], int | float] = {}
         self._pending_since_s = 0.0
         self._entered = 0
         self._left = 0
@@ -71,7 +71,7 @@ class Writer:
         """The points handed over that are neither accepted nor dead letters yet, those in flight included."""
         return self._entered - self._left
 
-    def put(self, points: Iterable[tuple[Series, int, int]]) -> None:
+    def put(self, points: Iterable[tuple[Series, int, int | float]]) -> None:
         """Hands over points (series, timestamp_ms, value); a value that waits for the same is replaced.
 
         Blocks while `pending_max` points wait, so that a slow KairosDB slows the job. Raises WriterStopped.

@@ -130,7 +130,7 @@ def test_a_ledger_gives_absolute_totals() -> None:
 @given(st.lists(st.dictionaries(st.integers(0, 2), st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)))))
 def test_the_last_points_are_the_sums(batches: list[Deltas]) -> None:
     """However changes are cut into batches, the last point of each total is the sum of its changes."""
-    ledger, last = Ledger(), dict[tuple[str, int], int]()
+    ledger, last = Ledger(), dict[tuple[str, int], int | float]()
     sums: Counter[tuple[str, int]] = Counter()
     for batch in batches:
         last |= {(point.series, point.timestamp_ms): point.value for point in ledger.apply(batch)}

@@ -273,14 +273,14 @@ def _store(directory: Path) -> RecoveryConfig:
     return RecoveryConfig(str(directory))
 
 
-def _values(out: Out, name: str) -> list[int]:
+def _values(out: Out, name: str) -> list[int | float]:
     """The values of a metric in the order in which they came out."""
     return [point.value for _, points in out for point in points if point.series.split("|")[0] == name]
 
 
 def _totals(out: Out, dc: str) -> dict[oracle.Key, int]:
     """The store's totals as the oracle writes them: the last value of each cell, without those that are 0."""
-    last = {(p.series, p.timestamp_ms): p.value for _, points in out for p in points}
+    last = {(p.series, p.timestamp_ms): int(p.value) for _, points in out for p in points}
     return {
         (series.split("|")[0], timestamp_ms, tags_of(series, dc)): value
         for (series, timestamp_ms), value in last.items()
@@ -291,7 +291,7 @@ def _totals(out: Out, dc: str) -> dict[oracle.Key, int]:
 def _counts(out: Out, name: str, *tags: str) -> Counter[tuple[str, ...]]:
     """A health counter, summed over the flushes, by the values of its tags."""
     counted: Counter[tuple[str, ...]] = Counter()
-    buckets = {(p.series, p.timestamp_ms): p.value for _, points in out for p in points}
+    buckets = {(p.series, p.timestamp_ms): int(p.value) for _, points in out for p in points}
     for (series, _), value in buckets.items():
         found, *pairs = series.split("|")
         if found == f"monitor.{name}":
@@ -318,7 +318,7 @@ class _Script:
                 self._clock.now = now_ms
             yield item
 
-    def values_before(self, name: str) -> list[list[int]]:
+    def values_before(self, name: str) -> list[list[int | float]]:
         """The values of a metric that this run had given out before each item was read."""
         return [_values(self._out[self._begins : end], name) for end in self._out_before]
 

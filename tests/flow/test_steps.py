@@ -306,7 +306,7 @@ def _changes(
     return Changes(group, deltas or {}, watermarks or {}, counts or {}, maxima or {}, gauges or {})
 
 
-def _points(step: TotalsStep, changes: Changes) -> list[tuple[str, int, int]]:
+def _points(step: TotalsStep, changes: Changes) -> list[tuple[str, int, int | float]]:
     emitted, discard = step.on_batch([(0, changes)])
     assert not discard
     return [(point.series, point.timestamp_ms, point.value) for points in emitted for point in points]

@@ -58,7 +58,7 @@ def points_of(count: int, value: int = 1) -> list[DataPoint]:
     return [DataPoint(f"m.{index // 500}|tag=v{index}", T_MS, value) for index in range(count)]
 
 
-def cells_of(points: list[DataPoint]) -> dict[tuple[str, int], int]:
+def cells_of(points: list[DataPoint]) -> dict[tuple[str, int], int | float]:
     return {(series, timestamp_ms): value for series, timestamp_ms, value in points}
 
 
