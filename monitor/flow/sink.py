@@ -11,6 +11,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from monitor.config.settings import KairosDbTable
 from monitor.core.metrics import DataPoint
+from monitor.flow.readback import Readback
 from monitor.flow.telemetry import TELEMETRY
 from monitor.kairosdb import client
 from monitor.kairosdb.dead_letters import DeadLetters, DeadLettersUnwritable
@@ -70,10 +71,16 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
 
     def __init__(self, settings: KairosDbTable, dc: str) -> None:
         self._settings = settings
+        self._dc = dc
         self._renderer = Renderer(dc, settings.ttl_days * DAY_S)
         self._stats = WriterStats()
         self._outages = Outages()
         self._dead_letters: DeadLetters | None = None
+
+    def readback(self) -> Readback | None:
+        """What reads back final minutes from this KairosDB; None where that is switched off."""
+        points = self._settings.readback_points
+        return Readback(self._settings.url, self._dc, points) if points else None
 
     def list_parts(self) -> list[str]:
         """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
