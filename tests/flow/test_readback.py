@@ -18,6 +18,7 @@ from monitor.flow.telemetry import Telemetry
 from monitor.flow.totals import TotalsStep
 from monitor.kairosdb.client import Client
 from monitor.kairosdb.points import Renderer, body
+from monitor.kairosdb.reader import Reader
 from tests.support.faulty_server import FaultyServer, refuse
 from tests.support.messages import BASE_MS, MINUTE_MS
 from tests.support.reading import points as stored_points
@@ -203,7 +204,7 @@ def test_lost_points_are_found_by_all_of_their_tags(url: str) -> None:
         for value, tags in enumerate(["experiment=a|device=m", "experiment=b|device=m", "experiment=a", "experiment=b"])
     ]
     write(url, [*points, DataPoint(f"{name}|experiment=c", BASE_MS, 7)])
-    with reading_back.Reader(url, 30) as reader:
+    with Reader(url, 30) as reader:
         assert list(reading_back.differing(reader, DC, points)) == []
         changed = [points[0], points[1]._replace(value=8), points[2], DataPoint(f"{name}|experiment=d", BASE_MS, 1)]
         assert list(reading_back.differing(reader, DC, changed)) == [changed[1], changed[3]]
