@@ -1,4 +1,4 @@
-"""Final minutes are read back before their totals are forgotten, and written again where KairosDB has lost something."""
+"""Final minutes are read back before their totals are forgotten, and written again where KairosDB lost something."""
 
 import pickle
 import time
