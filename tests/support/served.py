@@ -88,8 +88,12 @@ def served() -> Served:
 
 
 def write(url: str, totals: Mapping[Key, int]) -> None:
-    """Writes contributions."""
-    post(url, [(name, minute_ms, dict(tags), value) for (name, minute_ms, tags), value in totals.items()])
+    """Writes contributions, sums of squares as doubles."""
+    written = [
+        (name, minute_ms, dict(tags), float(value) if name.endswith(".sumsq") else value)
+        for (name, minute_ms, tags), value in totals.items()
+    ]
+    post(url, written)
 
 
 def report(url: str, dc: str, start_ms: int, end_ms: int, behind_s: int = 0, lateness_s: int = LATENESS_S) -> None:
@@ -98,7 +102,7 @@ def report(url: str, dc: str, start_ms: int, end_ms: int, behind_s: int = 0, lat
     post(url, [("monitor.watermark_s", at_ms, {"dc": dc}, at_ms // 1_000 - lateness_s - behind_s) for at_ms in moments])
 
 
-def post(url: str, points: Iterable[tuple[str, int, dict[str, str], int]]) -> None:
+def post(url: str, points: Iterable[tuple[str, int, dict[str, str], int | float]]) -> None:
     """Writes points, over those that are there."""
     reading.write(url, points)
 
