@@ -13,6 +13,7 @@ from monitor.config.settings import Settings
 from monitor.core.metrics import DataPoint
 from monitor.flow import start
 from monitor.flow.flush import FlushClock, accumulate, flush_windows, nothing
+from monitor.flow.readback import Readback
 from monitor.flow.regroup import Regroup
 from monitor.flow.route import route
 from monitor.flow.sessions import compile_config, sessions
@@ -24,7 +25,11 @@ from monitor.runtime.clock import CLOCK, WallClock
 
 
 def build(
-    source: Source[Chunk], sink: Sink[tuple[str, list[DataPoint]]], settings: Settings, clock: WallClock = CLOCK
+    source: Source[Chunk],
+    sink: Sink[tuple[str, list[DataPoint]]],
+    settings: Settings,
+    clock: WallClock = CLOCK,
+    readback: Readback | None = None,
 ) -> Dataflow:
     """The dataflow, a line for each step. State is stored under the steps' names: a renamed step loses its state."""
     compiled, windows = compile_config(settings), flush_windows(settings.time.flush_s)
@@ -37,7 +42,7 @@ def build(
     flushed = win.fold_window(
         "flush", changes, FlushClock(clock), windows, nothing, accumulate, accumulate, ordered=False
     )
-    points = op.stateful_batch("totals", flushed.down, totals(clock))
+    points = op.stateful_batch("totals", flushed.down, totals(clock, readback=readback))
     op.output("kairosdb", points, sink)
     op.raises("never_late", flushed.late)
     return flow
@@ -53,4 +58,4 @@ def __getattr__(name: str) -> Dataflow:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
     settings, source, sink = start.prepare(SOURCES[name])
-    return build(source, sink, settings)
+    return build(source, sink, settings, readback=sink.readback())

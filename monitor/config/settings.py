@@ -200,6 +200,12 @@ class KairosDbTable(_Model):
 
     url: Url = Field("http://127.0.0.1:8080", description="base URL of KairosDB")
     ttl_days: int = Field(30, ge=1, le=7_300, description="how long points live, days from their writing")
+    rewrite_s: Seconds = Field(
+        60, ge=0, le=600, description="what was accepted so long before an outage is written again"
+    )
+    readback_points: int = Field(
+        100_000, ge=0, le=10_000_000, description="totals of final minutes that are read back, a minute"
+    )
     dead_letters: Text = Field("dead-letters.jsonl", description="file for points that KairosDB rejects permanently")
 
 

@@ -30,16 +30,22 @@ class Ledger:
 
     def apply(self, deltas: Mapping[int, Mapping[Series, int]]) -> list[DataPoint]:
         """Adds changes, those of 0 too; returns the new totals of all that was touched."""
-        points = []
+        points: list[DataPoint] = []
         for minute, changes in deltas.items():
             totals = self.totals.setdefault(minute, {})
             for series, change in changes.items():
                 # may fall: a late event retracts what others had contributed
-                total = totals[series] = totals.get(series, 0) + change
-                is_double = SQUARES in series and minute >= self.doubles_from
-                # a sum of squares outgrows 64 bits: held exactly, rounded once here
-                points.append(DataPoint(series, minute * MINUTE_MS, float(total) if is_double else total))
+                totals[series] = totals.get(series, 0) + change
+            points += self.points_of(minute, {series: totals[series] for series in changes})
         return points
+
+    def points_of(self, minute: int, totals: Mapping[Series, int]) -> list[DataPoint]:
+        """Totals of a minute as points; a sum of squares outgrows 64 bits, so it is held exactly and rounded here."""
+        at_ms, has_doubles = minute * MINUTE_MS, minute >= self.doubles_from
+        return [
+            DataPoint(series, at_ms, float(total) if has_doubles and SQUARES in series else total)
+            for series, total in totals.items()
+        ]
 
     def seal(self, watermarks: Mapping[int, int], groups: int) -> int:
         """Takes in the watermarks of session key groups, and forgets the minutes that all `groups` have passed.

@@ -14,7 +14,7 @@ Series: TypeAlias = str
 
 
 class DataPoint(NamedTuple):
-    """One value of one series: what the sink writes; as a long, or as a double if the value is a float."""
+    """One value of one series: what the sink writes, a float as type `double`, an int as `long`."""
 
     series: Series
     timestamp_ms: int

@@ -11,13 +11,15 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from monitor.config.settings import KairosDbTable
 from monitor.core.metrics import DataPoint
+from monitor.flow.readback import Readback
 from monitor.flow.telemetry import TELEMETRY
 from monitor.kairosdb import client
 from monitor.kairosdb.dead_letters import DeadLetters, DeadLettersUnwritable
 from monitor.kairosdb.errors import KairosDbError
+from monitor.kairosdb.outages import Outages
 from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
-from monitor.kairosdb.writer import Writer, WriterStopped
+from monitor.kairosdb.writer import Writer, WriterSettings, WriterStopped
 from monitor.runtime import signals
 from monitor.runtime.errors import JobError
 from monitor.runtime.reporting import reported
@@ -69,9 +71,16 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
 
     def __init__(self, settings: KairosDbTable, dc: str) -> None:
         self._settings = settings
+        self._dc = dc
         self._renderer = Renderer(dc, settings.ttl_days * DAY_S)
         self._stats = WriterStats()
+        self._outages = Outages()
         self._dead_letters: DeadLetters | None = None
+
+    def readback(self) -> Readback | None:
+        """What reads back final minutes from this KairosDB; None where that is switched off."""
+        points = self._settings.readback_points
+        return Readback(self._settings.url, self._dc, points) if points else None
 
     def list_parts(self) -> list[str]:
         """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
@@ -90,7 +99,9 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> WriterPartition:
         """A writer; what it had not delivered is replayed, so it has no state."""
         assert self._dead_letters is not None, "list_parts comes first"
-        return WriterPartition(Writer(self._settings.url, self._renderer, self._dead_letters, self._stats), self._stats)
+        settings, stats = WriterSettings(rewrite_s=self._settings.rewrite_s), self._stats
+        writer = Writer(self._settings.url, self._renderer, self._dead_letters, stats, settings, self._outages)
+        return WriterPartition(writer, stats)
 
 
 def _own(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """The step `totals`: the totals of one metric key group, and the health metrics in the health group."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 
 from bytewax.operators import StatefulBatchLogic
 
@@ -11,9 +12,13 @@ from monitor.core.watermark import NEVER
 from monitor.flow import snapshots
 from monitor.flow.changes import Changes, PlainChanges
 from monitor.flow.keys import HEALTH_GROUP, SESSION_GROUPS, metric_group_key
+from monitor.flow.readback import FinalMinutes, Readback
 from monitor.flow.telemetry import TELEMETRY, Telemetry
 from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.reporting import reported
+
+LOOK_EVERY = timedelta(seconds=1)
+"""How often a step asks for what was read back of its final minutes, while any wait."""
 
 
 class TotalsStep(StatefulBatchLogic[tuple[int, PlainChanges | None], list[DataPoint], snapshots.Plain]):
@@ -21,10 +26,15 @@ class TotalsStep(StatefulBatchLogic[tuple[int, PlainChanges | None], list[DataPo
 
     @reported
     def __init__(
-        self, resume_state: snapshots.Plain | None, clock: WallClock = CLOCK, telemetry: Telemetry = TELEMETRY
+        self,
+        resume_state: snapshots.Plain | None,
+        clock: WallClock = CLOCK,
+        telemetry: Telemetry = TELEMETRY,
+        readback: Readback | None = None,
     ) -> None:
         self._ledger: Ledger = snapshots.restored_ledger(resume_state)
-        """Bounded: minutes that every session key group has passed are dropped."""
+        """Bounded: minutes that every session key group has passed leave it for `_final`."""
+        self._final = FinalMinutes(self._ledger, readback, (resume_state or {}).get("unread", {}), telemetry)
         self._gauges: dict[Series, dict[str, int]] = {}
         """Series -> part -> value; bounded by the key groups, the partitions and the processes that report."""
         self._stamp_ms = 0
@@ -40,10 +50,13 @@ class TotalsStep(StatefulBatchLogic[tuple[int, PlainChanges | None], list[DataPo
             changes = Changes(*flushed)  # a plain tuple, if the window was open at a restart
             groups.add(changes.group)
             points += self._ledger.apply(changes.deltas)
+            held = dict(self._ledger.totals)
             passed_ms = self._ledger.seal(changes.watermarks, SESSION_GROUPS)
+            self._final.add({minute: held[minute] for minute in held.keys() - self._ledger.totals.keys()})
             if changes.gauges or changes.counts:
                 assert changes.group == HEALTH_GROUP, "only the health group gets health metrics"
                 points += self._health(changes, passed_ms)
+        points += self._final.repairs()
         (group,) = groups  # a key has the changes of one metric key group
         self._telemetry.gauge("totals", self._ledger.size(), part=metric_group_key(group))
         return [points] if points else [], False
@@ -60,14 +73,25 @@ class TotalsStep(StatefulBatchLogic[tuple[int, PlainChanges | None], list[DataPo
             yield DataPoint(series, self._stamp_ms, value)
 
     @reported
+    def on_notify(self) -> tuple[Iterable[list[DataPoint]], bool]:
+        """Emits what KairosDB has lost of final minutes, also while nothing comes in."""
+        points = self._final.repairs()
+        return [points] if points else [], False
+
+    def notify_at(self) -> datetime | None:
+        """Soon, while minutes wait to be read back."""
+        return None if self._final.are_all_read else datetime.now(UTC) + LOOK_EVERY
+
+    @reported
     def snapshot(self) -> snapshots.Plain:
-        """The ledger's state, plain."""
+        """The ledger's state and the minutes that are not read back, plain."""
         with self._telemetry.timed("snapshot_ms"):
-            return snapshots.ledger_state(self._ledger)
+            state = snapshots.ledger_state(self._ledger)
+            return state if self._final.are_all_read else state | {"unread": self._final.state()}
 
 
 def totals(
-    clock: WallClock = CLOCK, telemetry: Telemetry = TELEMETRY
+    clock: WallClock = CLOCK, telemetry: Telemetry = TELEMETRY, readback: Readback | None = None
 ) -> Callable[[snapshots.Plain | None], TotalsStep]:
     """The function that builds a key group's step, empty or from a snapshot."""
-    return lambda resume_state: TotalsStep(resume_state, clock, telemetry)
+    return lambda resume_state: TotalsStep(resume_state, clock, telemetry, readback)

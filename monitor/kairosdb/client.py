@@ -119,6 +119,13 @@ class Client:
         """KairosDB's version, for example `KairosDB 1.3.0-1.20210808220820`."""
         return self._json("GET", "version", None, "version", str)
 
+    def was_dropped(self) -> bool:
+        """Whether the server has ended a connection without a word, so that a new one was made; asked again: no more.
+
+        An answer with `Connection: close` is a word.
+        """
+        return self._adapter.was_dropped()
+
     def cut(self) -> None:
         """Makes the requests that are in progress in other threads fail at once."""
         self._adapter.cut()
@@ -205,7 +212,8 @@ def _error(answer: requests.Response, expected: str) -> KairosDbError:
     msg = f"KairosDB must answer {asked} with {expected}; got {status}{location} {text!r}"
     if status == requests.codes.too_many_requests or status > 500:
         retry_after_s = parse_retry_after_s(answer.headers.get("Retry-After"), datetime.now(UTC))
-        return Unreachable(f"{msg}. {_UNREACHABLE_HINT}", retry_after_s)
+        is_busy = status == requests.codes.too_many_requests
+        return Unreachable(f"{msg}. {_UNREACHABLE_HINT}", retry_after_s, is_busy)
     if status == requests.codes.bad_request:
         return QueryRefused(msg)
     if status == requests.codes.server_error:
@@ -232,6 +240,19 @@ class _CuttableAdapter(HTTPAdapter):
         self._connections_max = connections
         self._connections: list[HTTPConnection] = []
         self._lock = Lock()
+        self._was_dropped = False
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        # The pool replaces such a connection silently. What was accepted over it may be lost with the server's queue.
+        with self._lock:
+            if any(connection.sock is not None and not connection.is_connected for connection in self._connections):
+                self._was_dropped = True
+        return super().send(*args, **kwargs)
+
+    def was_dropped(self) -> bool:
+        with self._lock:
+            was_dropped, self._was_dropped = self._was_dropped, False
+            return was_dropped
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)

@@ -36,6 +36,7 @@ from monitor.core.metrics import DataPoint
 from monitor.kairosdb.client import SERVER_TEXT_CHARACTERS_MAX, Client, Refused
 from monitor.kairosdb.dead_letters import DeadLetter, DeadLetters
 from monitor.kairosdb.errors import Unreachable
+from monitor.kairosdb.outages import Outages, Watch
 from monitor.kairosdb.points import Rendered, Renderer, batches, body
 from monitor.kairosdb.stats import WriterStats
 from monitor.runtime.waiting import WaitLog
@@ -74,7 +75,8 @@ class Delivery:
     """Delivers points over `client`, one request at a time; used by one thread.
 
     Points that are given up go to `dead_letters`; without one they are only logged. `closing` ends every wait;
-    `pending` gives the number of waiting points, for the log.
+    `pending` gives the number of waiting points, for the log. `watch` learns of each answer, and of each request
+    without one; `accepted` gets what each request carried that was accepted.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Delivery:
         settings: DeliverySettings,
         closing: Event,
         pending: Callable[[], int] = lambda: 0,
+        watch: Watch | None = None,
+        accepted: Callable[[Sequence[DataPoint]], None] = lambda points: None,
     ) -> None:
         self._client = client
         self._renderer = renderer
@@ -93,6 +97,8 @@ class Delivery:
         self._stats = stats
         self._settings = settings
         self._closing = closing
+        self._watch = watch or Watch(Outages())
+        self._accepted = accepted
         self._refusals = 0
         """Requests with points that were refused since `deliver` took the present batch."""
         self._waits = WaitLog("kairosdb", lambda: {"url": client.url, "pending": pending()}, settings.log_every_s)
@@ -182,6 +188,7 @@ class Delivery:
     def _counted(self, batch: Sequence[Rendered], refused: Refused | None) -> Refused | None:
         if refused is None:
             self._stats.add(points_written=len(batch))
+            self._accepted([one.point for one in batch])
         return refused
 
     def _request(self, data: bytes) -> Refused | None:
@@ -196,8 +203,13 @@ class Delivery:
         start_ns = time.perf_counter_ns()
         try:
             refused = self._client.post(data)
+        except Unreachable as error:
+            if not error.is_busy:
+                self._watch.failed()
+            raise
         finally:
             self._stats.add(write_ns=time.perf_counter_ns() - start_ns)
+        self._watch.answered(self._client.was_dropped())
         if refused is None:
             self._waits.over()
         return refused

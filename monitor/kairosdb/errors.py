@@ -10,12 +10,14 @@ class KairosDbError(MonitorError):
 class Unreachable(KairosDbError):
     """No answer, 429, or any 5xx except 500: the same request may succeed later.
 
-    `retry_after_s` is the delay that the server asked for, in seconds; None if it asked for none.
+    `retry_after_s` is the delay that the server asked for, in seconds; None if it asked for none. `is_busy`: 429, the
+    answer of a server that is there and has too much to do.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, is_busy: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.is_busy = is_busy
 
 
 class Misconfigured(KairosDbError):

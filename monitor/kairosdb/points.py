@@ -5,9 +5,10 @@ and to a ttl of -5. So the series of a point is checked once, and its numbers wi
 """
 
 import gzip
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from monitor.core.metrics import DataPoint, Series
@@ -24,7 +25,8 @@ SERIES_CHARACTERS_MAX = 8_192
 """Cassandra's keys end at 64 KiB; a series of this length is an error long before."""
 
 SERIES_CACHED_MAX = 65_536
-"""Series whose JSON is kept ready, some 30 MB at 100 characters each; the least recently used one makes room."""
+"""Series of each type whose JSON is kept ready, some 30 MB at 100 characters each; the least recently used makes room.
+"""
 
 SERIES_CACHED_CHARACTERS_MAX = 32 * 1024 * 1024
 """Of series and their JSON, rendered since the cache was last emptied; beyond it, the cache is emptied.
@@ -52,7 +54,7 @@ class Rendered(NamedTuple):
 
 
 class Renderer:
-    """Writes points as KairosDB's JSON; may be shared by threads.
+    """Writes points as KairosDB's JSON, an int as type `long`, a float as type `double`; may be shared by threads.
 
     `dc` becomes the first tag of every point, `ttl_s` (seconds from the write) is when KairosDB forgets it.
     Raises ValueError if either cannot be sent.
@@ -70,13 +72,15 @@ class Renderer:
             raise ValueError(msg)
         self._dc = dc
         self._ttl_s = ttl_s
-        self._head = lru_cache(SERIES_CACHED_MAX)(self._render_head)
+        self._long_head = lru_cache(SERIES_CACHED_MAX)(partial(self._render_head, "long"))
+        self._double_head = lru_cache(SERIES_CACHED_MAX)(partial(self._render_head, "double"))
         self._rendered_characters = 0
 
     @property
     def cached(self) -> tuple[int, int]:
-        """The series in the cache, and a bound of the characters that it holds."""
-        return self._head.cache_info().currsize, self._rendered_characters
+        """The series in the caches of both types, and a bound of the characters that they hold."""
+        series = sum(cache.cache_info().currsize for cache in (self._long_head, self._double_head))
+        return series, self._rendered_characters
 
     def render(self, points: Iterable[DataPoint]) -> tuple[list[Rendered], list[Invalid]]:
         """The points that may be sent, each with its JSON object, and the points that may not, each with the reason."""
@@ -84,37 +88,43 @@ class Renderer:
         invalid: list[Invalid] = []
         for point in points:
             series, timestamp_ms, value = point
-            head, reason = self._head(series)
+            if type(value) is float:
+                head, reason = self._double_head(series)
+                is_sound = math.isfinite(value)
+            else:
+                head, reason = self._long_head(series)
+                is_sound = type(value) is int and INT64_MIN <= value <= INT64_MAX
             if (
                 reason is None
+                and is_sound
                 and type(timestamp_ms) is int
                 and TIMESTAMP_MS_MIN <= timestamp_ms <= TIMESTAMP_MS_MAX
-                and type(value) is int
-                and INT64_MIN <= value <= INT64_MAX
             ):
+                # an f-string writes a float as repr does: the shortest text that is read as the same double
                 valid.append(Rendered(point, f'{head}{timestamp_ms},"value":{value}}}'))
             else:
                 invalid.append(Invalid(point, reason or _broken_number_rule(timestamp_ms, value)))
         return valid, invalid
 
-    def _render_head(self, series: Series) -> tuple[str, str | None]:
+    def _render_head(self, kind: str, series: Series) -> tuple[str, str | None]:
         """The JSON up to the timestamp, or the rule that the series breaks."""
         reason = _broken_series_rule(series)
-        head = "" if reason is not None else self._head_of(series)
+        head = "" if reason is not None else self._head_of(kind, series)
         # Only counted here, where a series is new to the cache: a series that is cached costs nothing. Threads that
         # render at the same moment may leave a count out, never more than one series each.
         characters = len(series) + len(head) + len(reason or "")
         self._rendered_characters += characters
         if self._rendered_characters > SERIES_CACHED_CHARACTERS_MAX:
-            self._head.cache_clear()
+            self._long_head.cache_clear()
+            self._double_head.cache_clear()
             self._rendered_characters = characters
         return head, reason
 
-    def _head_of(self, series: Series) -> str:
+    def _head_of(self, kind: str, series: Series) -> str:
         """All parts of a valid series are plain ASCII: nothing needs escaping."""
         name, *tags = series.split("|")
         pairs = [f'"dc":"{self._dc}"', *('"{}":"{}"'.format(*tag.split("=")) for tag in tags)]
-        return f'{{"name":"{name}","type":"long","ttl":{self._ttl_s},"tags":{{{",".join(pairs)}}},"timestamp":'
+        return f'{{"name":"{name}","type":"{kind}","ttl":{self._ttl_s},"tags":{{{",".join(pairs)}}},"timestamp":'
 
 
 def batches(rendered: Sequence[Rendered], points_max: int, bytes_max: int) -> Iterator[list[Rendered]]:
@@ -161,4 +171,4 @@ def _broken_number_rule(timestamp_ms: object, value: object) -> str:
             f"a timestamp must be integer milliseconds from {TIMESTAMP_MS_MIN} to {TIMESTAMP_MS_MAX} "
             f"(not seconds, not microseconds); got {timestamp_ms!r}"
         )
-    return f"a value must be an integer of 64 bits; got {value!r}"
+    return f"a value must be an integer of 64 bits or a finite float; got {value!r}"

@@ -50,12 +50,15 @@ class Group(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One integer value of a group: a `Group` taken apart."""
+    """One number of a group: a `Group` taken apart.
+
+    `value` is an int, also where KairosDB gives a whole number as a double; any other number is a float, not rounded.
+    """
 
     name: str
     group: tuple[str, ...]
     at_ms: int
-    value: int
+    value: Any
 
 
 class Reader:
@@ -103,7 +106,7 @@ class Reader:
         for request, answers in zip(requests, self._pool.map(self._answers, requests), strict=True):
             for (number, metric), answer in zip(request.metrics, answers, strict=True):
                 rows[number] += [
-                    Row(group.name, group.tags, at_ms, round(value))
+                    Row(group.name, group.tags, at_ms, _number(value))
                     for group in _groups(metric["name"], asks[number].by, answer)
                     for at_ms, value in group.points
                 ]
@@ -120,6 +123,11 @@ class Reader:
         metrics = [metric for _, metric in request.metrics]
         query = {"start_absolute": request.start_ms, "end_absolute": request.end_ms - 1, "metrics": metrics}
         return self._client.query(query)
+
+
+def _number(value: int | float) -> int | float:
+    """A number as it is: a double of a whole number as that integer, any other not rounded."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -14,17 +14,27 @@ class WriterStats:
         self._write_ns = 0
         self._retries = 0
         self._dead_letters = 0
+        self._rewritten = 0
 
-    def add(self, *, points_written: int = 0, write_ns: int = 0, retries: int = 0, dead_letters: int = 0) -> None:
+    def add(
+        self,
+        *,
+        points_written: int = 0,
+        write_ns: int = 0,
+        retries: int = 0,
+        dead_letters: int = 0,
+        rewritten: int = 0,
+    ) -> None:
         """Adds to the counters; `write_ns` is time spent in requests, in nanoseconds."""
         with self._lock:
             self._points_written += points_written
             self._write_ns += write_ns
             self._retries += retries
             self._dead_letters += dead_letters
+            self._rewritten += rewritten
 
     def take(self) -> dict[str, int]:
-        """The counts since the last call: points_written, write_ms, retries, dead_letters.
+        """The counts since the last call: points_written, write_ms, retries, dead_letters, rewritten.
 
         The fraction of a millisecond stays for the next call, so that rounding drops nothing.
         """
@@ -35,6 +45,7 @@ class WriterStats:
                 "write_ms": write_ms,
                 "retries": self._retries,
                 "dead_letters": self._dead_letters,
+                "rewritten": self._rewritten,
             }
-            self._points_written = self._retries = self._dead_letters = 0
+            self._points_written = self._retries = self._dead_letters = self._rewritten = 0
         return taken

@@ -1,7 +1,8 @@
 """A writer: one ordered connection to KairosDB, with a bounded queue and a thread of its own.
 
 The job has a few writers, and a series always goes to the same one: two updates of one point (series and timestamp)
-are never in flight together.
+are never in flight together. After an outage of KairosDB that any of them noticed, each writes again what was accepted
+shortly before it: see outages.py.
 """
 
 import time
@@ -9,15 +10,19 @@ from collections.abc import Iterable
 from itertools import islice
 from threading import Condition, Event, Thread
 
+import structlog
+
 from monitor.core.metrics import DataPoint, Series
 from monitor.kairosdb.client import Client
 from monitor.kairosdb.dead_letters import DeadLetters
 from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
+from monitor.kairosdb.outages import Accepted, Outages, Watch
 from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
 from monitor.runtime.errors import MonitorError
 
 _JOIN_POLL_S = 0.05
+_log = structlog.get_logger(__name__)
 
 
 class WriterSettings(DeliverySettings, frozen=True):
@@ -29,6 +34,14 @@ class WriterSettings(DeliverySettings, frozen=True):
     """Points that wait, about 250 bytes each; at the bound `put` blocks."""
     close_wait_s: float = 2.0
     """The longest that `close` waits for the thread."""
+    rewrite_s: float = 60.0
+    """What was accepted so long before an outage is written again; 0: nothing."""
+    rewrite_points_max: int = 100_000
+    """Accepted points that are remembered for that, about 250 bytes each; at the bound the oldest are forgotten."""
+    rewrite_characters_max: int = 32 * 1024 * 1024
+    """Of their series; likewise."""
+    rewrite_rest: float = 4.0
+    """The rest between two rewritings, in durations of the first: a server that fails all the time is not flooded."""
 
 
 class WriterStopped(MonitorError):
@@ -38,8 +51,8 @@ class WriterStopped(MonitorError):
 class Writer:
     """Delivers points to the KairosDB at base URL `url`, in order, each until it is accepted or a dead letter.
 
-    `renderer`, `dead_letters` and `stats` may be shared with other writers. All methods may be called from any thread.
-    The thread starts at once, is a daemon, and ends with `close`.
+    `renderer`, `dead_letters`, `stats` and `outages` may be shared with other writers. All methods may be called from
+    any thread. The thread starts at once, is a daemon, and ends with `close`.
     """
 
     def __init__(
@@ -49,19 +62,37 @@ class Writer:
         dead_letters: DeadLetters,
         stats: WriterStats,
         settings: WriterSettings | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self._settings = settings or WriterSettings()
         self._changed = Condition()
         self._closing = Event()
         self._failure: BaseException | None = None
-        self._pending: dict[tuple[Series, int], int] = {}
+        self._pending: dict[tuple[Series, int], int | float] = {}
         self._pending_since_s = 0.0
         self._entered = 0
         self._left = 0
         self._flush_until = 0
+        self._owed: tuple[float, float] | None = None
+        """The moments (well, ended) of the outages after which nothing was written again yet."""
+        self._owed_number = self._paid_number = 0
+        self._rest_until_s = 0.0
+        self._stats = stats
+        settings = self._settings
+        self._accepted = Accepted(settings.rewrite_s, settings.rewrite_points_max, settings.rewrite_characters_max)
+        outages = outages or Outages()
+        outages.listen(self._owe)
         self._client = Client(url, self._settings.connect_timeout_s, self._settings.read_timeout_s)
         self._delivery = Delivery(
-            self._client, renderer, dead_letters, stats, self._settings, self._closing, lambda: self.pending
+            self._client,
+            renderer,
+            dead_letters,
+            stats,
+            settings,
+            self._closing,
+            lambda: self.pending,
+            Watch(outages),
+            self._accepted.add,
         )
         self._thread = Thread(target=self._work, name=f"kairosdb-writer-{id(self):x}", daemon=True)
         self._thread.start()
@@ -71,7 +102,7 @@ class Writer:
         """The points handed over that are neither accepted nor dead letters yet, those in flight included."""
         return self._entered - self._left
 
-    def put(self, points: Iterable[tuple[Series, int, int]]) -> None:
+    def put(self, points: Iterable[tuple[Series, int, int | float]]) -> None:
         """Hands over points (series, timestamp_ms, value); a value that waits for the same is replaced.
 
         Blocks while `pending_max` points wait, so that a slow KairosDB slows the job. Raises WriterStopped.
@@ -92,13 +123,16 @@ class Writer:
     def flush(self) -> None:
         """Returns when every point handed over before is accepted, or safe in the dead-letter file.
 
+        What an outage before that has put into doubt is then written again, too.
         Raises WriterStopped if that cannot be any more.
         """
         with self._changed:
             goal = self._entered
             self._flush_until = max(self._flush_until, goal)
+            self._rest_until_s = 0.0
             self._changed.notify_all()
-            while self._left < goal:
+            owed = self._owed_number
+            while self._left < goal or self._paid_number < owed:
                 self._raise_if_stopped()
                 self._changed.wait()
 
@@ -130,8 +164,10 @@ class Writer:
 
     def _work(self) -> None:
         try:
-            while points := self._next_batch():
-                self._delivery.deliver(points)
+            while (points := self._next_batch()) is not None:
+                if points:
+                    self._delivery.deliver(points)
+                self._rewrite()
                 with self._changed:
                     self._left += len(points)
                     self._changed.notify_all()
@@ -144,18 +180,52 @@ class Writer:
             with self._changed:
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[DataPoint]:
-        """The oldest pending points, when it is time to send them; empty when the writer closes."""
+    def _owe(self, well_s: float, ended_s: float) -> None:
+        with self._changed:
+            self._owed = (well_s, ended_s) if self._owed is None else (min(self._owed[0], well_s), ended_s)
+            self._owed_number += 1
+            self._changed.notify_all()
+
+    def _rewrite(self) -> None:
+        """Writes again what outages have put into doubt, unless it is too early for that."""
+        with self._changed:
+            owed, number = self._owed, self._owed_number
+            if owed is None:
+                self._accepted.forget_old()
+                return
+            if self._rewrites_in_s() > 0:
+                return
+            self._owed = None
+        start_s = time.monotonic()
+        if points := self._accepted.between(*owed):
+            self._stats.add(rewritten=len(points))
+            is_complete = not self._accepted.has_forgotten(owed[0])
+            _log.info("points_written_again", url=self._client.url, points=len(points), is_complete=is_complete)
+            self._delivery.deliver(points)
+        now_s = time.monotonic()
+        with self._changed:
+            self._paid_number = number
+            self._rest_until_s = now_s + self._settings.rewrite_rest * (now_s - start_s)
+            self._changed.notify_all()
+
+    def _rewrites_in_s(self) -> float:
+        return self._rest_until_s - time.monotonic()
+
+    def _next_batch(self) -> list[DataPoint] | None:
+        """The oldest pending points, when it is time to send them; [] to write again; None when the writer closes."""
         with self._changed:
             while not self._closing.is_set():
+                waits_s = []
                 if self._pending:
-                    wait_s = self._due_in_s()
-                    if wait_s <= 0:
+                    waits_s.append(self._due_in_s())
+                    if waits_s[0] <= 0:
                         return self._take()
-                    self._changed.wait(wait_s)
-                else:
-                    self._changed.wait()
-            return []
+                if self._owed is not None:
+                    waits_s.append(self._rewrites_in_s())
+                    if waits_s[-1] <= 0:
+                        return []
+                self._changed.wait(min(waits_s, default=None))
+            return None
 
     def _due_in_s(self) -> float:
         if len(self._pending) >= self._settings.points_max or self._left < self._flush_until:

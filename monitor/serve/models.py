@@ -70,6 +70,7 @@ class Estimate(Answer):
     standard_error: float | None = None
     low: float | None = None
     high: float | None = None
+    note: str | None = Field(None, description="why there is no interval though there are visits enough")
 
 
 class Difference(Answer):

@@ -13,6 +13,11 @@ Z_95 = 1.959963984540054
 """The two-sided 95 % quantile of the normal distribution."""
 MISMATCH_P = 0.001
 """A p-value below this is a sample ratio mismatch: it is strict, since experiments are checked again and again."""
+ADDED_MAX = 2_000_000
+"""Data points of a metric that one answer sums; `answers.READ_VALUES_MAX` bounds them."""
+INEXACT_SHARE = 0.01
+"""The share of a variance that rounding may change; beyond it there is no interval."""
+INEXACT = "the values are so large and so near to each other that rounding hides how they vary: no interval"
 EXPECTED_VISITS_MIN = 5
 """The expected visits in each variation that the chi-square test needs."""
 CONVERSIONS_MIN = 5
@@ -47,18 +52,33 @@ def mean(total: int, squares: int, visits: int, scale: float) -> Estimate | None
     """The mean of a value per visit, from the sum over visits of its sum and of that squared, in scaled units.
 
     The standard error is that of the mean of `visits` independent visits, with the sample variance
-    (squares - total^2 / visits) / (visits - 1); None below two visits, or where a part of a visit is outside of the
-    range and makes that negative.
+    (squares - total^2 / visits) / (visits - 1); None below two visits, where a part of a visit is outside of the
+    range and makes that negative, and, with a note, where rounding may change it by more than INEXACT_SHARE.
     """
     if visits <= 0:
         return None
     value = total / visits / scale
     # in integers: both terms are large and near to each other
     spread = squares * visits - total * total
-    if visits < 2 or spread < 0:
+    if visits < 2:
+        return Estimate(value=value)
+    # of squares * visits: an error of the total counts twice in its square
+    error_max = visits * _rounding_max(squares) + 2 * abs(total) * _rounding_max(total)
+    if error_max > max(0, spread) * INEXACT_SHARE:
+        return Estimate(value=value, note=INEXACT)
+    if spread < 0:
         return Estimate(value=value)
     error = math.sqrt(spread / visits / (visits - 1) / visits) / abs(scale)
     return Estimate(value=value, standard_error=error, low=value - Z_95 * error, high=value + Z_95 * error)
+
+
+def _rounding_max(summed: int) -> float:
+    """The most by which a sum of doubles is wrong: each data point and each addition rounds by 2^-53 at most.
+
+    Up to 2^53 whole numbers are exact. An answer sums at most ADDED_MAX data points. Where values of both signs cancel
+    out, single roundings are larger than the sum shows: refunds of most that was paid.
+    """
+    return 0.0 if abs(summed) <= 2**53 else abs(summed) * (ADDED_MAX + 1) * 2.0**-53
 
 
 def rate_difference(variation: Sample, control: Sample) -> Difference | None:

@@ -179,7 +179,7 @@ def mirrors(work: Workspace, store: Store, dc: str, against: str, first_ms: int 
     compared, differing = _join(work, "stored", "mirrored")
     totals, totals_against = (work.rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("stored", "mirrored"))
     by_minute = work.rows(
-        f"""SELECT minute, count(stored), count(expected), count(*) FILTER (WHERE stored IS DISTINCT FROM expected) AS d
+        f"""SELECT minute, count(stored), count(expected), count(*) FILTER (WHERE differs) AS d
         FROM joined GROUP BY minute HAVING d > 0 ORDER BY minute LIMIT {DIFFERENCES_MAX}"""
     )
     differ = [MinuteOfMirrors(*row) for row in by_minute]
@@ -217,25 +217,28 @@ def _leave_out_unsure(work: Workspace) -> int:
 def _join(work: Workspace, stored: str, expected: str) -> tuple[int, int]:
     """Makes the table `joined`, and returns the numbers of its cells and of those that differ.
 
-    Points whose tags are equal in the configuration share a cell, which then lists their values and differs.
+    Points whose tags are equal in the configuration share a cell, which then lists their values and differs. A `.sumsq`
+    is the exact integer or, as it is written, that rounded once to a double: both sides are rounded to be compared.
     """
+    # From text, not from HUGEINT: that cast rounds twice. A list of values is no number, so that TRY_CAST gives null.
+    as_double = "TRY_CAST({0}.value AS DOUBLE)"
+    is_rounded = f"ends_with(name, '.sumsq') AND {as_double.format('s')} = {as_double.format('e')}"
     work.run(
-        f"""CREATE TABLE joined AS SELECT name, experiment, minute, tags, s.value AS stored, e.value AS expected
+        f"""CREATE TABLE joined AS SELECT name, experiment, minute, tags, s.value AS stored, e.value AS expected,
+            s.value IS DISTINCT FROM e.value AND NOT coalesce({is_rounded}, false) AS differs
         FROM (SELECT name, experiment, minute, tags, string_agg(value, ' and ' ORDER BY value) AS value
             FROM {stored} GROUP BY ALL) s
         FULL JOIN (SELECT name, experiment, minute, tags, string_agg(value::VARCHAR, ' and ' ORDER BY value) AS value
             FROM {expected} GROUP BY ALL) e
         USING (name, experiment, minute, tags)"""
     )
-    ((compared, differing),) = work.rows(
-        "SELECT count(*), count(*) FILTER (WHERE stored IS DISTINCT FROM expected) FROM joined"
-    )
+    ((compared, differing),) = work.rows("SELECT count(*), count(*) FILTER (WHERE differs) FROM joined")
     return compared, differing
 
 
 def _differences(work: Workspace, batch: Batch) -> Iterator[PointDifference]:
     rows = work.rows(
-        f"""SELECT name, experiment, minute, tags, stored, expected FROM joined WHERE stored IS DISTINCT FROM expected
+        f"""SELECT name, experiment, minute, tags, stored, expected FROM joined WHERE differs
         ORDER BY minute, name, experiment, tags LIMIT {DIFFERENCES_MAX}"""
     )
     for number, (name, experiment, minute_ms, tags, stored, expected) in enumerate(rows):

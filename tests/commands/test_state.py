@@ -289,7 +289,7 @@ def look(store: Path) -> Contents | None:
         return None
 
 
-def totals(buckets: Cells, config: Config) -> dict[oracle.Key, int]:
+def totals(buckets: Cells, config: Config) -> dict[oracle.Key, float]:
     """Cells as the oracle writes them, without those that are 0."""
     return {
         (series.partition("|")[0], timestamp_ms, tags_of(series, config["dc"])): value

@@ -33,10 +33,10 @@ class Place(NamedTuple):
     url: str
     config: Config
     log: list[Message]
-    totals: dict[Key, int]
+    totals: dict[Key, float]
     folder: Path
 
-    def write(self, totals: Mapping[Key, int]) -> None:
+    def write(self, totals: Mapping[Key, float]) -> None:
         """Writes points, over those that are there."""
         reading.write(self.url, ((name, at_ms, dict(tags), value) for (name, at_ms, tags), value in totals.items()))
 
@@ -81,28 +81,28 @@ def test_an_undamaged_store_is_equal(place: Place) -> None:
     assert f"equal: {len(place.totals):,} points compared" in result.output
 
 
-def _changed(key: Key, value: int) -> dict[Key, int]:
+def _changed(key: Key, value: int) -> dict[Key, float]:
     return {key: value + 1}
 
 
-def _missing(key: Key, _: int) -> dict[Key, int]:
+def _missing(key: Key, _: int) -> dict[Key, float]:
     return {key: 0}
 
 
-def _added_long_before(key: Key, _: int) -> dict[Key, int]:
+def _added_long_before(key: Key, _: int) -> dict[Key, float]:
     return {(key[0], key[1] - 500_000 * MINUTE_MS, key[2]): 3}
 
 
-def _added_series(key: Key, _: int) -> dict[Key, int]:
+def _added_series(key: Key, _: int) -> dict[Key, float]:
     return {("day.visit.fm.nobody.beta", key[1], key[2]): 3}
 
 
-def _added_tag(key: Key, _: int) -> dict[Key, int]:
+def _added_tag(key: Key, _: int) -> dict[Key, float]:
     return {(key[0], key[1], (*key[2], ("weather", "rain"))): 3}
 
 
 @pytest.mark.parametrize("damage", [_changed, _missing, _added_long_before, _added_series, _added_tag])
-def test_a_damaged_point_is_named(place: Place, damage: Callable[[Key, int], dict[Key, int]]) -> None:
+def test_a_damaged_point_is_named(place: Place, damage: Callable[[Key, float], dict[Key, float]]) -> None:
     """Status 1, and exactly this one with its metric, minute, tags and values, and the visits behind it."""
     key, value = next((key, value) for key, value in place.totals.items() if key[0].endswith(".fc_on.beta"))
     damaged = damage(key, value)

@@ -280,7 +280,7 @@ def _values(out: Out, name: str) -> list[float]:
 
 def _totals(out: Out, dc: str) -> dict[oracle.Key, float]:
     """The store's totals as the oracle writes them: the last value of each cell, without those that are 0."""
-    last = {(p.series, p.timestamp_ms): p.value for _, points in out for p in points}
+    last = {(p.series, p.timestamp_ms): int(p.value) for _, points in out for p in points}
     return {
         (series.split("|")[0], timestamp_ms, tags_of(series, dc)): value
         for (series, timestamp_ms), value in last.items()
@@ -291,7 +291,7 @@ def _totals(out: Out, dc: str) -> dict[oracle.Key, float]:
 def _counts(out: Out, name: str, *tags: str) -> Counter[tuple[str, ...]]:
     """A health counter, summed over the flushes, by the values of its tags."""
     counted: Counter[tuple[str, ...]] = Counter()
-    buckets = {(p.series, p.timestamp_ms): p.value for _, points in out for p in points}
+    buckets = {(p.series, p.timestamp_ms): int(p.value) for _, points in out for p in points}
     for (series, _), value in buckets.items():
         found, *pairs = series.split("|")
         if found == f"monitor.{name}":

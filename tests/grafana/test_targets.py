@@ -38,7 +38,7 @@ class Cell(NamedTuple):
     name: str
     timestamp_ms: int
     tags: Mapping[str, str]
-    value: int
+    value: float
 
 
 class Store(NamedTuple):
@@ -65,7 +65,7 @@ class Store(NamedTuple):
                 return transformed(view, series(view, self.ask(view, HOUR_MS // 1_000)))
         pytest.fail(f"no panel {title}")
 
-    def total(self, name: str, **tags: str) -> int:
+    def total(self, name: str, **tags: str) -> float:
         """The sum of a metric in the data center that is looked at."""
         chosen = {"dc": DC, **tags}
         return sum(cell.value for cell in self.cells if cell.name == name and chosen.items() <= cell.tags.items())

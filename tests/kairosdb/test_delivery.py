@@ -260,7 +260,7 @@ def test_after_any_faults_the_store_holds_the_last_values(
     server.clear()
     server.poison(lambda point: point.series in ("s0", "s4"), says)
     shared_path.unlink(missing_ok=True)
-    expected: dict[tuple[str, int], int] = {}
+    expected: dict[tuple[str, int], int | float] = {}
     random.seed(seed)
     quick = replace(QUICK, points_max=4, backoff_first_s=0.0001, backoff_max_s=0.0002, retry_after_max_s=0.0002)
     with rigged(server, shared_path, quick) as rig:

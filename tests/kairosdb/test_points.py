@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,17 @@ def test_a_point_is_the_json_of_the_specification() -> None:
     }
     assert list(first["tags"]) == ["dc", "experiment", "device", "login"]
     assert (second["tags"], second["value"]) == ({"dc": "dal"}, -3)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_is_a_double_with_all_of_its_digits(value: float) -> None:
+    """The series has one JSON for each type; the text of a double is read as the same double."""
+    valid, invalid = Renderer("dal", 60).render([DataPoint("m.sumsq", T_MS, 7), DataPoint("m.sumsq", T_MS, value)])
+    assert invalid == []
+    long, double = json.loads(gzip.decompress(body(valid)))
+    assert (long["type"], long["value"]) == ("long", 7)
+    assert (double["type"], double["value"]) == ("double", value)
+    assert long | {"type": "double", "value": value} == double
 
 
 PARTS = st.text("abzAZ09._/-", min_size=1, max_size=8)
@@ -112,16 +124,18 @@ def test_a_series_that_kairosdb_would_garble_is_never_sent(series: str, rule: st
         (T_MS, INT64_MAX + 1, False),
         (T_MS, INT64_MIN, True),
         (T_MS, INT64_MIN - 1, False),
-        (T_MS, 1.0, False),
+        (T_MS, 1.0, True),
+        (T_MS, -sys.float_info.max, True),
         (T_MS, float("nan"), False),
         (T_MS, float("inf"), False),
+        (T_MS, float("-inf"), False),
         (T_MS, True, False),
         (T_MS, "7", False),
         (T_MS, None, False),
     ],
 )
 def test_numbers_that_kairosdb_would_store_wrongly_are_never_sent(timestamp_ms: int, value: int, sent: bool) -> None:
-    """Both sides of each bound: milliseconds that look like another unit, values that are no 64-bit integers."""
+    """Both sides of each bound: milliseconds that look like another unit, numbers beyond 64 bits or not finite."""
     valid, invalid = Renderer("dal", 60).render([DataPoint("m", timestamp_ms, value)])
     assert (len(valid), len(invalid)) == ((1, 0) if sent else (0, 1))
     if not sent:
@@ -162,7 +176,8 @@ def test_the_cache_of_series_is_bounded_in_entries_and_characters(monkeypatch: p
     renderer = Renderer("dal", 60)
     for number in range(300):
         renderer.render([DataPoint(f"m.{number}", T_MS, 1)])
-    assert renderer.cached[0] == 100
+        renderer.render([DataPoint(f"m.{number}", T_MS, 1.0)])
+    assert renderer.cached[0] == 200
     for letter in ("m", "ä"):
         renderer = Renderer("dal", 60)
         for number in range(300):

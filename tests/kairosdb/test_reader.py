@@ -6,8 +6,11 @@ import pytest
 
 from monitor import devstore
 from monitor.core.codes import MINUTE_MS
+from monitor.core.metrics import DataPoint
 from monitor.kairosdb import reader as reading
+from monitor.kairosdb.client import Client
 from monitor.kairosdb.errors import QueryFailed, Unreachable
+from monitor.kairosdb.points import Renderer, body
 from monitor.kairosdb.reader import Ask, Group, Reader, Row, chunks
 from tests.support.faulty_server import FaultyServer, refuse
 from tests.support.reading import write
@@ -57,6 +60,24 @@ def test_rows_come_in_the_order_of_the_asks(
     ]
     assert [row.value for row in of_total] == [63]
     assert of_none == []
+
+
+@pytest.mark.parametrize("store", ["embedded", "real"])
+def test_doubles_and_longs_of_one_minute_are_added(request: pytest.FixtureRequest, url: str, store: str) -> None:
+    """A metric that was long and became double is read as one; a value that is no integer is not rounded."""
+    at = url if store == "embedded" else request.getfixturevalue("real_kairosdb")
+    renderer = Renderer(f"dc-{store}", 60)
+    squares = 9.61e18
+    points = [DataPoint("d.sumsq|v=a", T_MS, 5), DataPoint("d.sumsq|v=b", T_MS, squares), DataPoint("d.x", T_MS, 0.25)]
+    rendered, _ = renderer.render(points)
+    with Client(at, 30, 30) as client:
+        assert client.post(body(rendered)) is None
+    tags = {"dc": [f"dc-{store}"]}
+    asks = [Ask((name,), T_MS, T_MS + MINUTE_MS, tags) for name in ("d.sumsq", "d.x")]
+    with Reader(at, 30) as reader:
+        (both,), (part,) = reader.rows(asks)
+    assert (both.value, type(both.value)) == (int(squares + 5), int)
+    assert part.value == 0.25
 
 
 def test_only_the_oldest_or_the_newest(url: str) -> None:

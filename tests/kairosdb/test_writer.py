@@ -164,14 +164,20 @@ def test_stats_give_each_count_once() -> None:
 
     def count() -> None:
         for _ in range(1_000):
-            stats.add(points_written=2, write_ns=300_000, retries=1, dead_letters=3)
+            stats.add(points_written=2, write_ns=300_000, retries=1, dead_letters=3, rewritten=1)
 
     ends = [in_thread(count) for _ in range(4)]
     taken = [stats.take() for _ in range(50)]
     assert [end() for end in ends] == [None] * 4
     taken.append(stats.take())
     total = {name: sum(one[name] for one in taken) for name in taken[0]}
-    assert total == {"points_written": 8_000, "write_ms": 1_200, "retries": 4_000, "dead_letters": 12_000}
+    assert total == {
+        "points_written": 8_000,
+        "write_ms": 1_200,
+        "retries": 4_000,
+        "dead_letters": 12_000,
+        "rewritten": 4_000,
+    }
     assert set(stats.take().values()) == {0}
     stats.add(write_ns=1_600_000)
     assert stats.take()["write_ms"] == 1

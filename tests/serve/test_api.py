@@ -202,7 +202,7 @@ def test_a_series(light: Client, case: Served, measure: str, point: str | None, 
     }
     assert [line["variation"] for line in answer["lines"]] == ["fc_off", "fc_on"]
 
-    def of(name: str, variation: str, at_ms: int) -> int:
+    def of(name: str, variation: str, at_ms: int) -> float:
         return case.sum(name.format(variation), at_ms, at_ms + step_ms)
 
     for line in answer["lines"]:

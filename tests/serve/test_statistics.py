@@ -25,11 +25,29 @@ def test_a_mean_is_that_of_the_visits(values: list[int], scale: float) -> None:
 
 
 def test_a_mean_of_very_large_values_keeps_its_digits() -> None:
-    """Sum and squares are subtracted as integers."""
-    values = [10**9, 10**9 + 1, 10**9 + 2]
+    """Sum and squares are subtracted as integers, which they are exactly up to 2^53."""
+    values = [10**7, 10**7 + 1, 10**7 + 2]
     estimate = mean(sum(values), sum(value**2 for value in values), 3, 1)
     assert estimate is not None
     assert estimate.standard_error == pytest.approx(1 / math.sqrt(3))
+
+
+@pytest.mark.parametrize(("visits", "spread_of", "has_interval"), [(2_000, 1.0, True), (2_000, 1e-6, False)])
+def test_without_an_interval_where_rounding_hides_the_variance(
+    visits: int, spread_of: float, has_interval: bool
+) -> None:
+    """Orders of 31,000,000 in cents: that they vary is seen; that they vary by a millionth is not, and that is said."""
+    large = 3_100_000_000
+    values = [round(large * (1 + spread_of * (-1) ** visit / 2)) for visit in range(visits)]
+    squares = int(sum(float(value**2) for value in values))
+    estimate = mean(sum(values), squares, visits, 100)
+    assert estimate is not None
+    assert estimate.value == pytest.approx(31_000_000)
+    assert (estimate.standard_error is not None) == has_interval
+    assert (estimate.note is None) == has_interval
+    if has_interval:
+        own = plain.stdev(value / 100 for value in values) / math.sqrt(visits)
+        assert estimate.standard_error == pytest.approx(own, rel=0.01)
 
 
 def test_where_there_is_no_mean_or_error() -> None:

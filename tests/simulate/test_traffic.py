@@ -353,7 +353,7 @@ def test_the_truth_is_what_the_judge_finds(incidents: tuple[str, ...]) -> None:
     for (_, reason), n in judged.rejected.items():
         rejected[reason] += n
     assert truth(log, CONFIG) == Truth(
-        dict(judged.accepted), dict(rejected), {name: n for name, n in sums.items() if n}
+        dict(judged.accepted), dict(rejected), {name: int(n) for name, n in sums.items() if n}
     )
 
 

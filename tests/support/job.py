@@ -218,7 +218,7 @@ def totals(url: str, config: Config) -> dict[Key, int]:
     return {key: total for key, total in found.items() if total != 0}
 
 
-def expected(answer: Answer, dc: str) -> dict[Key, int]:
+def expected(answer: Answer, dc: str) -> dict[Key, float]:
     """The totals of an answer, for a mirror with another dc."""
     return {
         (name, minute_ms, tuple((tag, dc if tag == "dc" else value) for tag, value in tags)): total

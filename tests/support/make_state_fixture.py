@@ -134,7 +134,7 @@ def run(config: Config, source: LogSource, store: Path, clock: WallClock = CLOCK
 
 def cells_of(points: Iterable[DataPoint]) -> Cells:
     """Points as a store keeps them: the last value of each cell, health metrics left out."""
-    return {(p.series, p.timestamp_ms): p.value for p in points if not p.series.startswith("monitor.")}
+    return {(p.series, p.timestamp_ms): int(p.value) for p in points if not p.series.startswith("monitor.")}
 
 
 def log() -> list[Message]:

@@ -62,10 +62,16 @@ def stored_points(reader: Reader, names: Sequence[str], **tags: str) -> Iterator
             yield StoredPoint(group.name, timestamp_ms, its, value)
 
 
-def write(url: str, written: Iterable[tuple[str, int, dict[str, str], int]]) -> None:
-    """Writes points (name, timestamp in ms, tags, value), over those that are there."""
+def write(url: str, written: Iterable[tuple[str, int, dict[str, str], Number]]) -> None:
+    """Writes points (name, timestamp in ms, tags, value), over those that are there: a float as double, as the job."""
     metrics = [
-        {"name": name, "timestamp": timestamp_ms, "tags": tags, "value": value, "type": "long"}
+        {
+            "name": name,
+            "timestamp": timestamp_ms,
+            "tags": tags,
+            "value": value,
+            "type": "double" if isinstance(value, float) else "long",
+        }
         for name, timestamp_ms, tags, value in written
     ]
     with Client(url, REQUEST_TIMEOUT_S, REQUEST_TIMEOUT_S) as client:

@@ -46,13 +46,13 @@ class Served(NamedTuple):
     answer: Answer
     start_ms: int
     now_ms: int
-    by_name: dict[str, list[tuple[int, dict[str, str], int]]]
+    by_name: dict[str, list[tuple[int, dict[str, str], float]]]
 
-    def totals(self, dc: str) -> dict[Key, int]:
+    def totals(self, dc: str) -> dict[Key, float]:
         """The totals of one data center."""
         return expected(self.answer, dc)
 
-    def sum(self, name: str, start_ms: int, end_ms: int, **tags: str | Sequence[str]) -> int:
+    def sum(self, name: str, start_ms: int, end_ms: int, **tags: str | Sequence[str]) -> float:
         """A metric over a range, for these values of tags."""
         return sum(
             value
@@ -81,15 +81,19 @@ def served() -> Served:
     config["tenants"][TENANT]["points"]["order"]["value"]["max"] = 100_000
     answer = oracle.answer(config, log_of_case())
     minutes = [minute_ms for _, minute_ms, _ in answer.totals]
-    by_name: defaultdict[str, list[tuple[int, dict[str, str], int]]] = defaultdict(list)
+    by_name: defaultdict[str, list[tuple[int, dict[str, str], float]]] = defaultdict(list)
     for (name, minute_ms, tags), value in answer.totals.items():
         by_name[name].append((minute_ms, dict(tags), value))
     return Served(config, answer, min(minutes), max(minutes) + 3 * MINUTE_MS + 17_000, by_name)
 
 
-def write(url: str, totals: Mapping[Key, int]) -> None:
-    """Writes contributions."""
-    post(url, [(name, minute_ms, dict(tags), value) for (name, minute_ms, tags), value in totals.items()])
+def write(url: str, totals: Mapping[Key, float]) -> None:
+    """Writes contributions, sums of squares as doubles."""
+    written = [
+        (name, minute_ms, dict(tags), float(value) if name.endswith(".sumsq") else value)
+        for (name, minute_ms, tags), value in totals.items()
+    ]
+    post(url, written)
 
 
 def report(url: str, dc: str, start_ms: int, end_ms: int, behind_s: int = 0, lateness_s: int = LATENESS_S) -> None:
@@ -98,7 +102,7 @@ def report(url: str, dc: str, start_ms: int, end_ms: int, behind_s: int = 0, lat
     post(url, [("monitor.watermark_s", at_ms, {"dc": dc}, at_ms // 1_000 - lateness_s - behind_s) for at_ms in moments])
 
 
-def post(url: str, points: Iterable[tuple[str, int, dict[str, str], int]]) -> None:
+def post(url: str, points: Iterable[tuple[str, int, dict[str, str], int | float]]) -> None:
     """Writes points, over those that are there."""
     reading.write(url, points)
 

@@ -62,9 +62,9 @@ def cells_of(points: list[DataPoint]) -> dict[tuple[str, int], int | float]:
     return {(series, timestamp_ms): value for series, timestamp_ms, value in points}
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
     """Returns when the condition holds."""
-    end_s = time.monotonic() + TIMEOUT_S
+    end_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end_s, "must come true"
         time.sleep(0.001)

@@ -1,6 +1,7 @@
 """`monitor verify` at its limits: long runs, jobs that have gone on, idle partitions, lost messages, hostile names."""
 
 import json
+import math
 import threading
 import uuid
 from collections import Counter
@@ -14,7 +15,10 @@ from typer.testing import CliRunner, Result
 
 from monitor import devstore
 from monitor.commands.main import app
+from monitor.core.metrics import DataPoint
 from monitor.devstore import query_executor
+from monitor.kairosdb.client import Client
+from monitor.kairosdb.points import Renderer, body
 from monitor.topics import recorded
 from monitor.topics.kafka import Publisher
 from monitor.topics.recorded import Record
@@ -28,7 +32,7 @@ from tests.support.strategies import to_toml
 MIN = MINUTE_MS
 RED_ITEM = "uswm.visit.assigned.red.item_page"
 TAGS = {"experiment": "button_color", "device": "unknown", "login": "unknown"}
-Point = tuple[str, int, dict[str, str], int]
+Point = tuple[str, int, dict[str, str], float]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +142,43 @@ def test_lost_messages_can_be_ahead_of_their_time(tmp_path: Path, server: str, d
     kept = [message(2_000, "item"), message(50 * MIN, "item", sessionId="new")]
     fill(server, dc, [lost, *kept])
     assert told(run(tmp_path, server, numbered(kept, first=1), "--dc", dc, "--json"))["differing"] == 0
+
+
+@pytest.mark.parametrize("store", ["embedded", "real"])
+def test_a_sum_of_squares_is_compared_as_the_double_that_it_was_rounded_to(
+    tmp_path: Path, dc: str, store: str, request: pytest.FixtureRequest
+) -> None:
+    """The exact integer, rounded once, is what the store must hold; the next double is a difference, and names it."""
+    url = request.getfixturevalue("server" if store == "embedded" else "real_kairosdb")
+    tables: Any = shop()
+    tables["tenants"]["uswm"]["points"]["item_page"]["value"] = {"attribute": "total", "max": 2**42}
+    amount = 2**31 + 12_345  # its square is no double
+    log = numbered([message(0, "item", attributes={"page": "item", "total": amount})])
+    points = oracle.answer(tables, log).totals
+    squares = f"{RED_ITEM}.sumsq"
+    tags = {tag: text for (name, _, of), _ in points.items() if name == squares for tag, text in of if tag != "dc"}
+    assert amount**2 != int(float(amount**2))
+    renderer = Renderer(dc, 60)
+
+    def put(value: int | float, name: str, at_ms: int, tags: dict[str, str]) -> None:
+        series = "|".join([name, *(f"{tag}={text}" for tag, text in sorted(tags.items(), key=by_name))])
+        (rendered,), _ = renderer.render([DataPoint(series, at_ms, value)])
+        with Client(url, 30, 30) as client:
+            assert client.post(body([rendered])) is None
+
+    for (name, at_ms, of), total in points.items():
+        value = float(total) if name.endswith(".sumsq") else total
+        put(value, name, at_ms, {tag: text for tag, text in of if tag != "dc"})
+    options = "--dc", dc, "--json"
+    assert told(run(tmp_path, url, log, *options, tenants=tables["tenants"]))["differing"] == 0
+    put(math.nextafter(float(amount**2), math.inf), squares, BASE_MS, tags)
+    (found,) = told(run(tmp_path, url, log, *options, tenants=tables["tenants"]))["differences"]
+    assert (found["metric"], found["wanted"]) == (squares, str(amount**2))
+
+
+def by_name(pair: tuple[str, str]) -> tuple[bool, str]:
+    """The order of tags in a series: the experiment's first."""
+    return pair[0] != "experiment", pair[0]
 
 
 def test_no_name_steers_the_terminal(tmp_path: Path, server: str, dc: str) -> None:
