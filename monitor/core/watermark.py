@@ -2,7 +2,8 @@
 
 For each source partition p, `high[p]` is the largest message timestamp read from it, or a later bound that the broker
 has confirmed. The watermark is the smallest of them less the allowed lateness; it never falls. A partition that is
-*idle* (silent and read to its end, on a topic whose timestamps are the producers') is left out of the minimum.
+*idle* (silent and read to its end, on a topic whose timestamps are the producers') is left out of the minimum. One more
+bound takes part in it: the moment as of which the list of partitions is known to be complete.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,15 +11,23 @@ from typing import NamedTuple, final
 
 NEVER = -(2**62)
 """Before all time: nothing was read yet."""
+ALWAYS = 2**62
+"""After all time."""
 
 
 class Progress(NamedTuple):
-    """The progress of reading one source partition, with the list of all partitions, so that none is overlooked."""
+    """The progress of reading one source partition, with the list of all partitions, so that none is overlooked.
+
+    `complete_ms`: no message of a partition that is not on the list is older. `restart`: there is such a partition, and
+    the job ends, to be started again.
+    """
 
     partitions: tuple[str, ...]
     partition: str
     high_ms: int
     idle: bool
+    complete_ms: int = ALWAYS
+    restart: bool = False
 
 
 @final
@@ -42,7 +51,7 @@ class Watermark:
         moving = [self._highs.get(p, NEVER) for p in progress.partitions if p not in self._idle]
         before = self.value_ms
         if moving:
-            self.value_ms = max(before, min(moving) - self._lateness_ms)
+            self.value_ms = max(before, min(*moving, progress.complete_ms) - self._lateness_ms)
         return self.value_ms > before
 
     def highs(self) -> dict[str, int]:

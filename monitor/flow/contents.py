@@ -20,7 +20,7 @@ from monitor.flow.keys import SESSION_GROUPS
 from monitor.flow.recovery_store import RecoveryStore, State
 from monitor.flow.simulated_source import PARTITION as SIMULATED
 from monitor.flow.snapshots import packed_definitions, restored_group, restored_ledger
-from monitor.flow.source import STATE_VERSION
+from monitor.flow.source_state import position_of
 
 
 class FileSummary(Struct, frozen=True):
@@ -260,16 +260,14 @@ def _differences(stored: Iterable[bytes], configured: Tenant | None) -> set[str]
     return differences
 
 
-def _partition(key: str, state: Sequence[int]) -> Partition:
-    """A source partition from its state: of Kafka (version, offset, timestamp), or of simulated traffic."""
-    version, first, second = state
-    if version != STATE_VERSION:
-        msg = f"the position is of format {version}, not {STATE_VERSION}"
-        raise ValueError(msg)
-    # simulated traffic has (version, start in ms, next second); no partition of Kafka has a timestamp below its offset
-    if key == SIMULATED and 0 <= second < first:
+def _partition(key: str, state: Sequence[Any]) -> Partition:
+    """A source partition from its state: of Kafka, or of simulated traffic (version, start in ms, next second)."""
+    # no partition of Kafka has a timestamp below its offset, which tells a topic of that name
+    if key == SIMULATED and len(state) == 3 and 0 <= state[2] < state[1]:
+        _, first, second = state
         return Partition(key, second, first + second * 1_000)
-    return Partition(key, first, second if second > NEVER else None)
+    position = position_of(state)
+    return Partition(key, position.offset, position.high_ms if position.high_ms > NEVER else None)
 
 
 def _topic_and_number(partition: Partition) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from monitor.config.settings import KairosDbTable
 from monitor.core.metrics import DataPoint
-from monitor.flow.telemetry import TELEMETRY
+from monitor.flow.telemetry import TELEMETRY, Telemetry
 from monitor.kairosdb import client
 from monitor.kairosdb.dead_letters import DeadLetters, DeadLettersUnwritable
 from monitor.kairosdb.errors import KairosDbError
@@ -19,20 +19,25 @@ from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
 from monitor.kairosdb.writer import Writer, WriterStopped
 from monitor.runtime import signals
+from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.errors import JobError
 from monitor.runtime.reporting import reported
 
 WRITERS = 4
 """Requests in flight at most, over the whole job."""
 DAY_S = 86_400
+STAMP_MS = 64
+"""Milliseconds that the last reports of the processes are spread over: one for each."""
 
 
 class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     """One writer."""
 
-    def __init__(self, writer: Writer, stats: WriterStats) -> None:
+    def __init__(self, writer: Writer, stats: WriterStats, open_writers: set[Writer]) -> None:
         self._writer = writer
         self._stats = stats
+        self._open_writers = open_writers
+        open_writers.add(writer)
         signals.when_overdue(writer.close)
 
     def write_batch(self, items: list[list[DataPoint]]) -> None:
@@ -55,8 +60,18 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
             self._report()
 
     def close(self) -> None:
-        """Ends the writer."""
-        self._writer.close()
+        """Ends the writer. The last of a process first writes what was counted since the last report."""
+        with reported:
+            self._open_writers.discard(self._writer)
+            try:
+                if not self._open_writers:
+                    self._report()
+                    self._writer.put(_last_counts(TELEMETRY, CLOCK))
+                    self._writer.flush()
+            except WriterStopped as error:
+                raise _stopped(error) from error
+            finally:
+                self._writer.close()
 
     def _report(self) -> None:
         for name, amount in self._stats.take().items():
@@ -72,6 +87,8 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         self._renderer = Renderer(dc, settings.ttl_days * DAY_S)
         self._stats = WriterStats()
         self._dead_letters: DeadLetters | None = None
+        self._open_writers: set[Writer] = set()
+        """Those of this process; WRITERS at most."""
 
     def list_parts(self) -> list[str]:
         """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
@@ -90,7 +107,17 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> WriterPartition:
         """A writer; what it had not delivered is replayed, so it has no state."""
         assert self._dead_letters is not None, "list_parts comes first"
-        return WriterPartition(Writer(self._settings.url, self._renderer, self._dead_letters, self._stats), self._stats)
+        writer = Writer(self._settings.url, self._renderer, self._dead_letters, self._stats)
+        return WriterPartition(writer, self._stats, self._open_writers)
+
+
+def _last_counts(telemetry: Telemetry, clock: WallClock) -> list[DataPoint]:
+    """What this process has counted since its last report into the flow, which has ended.
+
+    The timestamp is behind those of the flow, and another one for each process, so that no counter is overwritten.
+    """
+    stamp_ms = (clock.now_ms() // STAMP_MS + 1) * STAMP_MS + int(telemetry.worker) % STAMP_MS
+    return [DataPoint(series, stamp_ms, count) for series, count in telemetry.take().counts.items()]
 
 
 def _own(path: Path) -> Path:

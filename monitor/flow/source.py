@@ -3,7 +3,7 @@
 Each partition is read by a consumer of its own, without a consumer group: the offset is stored in the job's snapshots
 and nowhere else. End offsets are requested once a second, in the background, for all partitions of a process together.
 They give the lag, and they prove that nothing lies beyond the position read (`IdleDetector`); without that a silent
-partition would hold the watermark back for ever.
+partition would hold the watermark back for ever. The topics' ids and partitions are requested likewise (`TopicWatch`).
 """
 
 import logging
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -23,9 +23,11 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # typ
 from monitor.config.settings import KafkaTable
 from monitor.core.sessions import Message
 from monitor.core.watermark import NEVER, Progress
-from monitor.flow.end_offsets import EndOffsets, IdleDetector
-from monitor.flow.snapshots import check_version
+from monitor.flow import topic_watch
+from monitor.flow.end_offsets import EndOffset, EndOffsets, IdleDetector
+from monitor.flow.source_state import NO_EPOCH, PartitionState, Position, position_of, state_of
 from monitor.flow.telemetry import TELEMETRY, Telemetry
+from monitor.flow.topic_watch import Topics, TopicWatch
 from monitor.runtime import signals
 from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.errors import JobError
@@ -39,7 +41,6 @@ ANNOUNCE_S = 1.0
 """How often a partition's progress is sent to every key group."""
 START_TIMEOUT_S = 10.0
 """How long the brokers may take to answer at start."""
-STATE_VERSION = 1
 LOG_APPEND_TIME = 2
 """The type of message timestamps that the broker sets."""
 
@@ -51,6 +52,7 @@ _FRESH: dict[str, str | int | float | bool] = {
 
 _FATAL = {
     KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._LOG_TRUNCATION,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
@@ -74,9 +76,6 @@ RDKAFKA_LOG = logging.getLogger("rdkafka")
 RDKAFKA_LOG.addHandler(logging.NullHandler())
 RDKAFKA_LOG.propagate = False
 
-PartitionState: TypeAlias = tuple[int, int, int]
-"""Version, next offset, largest message timestamp or confirmed bound."""
-
 
 class Chunk(NamedTuple):
     """Messages of one partition in their order, and its progress after them.
@@ -89,54 +88,67 @@ class Chunk(NamedTuple):
     announce: bool
 
 
+class Reading(NamedTuple):
+    """What the partitions of a process share."""
+
+    ends: EndOffsets
+    topics: TopicWatch
+    idle_after_ms: int
+    clock: WallClock = CLOCK
+    telemetry: Telemetry = TELEMETRY
+    stopping: threading.Event = signals.stopping
+
+
 class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
     """One partition: reads batches, keeps its position and its largest timestamp."""
 
     def __init__(
         self,
         consumer: Consumer,
-        ends: EndOffsets,
-        progress: Progress,
-        offset: int,
-        stop_at: int | None,
+        shared: Reading,
+        partition: str,
+        partitions: tuple[str, ...],
+        start: Position,
+        end: EndOffset,
+        tail: bool,
         broker_time: bool,
-        idle_after_ms: int,
-        clock: WallClock = CLOCK,
-        telemetry: Telemetry = TELEMETRY,
-        stopping: threading.Event = signals.stopping,
     ) -> None:
-        assert progress.partition in progress.partitions, "progress names all partitions of the run, its own among them"
-        topic, _, number = progress.partition.rpartition("/")
+        assert partition in partitions, "the list has all partitions of the run, this one among them"
+        topic, _, number = partition.rpartition("/")
         self._topic, self._number = topic, int(number)
         self._consumer = consumer
-        self._ends = ends
-        self._progress = progress
-        self._position = offset
-        self._stop_at = stop_at
+        self._shared = shared
+        self._ends, self._topics = shared.ends, shared.topics
+        self._start = start
+        self._position, self._leader_epoch = start.offset, start.leader_epoch
+        self._stop_at = None if tail else end.offset
         self._broker_time = broker_time
-        self._idleness = IdleDetector(idle_after_ms)
-        self._clock, self._telemetry, self._stopping = clock, telemetry, stopping
+        self._idleness = IdleDetector(shared.idle_after_ms)
         self._announced_s = float("-inf")
-        self._had_nothing = False
-        consumer.assign([TopicPartition(self._topic, self._number, offset)])
-        ends.watch(self._topic, self._number)
+        self._had_nothing = self._ended = False
+        self._progress = Progress(partitions, partition, start.high_ms, idle=False, complete_ms=NEVER)
+        consumer.assign([TopicPartition(topic, self._number, start.offset, "", start.leader_epoch)])
+        self._ends.watch(topic, self._number, end)
 
     @reported
     def next_batch(self) -> list[Chunk]:
-        """The messages that have arrived, without waiting; progress alone when it is due.
+        """The messages that have arrived, without waiting; progress alone when it is due, and as the last of all.
 
-        Raises StopIteration at the end or when asked to stop, JobError if the partition can no longer be read.
+        Raises StopIteration after the end or after it was asked to stop, JobError if the partition can no longer be
+        read.
         """
-        if self._stopping.is_set() or (self._stop_at is not None and self._position >= self._stop_at):
+        if self._ended:
             raise StopIteration
+        self._ended = self._is_to_end()
         before = self._position, self._progress.high_ms
-        messages = self._read()
+        messages = [] if self._ended else self._read()
         self._ends.poll()
+        self._topics.poll()
         self._update_progress()
         assert before[0] <= self._position, "a position never falls back"
         assert before[1] <= self._progress.high_ms, "the largest timestamp never falls"
         now_s = time.monotonic()
-        announce = now_s - self._announced_s >= ANNOUNCE_S
+        announce = self._ended or now_s - self._announced_s >= ANNOUNCE_S
         self._had_nothing = not messages
         if not messages and not announce:
             return []
@@ -146,15 +158,20 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
 
     def next_awake(self) -> datetime | None:
         """In POLL_IDLE if there was nothing, else at once."""
-        return datetime.now(UTC) + POLL_IDLE if self._had_nothing else None
+        return datetime.now(UTC) + POLL_IDLE if self._had_nothing and not self._ended else None
 
     def snapshot(self) -> PartitionState:
-        """The position to resume from, and the largest timestamp."""
-        return STATE_VERSION, self._position, self._progress.high_ms
+        """The position to resume from, the largest timestamp, and the topic in which that holds."""
+        stamps, topic_id = self._start.stamps, self._start.topic_id
+        return state_of(Position(self._position, self._progress.high_ms, stamps, topic_id, self._leader_epoch))
 
     def close(self) -> None:
         """Closes the consumer."""
         self._consumer.close()
+
+    def _is_to_end(self) -> bool:
+        at_end = self._stop_at is not None and self._position >= self._stop_at
+        return at_end or self._topics.restart or self._shared.stopping.is_set()
 
     def _read(self) -> list[Message]:
         received = self._consumer.consume(BATCH_MESSAGES, 0)
@@ -171,6 +188,8 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         if good:
             self._position = max(self._position, _offset_of(good[-1]) + 1)
             self._broker_time = good[-1].timestamp()[0] == LOG_APPEND_TIME
+            epoch = good[-1].leader_epoch()
+            self._leader_epoch = NO_EPOCH if epoch is None else epoch
         messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
         high_ms = max([self._progress.high_ms, *[timestamp_ms for _, _, timestamp_ms in messages]])
         self._idleness.broken()
@@ -188,16 +207,21 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
             self._ends.waits.goes_on(error.str())
 
     def _update_progress(self) -> None:
-        """Takes in the partition's end offset: idleness, a bound for the largest timestamp, the lag."""
+        """Takes in what the brokers have answered: idleness, bounds for the timestamps to come, the lag."""
         end = self._ends.of(self._topic, self._number)
         bound_ms = self._idleness.confirm(self._position, end)
-        idle = not self._broker_time and self._idleness.is_idle(self._clock.now_ms())
+        idle = not self._broker_time and (self._idleness.is_idle(self._shared.clock.now_ms()) or self._is_left_empty())
         high_ms = max(self._progress.high_ms, bound_ms) if self._broker_time else self._progress.high_ms
-        if high_ms != self._progress.high_ms or idle is not self._progress.idle:
-            self._progress = self._progress._replace(high_ms=high_ms, idle=idle)
-        if end is not None:
-            lag = max(0, end.offset - self._position)
-            self._telemetry.gauge("lag", lag, topic=self._topic, partition=str(self._number))
+        complete_ms = self._topics.complete_ms - self._shared.idle_after_ms
+        found = high_ms, idle, complete_ms, self._topics.restart
+        if found != self._progress[2:]:
+            self._progress = Progress(*self._progress[:2], *found)
+        lag = max(0, end.offset - self._position)
+        self._shared.telemetry.gauge("lag", lag, topic=self._topic, partition=str(self._number))
+
+    def _is_left_empty(self) -> bool:
+        """At the end of a bounded run: the partition had no message ever, so it is as if it did not exist yet."""
+        return self._ended and self._stop_at is not None and self._progress.high_ms == NEVER
 
 
 def _offset_of(message: KafkaMessage) -> int:
@@ -214,12 +238,13 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         self._idle_after_ms = idle_after_ms
         self._partitions: tuple[str, ...] = ()
         self._broker_time: dict[str, bool] = {}
-        self._ends: EndOffsets | None = None
+        self._topics = Topics(0, {})
+        self._resumed_topics: set[str] = set()
+        self._reading: Reading | None = None
 
     def list_parts(self) -> list[str]:
         """All partitions of the topics; raises JobError if the brokers do not answer or a topic does not exist."""
         admin = self._admin()
-        partitions: list[str] = []
         for topic in self._kafka.topics:
             try:
                 metadata = admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
@@ -231,46 +256,52 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
                 msg = f"the topic '{topic}' cannot be read at {at}: {reason}; create it or change kafka.topics"
                 raise JobError(msg)
             self._broker_time[topic] = _has_broker_time(admin, topic)
-            partitions += [f"{topic}/{number}" for number in sorted(metadata.partitions)]
-        self._partitions = tuple(partitions)
-        return partitions
+        self._topics = topic_watch.ask(admin, self._kafka.topics)
+        self._partitions = tuple(
+            f"{name}/{number}" for name, topic in self._topics.by_name.items() for number in sorted(topic.partitions)
+        )
+        return list(self._partitions)
 
     def check(self, resumed: Mapping[str, PartitionState]) -> None:
-        """Raises JobError if the topics cannot be read from these states on."""
+        """Raises JobError if the topics cannot be read from these states on; takes in which topics have state."""
         self._consumer().close()
         admin = self._admin()
+        self._resumed_topics = {partition.rpartition("/")[0] for partition in resumed}
         for partition in self.list_parts():
             self._begin(admin, partition, resumed.get(partition))
 
-    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[int, int, int]:
-        """The offset to begin with, the largest timestamp so far, and the partition's present end."""
-        if state is not None:
-            check_version(state[0], STATE_VERSION)
+    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[Position, EndOffset]:
+        """The position to begin with, and the partition's present end."""
+        topic = partition.rpartition("/")[0]
+        topic_id = self._topics.by_name[topic].id
+        asked_ms = CLOCK.now_ms()
         first, end = (_offset(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-        offset, high_ms = (end if self._kafka.start == "end" else first, NEVER) if state is None else state[1:]
         assert first <= end, "a partition ends where it begins, or later"
-        if not first <= offset <= end:
-            raise _gone(partition, offset, first, end)
-        return offset, high_ms, end
+        if state is None:
+            # one that was added since belongs to the topic as a whole: what it holds has been counted nowhere
+            at_end = self._kafka.start == "end" and topic not in self._resumed_topics
+            position = Position(end if at_end else first, topic_id=topic_id)
+        else:
+            position = position_of(state)
+            topic_watch.check_id(topic, position.topic_id, topic_id)
+            position = position._replace(topic_id=position.topic_id or topic_id)
+        if not first <= position.offset <= end:
+            raise _gone(partition, position.offset, first, end)
+        return position, EndOffset(asked_ms, end)
 
     def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> KafkaPartition:
         """The partition, from its snapshot on; raises JobError if the messages there were deleted."""
         assert for_part in self._partitions, "the engine asks for parts that list_parts has named"
         admin = self._admin()
-        offset, high_ms, end = self._begin(admin, for_part, resume_state)
-        topic = for_part.rpartition("/")[0]
-        if self._ends is None:
-            self._ends = EndOffsets(admin)
-        progress = Progress(self._partitions, for_part, high_ms, idle=False)
-        stop_at = None if self._kafka.tail else end
+        position, end = self._begin(admin, for_part, resume_state)
+        if self._reading is None:
+            stops = self._kafka.tail and self._kafka.on_new_partitions == "restart"
+            watch = TopicWatch(admin, self._topics, stops=stops)
+            self._reading = Reading(EndOffsets(admin), watch, self._idle_after_ms)
+        broker_time = self._broker_time[for_part.rpartition("/")[0]]
+        tail = self._kafka.tail
         return KafkaPartition(
-            self._consumer(),
-            self._ends,
-            progress,
-            offset,
-            stop_at,
-            self._broker_time[topic],
-            self._idle_after_ms,
+            self._consumer(), self._reading, for_part, self._partitions, position, end, tail, broker_time
         )
 
     def _consumer(self) -> Consumer:
@@ -341,7 +372,13 @@ def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
 
 
 def _unreadable(partition: str, position: int, error: KafkaError) -> JobError:
+    if error.code() == KafkaError._LOG_TRUNCATION:
+        return JobError(
+            f"{partition} was truncated before offset {position}, up to which it was read: messages that were counted "
+            f"are gone, by an unclean election of a leader for example ({error.str()}); start with a new recovery "
+            "directory to count what the topic now holds, or restore the messages"
+        )
     return JobError(
-        f"{partition} cannot be read on from offset {position}: {error.str()}; "
-        "check the topic, its retention and its rights"
+        f"{partition} cannot be read on from offset {position}: {error.str()}; check the topic, its retention and its "
+        "rights; if the topic was deleted, restore it, or make it anew and start with a new recovery directory"
     )
