@@ -5,6 +5,7 @@ At-least-once, and every write is an upsert of an absolute total, so a replay af
 not safe is never committed. Back pressure: a writer that is full blocks `write_batch`, and with it the flow.
 """
 
+from contextlib import closing
 from pathlib import Path
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -61,17 +62,17 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
 
     def close(self) -> None:
         """Ends the writer. The last of a process first writes what was counted since the last report."""
-        with reported:
-            self._open_writers.discard(self._writer)
+        writer = self._writer
+        self._open_writers.discard(writer)
+        with reported, closing(writer):
+            if self._open_writers:
+                return
+            self._report()
             try:
-                if not self._open_writers:
-                    self._report()
-                    self._writer.put(_last_counts(TELEMETRY, CLOCK))
-                    self._writer.flush()
+                writer.put(_last_counts(TELEMETRY, CLOCK))
+                writer.flush()
             except WriterStopped as error:
                 raise _stopped(error) from error
-            finally:
-                self._writer.close()
 
     def _report(self) -> None:
         for name, amount in self._stats.take().items():

@@ -52,12 +52,13 @@ _FRESH: dict[str, str | int | float | bool] = {
 
 _FATAL = {
     KafkaError._AUTO_OFFSET_RESET,
-    KafkaError._LOG_TRUNCATION,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
     KafkaError._UNKNOWN_TOPIC,
 }
+TRUNCATED = KafkaError(KafkaError._LOG_TRUNCATION).str()
+"""What the client says in an error of the code _AUTO_OFFSET_RESET if the log ends before the position."""
 _TUNING: dict[str, str | int | float | bool] = {
     "fetch.queue.backoff.ms": 50,  # at its default of 1000 the fetcher sleeps whenever the local queue is full
     "queued.max.messages.kbytes": 16_384,  # per partition, the bound of its bytes in memory
@@ -372,7 +373,7 @@ def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
 
 
 def _unreadable(partition: str, position: int, error: KafkaError) -> JobError:
-    if error.code() == KafkaError._LOG_TRUNCATION:
+    if TRUNCATED in error.str():
         return JobError(
             f"{partition} was truncated before offset {position}, up to which it was read: messages that were counted "
             f"are gone, by an unclean election of a leader for example ({error.str()}); start with a new recovery "

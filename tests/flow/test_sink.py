@@ -17,7 +17,8 @@ def test_what_was_counted_last_is_written_when_the_writers_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dead letters of the last points come after the flow's last report: the last writer of the process writes them."""
-    monkeypatch.setattr(sink, "TELEMETRY", Telemetry())
+    telemetry = Telemetry()
+    monkeypatch.setattr(sink, "TELEMETRY", telemetry)
     with FaultyServer() as server:
         server.poison(lambda point: point.value < 0, "named")
         kairosdb = KairosSink(KairosDbTable(url=server.url, dead_letters=str(tmp_path / "dead.jsonl")), "dal")
@@ -25,7 +26,7 @@ def test_what_was_counted_last_is_written_when_the_writers_close(
         parts[0].write_batch([[DataPoint("m", T_MS, 1), DataPoint("m", T_MS + 1, -1)]])
         for part in parts:
             part.snapshot()
-        sink.TELEMETRY.take()
+        telemetry.take()
         parts[0].write_batch([[DataPoint("m", T_MS + 2, -1), DataPoint("m", T_MS + 3, -1)]])
         for part in parts:
             part.snapshot()
@@ -33,7 +34,7 @@ def test_what_was_counted_last_is_written_when_the_writers_close(
             part.close()
         counted = {series: value for (series, _), value in server.cells().items() if "monitor." in series}
     assert counted["monitor.dead_letters"] == 2
-    assert not sink.TELEMETRY.take().counts
+    assert not telemetry.take().counts
 
 
 def test_the_last_reports_of_processes_do_not_overwrite_each_other() -> None:

@@ -139,7 +139,7 @@ def test_trouble_that_does_not_pass_ends_the_job(rig: Rig, error: KafkaError) ->
 
 def test_a_truncation_ends_the_job(rig: Rig) -> None:
     """With a message of its own: what was counted is gone from the topic."""
-    error = KafkaError(KafkaError._LOG_TRUNCATION, "end offset is 3")
+    error = KafkaError(KafkaError._AUTO_OFFSET_RESET, f"end offset is 3: {source.TRUNCATED}")
     partition = rig.partition([Message(topic="a/b", partition=3, error=error)], offset=5)
     with pytest.raises(JobError, match=r"a/b/3 was truncated before offset 5.*end offset is 3.*new recovery directory"):
         partition.next_batch()
