@@ -183,25 +183,31 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
                     self._handle(message, error)
         if not good:
             return []
-        if self._stop_at is not None and _offset_of(good[-1]) >= self._stop_at:
+        last = _offset_of(good[-1])
+        if self._stop_at is not None and last >= self._stop_at:
             good = [message for message in good if _offset_of(message) < self._stop_at]
-            self._position = self._stop_at
         if good:
-            self._position = max(self._position, _offset_of(good[-1]) + 1)
             self._broker_time = good[-1].timestamp()[0] == LOG_APPEND_TIME
-            epoch = good[-1].leader_epoch()
-            self._leader_epoch = NO_EPOCH if epoch is None else epoch
+            self._move(_offset_of(good[-1]) + 1, good[-1].leader_epoch())
+        if self._stop_at is not None and last >= self._stop_at:
+            self._move(self._stop_at)
         messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
         high_ms = max([self._progress.high_ms, *[timestamp_ms for _, _, timestamp_ms in messages]])
         self._idleness.broken()
         self._progress = self._progress._replace(high_ms=high_ms)
         return messages
 
+    def _move(self, offset: int, leader_epoch: int | None = None) -> None:
+        """Moves the position on, never back. What is not delivered may be of a later epoch than the last message."""
+        if offset > self._position or (offset == self._position and leader_epoch is not None):
+            self._position = offset
+            self._leader_epoch = NO_EPOCH if leader_epoch is None else leader_epoch
+
     def _handle(self, message: KafkaMessage, error: KafkaError) -> None:
         """Handles a consumer's event: the end of the partition, an error that it retries itself, or a fatal one."""
         if error.code() == KafkaError._PARTITION_EOF:
             # behind the markers of transactions too, which are not delivered
-            self._position = max(self._position, message.offset() or 0)
+            self._move(message.offset() or 0)
         elif error.fatal() or error.code() in _FATAL:
             raise _unreadable(self._progress.partition, self._position, error)
         else:

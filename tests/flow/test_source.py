@@ -100,6 +100,16 @@ def test_a_position_is_resumed_as_it_was(rig: Rig) -> None:
     assert position_of(partition.snapshot()) == start._replace(offset=6, leader_epoch=7)
 
 
+def test_the_epoch_is_that_of_what_lies_before_the_position(rig: Rig) -> None:
+    """Behind a transaction's marker, of which it is not known, it is none: else it looks truncated."""
+    end = kafka_error(KafkaError._PARTITION_EOF, 6)
+    partition = rig.partition([end, kafka_message(5, BASE_MS)], [kafka_error(KafkaError._PARTITION_EOF, 7)], offset=5)
+    partition.next_batch()
+    assert position_of(partition.snapshot())[-1] == 7
+    partition.next_batch()
+    assert position_of(partition.snapshot())[::4] == (7, NO_EPOCH)
+
+
 def test_positions_of_the_version_before_are_read() -> None:
     """They have no id of a topic and no epoch; those of any other version are refused."""
     assert position_of((1, 5, BASE_MS)) == Position(5, BASE_MS, b"", "", NO_EPOCH)
