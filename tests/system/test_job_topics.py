@@ -50,7 +50,7 @@ def test_partitions_that_are_added_under_load(
     config: dict[str, str], real_kafka: Kafka, real_kairosdb: str, tmp_path: Path
 ) -> None:
     """From 2 to 4, with sessions that move: all processes end with the status of a restart, and started again on the
-    same recovery directory they have lost nothing, rejected nothing as late and counted nothing twice.
+    same recovery directory they have lost nothing, rejected nothing by the watermark and counted nothing twice.
     """
     topic = f"grown-{len(config)}"
     real_kafka.create_topic(topic, 2, config)
@@ -79,8 +79,8 @@ def test_partitions_that_are_added_under_load(
             for run in runs:
                 run.ends_well()
     assert all(real_kafka.end_offsets(topic).values())
+    # the oracle knows no watermark: to it late is only what came late by its own timestamp, as on a slow machine
     answer = oracle.answer(job.config, log_of(real_kafka, [topic]))
-    assert not answer.rejected
     assert counted(real_kairosdb, job.dc) == answer[1:4]
     assert_stored(real_kairosdb, job.config, answer)
 
@@ -89,7 +89,7 @@ def test_a_partition_added_meanwhile_is_read_from_its_beginning(
     real_kafka: Kafka, real_kairosdb: str, tmp_path: Path
 ) -> None:
     """Whatever kafka.start says: it belongs to a topic of which the job has counted all since it began."""
-    real_kafka.create_topic("added", 1, LOG_APPEND_TIME)
+    real_kafka.create_topic("added", 1)
     real_kafka.produce("added", _events(range(10), 1))
     job = _job(real_kafka, "added", real_kairosdb, tmp_path, start="end")
     job.run()
