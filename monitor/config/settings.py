@@ -191,6 +191,9 @@ class KafkaTable(_Model):
     topics: Annotated[list[Text], Field(min_length=1)] = Field(["useful-events"], description="topics to read")
     tail: bool = Field(True, description="false: stop at the present end of the topics")
     start: Literal["beginning", "end"] = Field("beginning", description="where to begin when no offset was recovered")
+    on_new_partitions: Literal["restart", "warn"] = Field(
+        "restart", description="when a topic gets partitions: end with status 75, to be started again, or only warn"
+    )
     key_is_session_id: bool = Field(True, description="false: route by the decoded sessionId, not by the message key")
     options: dict[str, KafkaProperty] = Field({}, description="any librdkafka property: SASL, TLS, ...")
 

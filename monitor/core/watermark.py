@@ -4,6 +4,7 @@ For each source partition p, `high[p]` says how far its messages have come. Wher
 the largest, or a later bound that the broker has confirmed. Where the producers set them, `Stamps` works it out, so
 that a wrong clock does not move it. The watermark is the smallest `high[p]` less the allowed lateness; it never falls.
 A partition that is *idle* (silent and read to its end, with the producers' timestamps) is left out of the minimum.
+One more bound takes part in it: the moment as of which the list of partitions is known to be complete.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from typing import NamedTuple, final
 
 NEVER = -(2**62)
 """Before all time: nothing was read yet."""
+ALWAYS = 2**62
+"""After all time."""
 STAMPS_KEPT = 1_000
 """The newest timestamps of a partition, from which `high` is worked out; older ones are dropped."""
 WRONG_MAX = 100
@@ -24,12 +27,18 @@ SOON_MS = 40_000
 
 
 class Progress(NamedTuple):
-    """The progress of reading one source partition, with the list of all partitions, so that none is overlooked."""
+    """The progress of reading one source partition, with the list of all partitions, so that none is overlooked.
+
+    `complete_ms`: no message of a partition that is not on the list is older. `restart`: there is such a partition, and
+    the job ends, to be started again.
+    """
 
     partitions: tuple[str, ...]
     partition: str
     high_ms: int
     idle: bool
+    complete_ms: int = ALWAYS
+    restart: bool = False
 
 
 @final
@@ -112,7 +121,7 @@ class Watermark:
         moving = [self._highs.get(p, NEVER) for p in progress.partitions if p not in self._idle]
         before = self.value_ms
         if moving:
-            self.value_ms = max(before, min(moving) - self._lateness_ms)
+            self.value_ms = max(before, min(*moving, progress.complete_ms) - self._lateness_ms)
         return self.value_ms > before
 
     def highs(self) -> dict[str, int]:

@@ -42,14 +42,15 @@ class EndOffsets:
         self._lock = threading.Lock()
         self.waits = WaitLog("kafka")
 
-    def watch(self, topic: str, partition: int) -> None:
-        """Requests the end of this partition too."""
+    def watch(self, topic: str, partition: int, first: EndOffset) -> None:
+        """Requests the end of this partition too; `first` is the answer that was given at start."""
         assert (topic, partition) not in self._answers, "a partition is watched once, by the part that reads it"
+        self._answers[topic, partition] = first
         self._partitions.append(TopicPartition(topic, partition))
 
-    def of(self, topic: str, partition: int) -> EndOffset | None:
+    def of(self, topic: str, partition: int) -> EndOffset:
         """The newest answer for a partition."""
-        return self._answers.get((topic, partition))
+        return self._answers[topic, partition]
 
     def poll(self) -> None:
         """Takes in answers that have arrived, and asks again once a second; never waits."""
@@ -92,9 +93,9 @@ class IdleDetector:
         self._since_ms: int | None = None
         self._until_ms = 0
 
-    def confirm(self, position: int, end: EndOffset | None) -> int:
+    def confirm(self, position: int, end: EndOffset) -> int:
         """Takes in the newest answer; returns the bound below which no message can be appended, NEVER if unknown."""
-        if end is None or position < end.offset:
+        if position < end.offset:
             self._since_ms = None
             return NEVER
         if self._since_ms is None:

@@ -39,7 +39,7 @@ class Regroup:
         changes = [no_changes(group) for group in range(METRIC_GROUPS + 1)]
         self._add_tallies(changes, [tallied for _, tallied in items])
         self._add_watermarks(changes, [tallied for _, tallied in items])
-        if self._reports.is_due():
+        if self._reports.is_due() or any(tallied.last for _, tallied in items):
             self._add_telemetry(changes[HEALTH_GROUP])
         if self._trims.is_due():
             trim_heap()

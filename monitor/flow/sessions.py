@@ -13,15 +13,20 @@ from monitor.flow import snapshots
 from monitor.flow.keys import session_group_key
 from monitor.flow.route import Behind, Routed
 from monitor.flow.telemetry import TELEMETRY, Telemetry
+from monitor.runtime import signals
 from monitor.runtime.reporting import reported
 
 
 class Tallied(NamedTuple):
-    """A session key group's number, its changes and counts by tenant, and its watermark in ms."""
+    """A session key group's number, its changes and counts by tenant, and its watermark in ms.
+
+    `last`: nothing more comes from this group in this run.
+    """
 
     group: int
     tallies: dict[str, Tally]
     watermark_ms: int
+    last: bool = False
 
 
 class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
@@ -41,16 +46,20 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
         self._group = snapshots.restored_group(resume_state, compiled)
         self._definitions = definitions
         self._telemetry = telemetry
+        self._number: int | None = None
+        """The group's number, once it is known from an item."""
 
     @reported
     def on_batch(self, values: list[Routed]) -> tuple[Iterable[Tallied], bool]:
         """Feeds messages and progress in their order; emits what they changed."""
         group, number, has_risen = self._group, values[0][0], False
-        before_ms = group.watermark.value_ms
+        before_ms, self._number = group.watermark.value_ms, number
         for item_number, item in values:
             assert item_number == number, "the engine calls a step with the items of one key"
             if isinstance(item, Progress):
                 has_risen = group.watermark.advance(item) or has_risen
+                if item.restart:
+                    signals.restart()  # here, since each process has session key groups, if not partitions
                 self._report_size(number)
             elif isinstance(item, Behind):
                 group.feed((item.message,), item.high_ms)
@@ -60,6 +69,13 @@ class SessionsStep(StatefulBatchLogic[Routed, Tallied, snapshots.Plain]):
         if has_risen:
             group.forget()
         return [Tallied(number, group.take(), group.watermark.value_ms)], False
+
+    @reported
+    def on_eof(self) -> tuple[Iterable[Tallied], bool]:
+        """Says that this was all, so that the last report is written; the group stays for the next run."""
+        if self._number is None:
+            return [], False
+        return [Tallied(self._number, {}, self._group.watermark.value_ms, last=True)], False
 
     def _report_size(self, number: int) -> None:
         sessions = sum(map(len, self._group.sessions.values()))

@@ -5,6 +5,7 @@ At-least-once, and every write is an upsert of an absolute total, so a replay af
 not safe is never committed. Back pressure: a writer that is full blocks `write_batch`, and with it the flow.
 """
 
+from contextlib import closing
 from pathlib import Path
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -12,7 +13,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from monitor.config.settings import KairosDbTable
 from monitor.core.metrics import DataPoint
 from monitor.flow.readback import Readback
-from monitor.flow.telemetry import TELEMETRY
+from monitor.flow.telemetry import TELEMETRY, Telemetry
 from monitor.kairosdb import client
 from monitor.kairosdb.dead_letters import DeadLetters, DeadLettersUnwritable
 from monitor.kairosdb.errors import KairosDbError
@@ -21,20 +22,25 @@ from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
 from monitor.kairosdb.writer import Writer, WriterSettings, WriterStopped
 from monitor.runtime import signals
+from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.errors import JobError
 from monitor.runtime.reporting import reported
 
 WRITERS = 4
 """Requests in flight at most, over the whole job."""
 DAY_S = 86_400
+STAMP_MS = 64
+"""Milliseconds that the last reports of the processes are spread over: one for each."""
 
 
 class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     """One writer."""
 
-    def __init__(self, writer: Writer, stats: WriterStats) -> None:
+    def __init__(self, writer: Writer, stats: WriterStats, open_writers: set[Writer]) -> None:
         self._writer = writer
         self._stats = stats
+        self._open_writers = open_writers
+        open_writers.add(writer)
         signals.when_overdue(writer.close)
 
     def write_batch(self, items: list[list[DataPoint]]) -> None:
@@ -57,8 +63,18 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
             self._report()
 
     def close(self) -> None:
-        """Ends the writer."""
-        self._writer.close()
+        """Ends the writer. The last of a process first writes what was counted since the last report."""
+        writer = self._writer
+        self._open_writers.discard(writer)
+        with reported, closing(writer):
+            if self._open_writers:
+                return
+            self._report()
+            try:
+                writer.put(_last_counts(TELEMETRY, CLOCK))
+                writer.flush()
+            except WriterStopped as error:
+                raise _stopped(error) from error
 
     def _report(self) -> None:
         for name, amount in self._stats.take().items():
@@ -76,6 +92,8 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         self._stats = WriterStats()
         self._outages = Outages()
         self._dead_letters: DeadLetters | None = None
+        self._open_writers: set[Writer] = set()
+        """Those of this process; WRITERS at most."""
 
     def readback(self) -> Readback | None:
         """What reads back final minutes from this KairosDB; None where that is switched off."""
@@ -101,7 +119,16 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         assert self._dead_letters is not None, "list_parts comes first"
         settings, stats = WriterSettings(rewrite_s=self._settings.rewrite_s), self._stats
         writer = Writer(self._settings.url, self._renderer, self._dead_letters, stats, settings, self._outages)
-        return WriterPartition(writer, stats)
+        return WriterPartition(writer, stats, self._open_writers)
+
+
+def _last_counts(telemetry: Telemetry, clock: WallClock) -> list[DataPoint]:
+    """What this process has counted since its last report into the flow, which has ended.
+
+    The timestamp is behind those of the flow, and another one for each process, so that no counter is overwritten.
+    """
+    stamp_ms = (clock.now_ms() // STAMP_MS + 1) * STAMP_MS + int(telemetry.worker) % STAMP_MS
+    return [DataPoint(series, stamp_ms, count) for series, count in telemetry.take().counts.items()]
 
 
 def _own(path: Path) -> Path:

@@ -3,7 +3,7 @@
 Each partition is read by a consumer of its own, without a consumer group: the offset is stored in the job's snapshots
 and nowhere else. End offsets are requested once a second, in the background, for all partitions of a process together.
 They give the lag, and they prove that nothing lies beyond the position read (`IdleDetector`); without that a silent
-partition would hold the watermark back for ever.
+partition would hold the watermark back for ever. The topics' ids and partitions are requested likewise (`TopicWatch`).
 """
 
 import logging
@@ -22,11 +22,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # typ
 
 from monitor.config.settings import KafkaTable
 from monitor.core.sessions import Message
-from monitor.core.watermark import Progress, Stamps
-from monitor.flow.end_offsets import EndOffsets, IdleDetector
-from monitor.flow.source_state import PartitionState, Position, position_of, state_of
+from monitor.core.watermark import NEVER, Progress
+from monitor.flow import topic_watch
+from monitor.flow.end_offsets import EndOffset, EndOffsets, IdleDetector
+from monitor.flow.source_state import NO_EPOCH, PartitionState, Position, position_of, state_of
 from monitor.flow.stamps import packed_stamps, unpacked_stamps
 from monitor.flow.telemetry import TELEMETRY, Telemetry
+from monitor.flow.topic_watch import Topics, TopicWatch
 from monitor.runtime import signals
 from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.errors import JobError
@@ -56,6 +58,8 @@ _FATAL = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError._UNKNOWN_TOPIC,
 }
+TRUNCATED = KafkaError(KafkaError._LOG_TRUNCATION).str()
+"""What the client says in an error of the code _AUTO_OFFSET_RESET if the log ends before the position."""
 _TUNING: dict[str, str | int | float | bool] = {
     "fetch.queue.backoff.ms": 50,  # at its default of 1000 the fetcher sleeps whenever the local queue is full
     "queued.max.messages.kbytes": 16_384,  # per partition, the bound of its bytes in memory
@@ -88,56 +92,68 @@ class Chunk(NamedTuple):
     behind: Mapping[int, int] = {}
 
 
+class Reading(NamedTuple):
+    """What the partitions of a process share."""
+
+    ends: EndOffsets
+    topics: TopicWatch
+    idle_after_ms: int
+    clock: WallClock = CLOCK
+    telemetry: Telemetry = TELEMETRY
+    stopping: threading.Event = signals.stopping
+
+
 class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
     """One partition: reads batches, keeps its position and how far its timestamps have come."""
 
     def __init__(
         self,
         consumer: Consumer,
-        ends: EndOffsets,
-        progress: Progress,
-        offset: int,
-        stop_at: int | None,
+        shared: Reading,
+        partition: str,
+        partitions: tuple[str, ...],
+        start: Position,
+        end: EndOffset,
+        tail: bool,
         broker_time: bool,
-        idle_after_ms: int,
-        clock: WallClock = CLOCK,
-        telemetry: Telemetry = TELEMETRY,
-        stopping: threading.Event = signals.stopping,
-        stamps: Stamps | None = None,
     ) -> None:
-        assert progress.partition in progress.partitions, "progress names all partitions of the run, its own among them"
-        topic, _, number = progress.partition.rpartition("/")
+        assert partition in partitions, "the list has all partitions of the run, this one among them"
+        topic, _, number = partition.rpartition("/")
         self._topic, self._number = topic, int(number)
         self._consumer = consumer
-        self._ends = ends
-        self._progress = progress
-        self._position = offset
-        self._stop_at = stop_at
+        self._shared = shared
+        self._ends, self._topics = shared.ends, shared.topics
+        self._start = start
+        self._position, self._leader_epoch = start.offset, start.leader_epoch
+        self._stop_at = None if tail else end.offset
         self._broker_time = broker_time
-        self._stamps = Stamps(progress.high_ms) if stamps is None else stamps
-        self._idleness = IdleDetector(idle_after_ms)
-        self._clock, self._telemetry, self._stopping = clock, telemetry, stopping
+        self._stamps = unpacked_stamps(start.stamps, start.high_ms)
+        self._idleness = IdleDetector(shared.idle_after_ms)
         self._announced_s = float("-inf")
-        self._had_nothing = False
-        consumer.assign([TopicPartition(self._topic, self._number, offset)])
-        ends.watch(self._topic, self._number)
+        self._had_nothing = self._ended = False
+        self._progress = Progress(partitions, partition, start.high_ms, idle=False, complete_ms=NEVER)
+        consumer.assign([TopicPartition(topic, self._number, start.offset, "", start.leader_epoch)])
+        self._ends.watch(topic, self._number, end)
 
     @reported
     def next_batch(self) -> list[Chunk]:
-        """The messages that have arrived, without waiting; progress alone when it is due.
+        """The messages that have arrived, without waiting; progress alone when it is due, and as the last of all.
 
-        Raises StopIteration at the end or when asked to stop, JobError if the partition can no longer be read.
+        Raises StopIteration after the end or after it was asked to stop, JobError if the partition can no longer be
+        read.
         """
-        if self._stopping.is_set() or (self._stop_at is not None and self._position >= self._stop_at):
+        if self._ended:
             raise StopIteration
+        self._ended = self._is_to_end()
         before = self._position, self._progress.high_ms
-        messages, behind = self._read()
+        messages, behind = ([], {}) if self._ended else self._read()
         self._ends.poll()
+        self._topics.poll()
         self._update_progress()
         assert before[0] <= self._position, "a position never falls back"
         assert before[1] <= self._progress.high_ms, "high never falls"
         now_s = time.monotonic()
-        announce = now_s - self._announced_s >= ANNOUNCE_S
+        announce = self._ended or now_s - self._announced_s >= ANNOUNCE_S
         self._had_nothing = not messages
         if not messages and not announce:
             return []
@@ -147,15 +163,20 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
 
     def next_awake(self) -> datetime | None:
         """In POLL_IDLE if there was nothing, else at once."""
-        return datetime.now(UTC) + POLL_IDLE if self._had_nothing else None
+        return datetime.now(UTC) + POLL_IDLE if self._had_nothing and not self._ended else None
 
     def snapshot(self) -> PartitionState:
-        """The position to resume from, and how far the timestamps have come."""
-        return state_of(Position(self._position, self._progress.high_ms, packed_stamps(self._stamps)))
+        """The position to resume from, how far the timestamps have come, and the topic in which that holds."""
+        high_ms, stamps = self._progress.high_ms, packed_stamps(self._stamps)
+        return state_of(Position(self._position, high_ms, stamps, self._start.topic_id, self._leader_epoch))
 
     def close(self) -> None:
         """Closes the consumer."""
         self._consumer.close()
+
+    def _is_to_end(self) -> bool:
+        at_end = self._stop_at is not None and self._position >= self._stop_at
+        return at_end or self._topics.restart or self._shared.stopping.is_set()
 
     def _read(self) -> tuple[list[Message], Mapping[int, int]]:
         """The messages that have arrived, and which of them are behind."""
@@ -167,12 +188,13 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
                     self._handle(message, error)
         if not good:
             return [], {}
-        if self._stop_at is not None and _offset_of(good[-1]) >= self._stop_at:
+        last = _offset_of(good[-1])
+        if self._stop_at is not None and last >= self._stop_at:
             good = [message for message in good if _offset_of(message) < self._stop_at]
-            self._position = self._stop_at
-        if not good:
-            return [], {}
-        self._position = max(self._position, _offset_of(good[-1]) + 1)
+        if good:
+            self._move(_offset_of(good[-1]) + 1, good[-1].leader_epoch())
+        if self._stop_at is not None and last >= self._stop_at:
+            self._move(self._stop_at)
         self._idleness.broken()
         messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
         return messages, self._follow([stamp_ms for _, _, stamp_ms in messages], good)
@@ -197,27 +219,39 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
             start = end
         return behind
 
+    def _move(self, offset: int, leader_epoch: int | None = None) -> None:
+        """Moves the position on, never back. What is not delivered may be of a later epoch than the last message."""
+        if offset > self._position or (offset == self._position and leader_epoch is not None):
+            self._position = offset
+            self._leader_epoch = NO_EPOCH if leader_epoch is None else leader_epoch
+
     def _handle(self, message: KafkaMessage, error: KafkaError) -> None:
         """Handles a consumer's event: the end of the partition, an error that it retries itself, or a fatal one."""
         if error.code() == KafkaError._PARTITION_EOF:
             # behind the markers of transactions too, which are not delivered
-            self._position = max(self._position, message.offset() or 0)
+            self._move(message.offset() or 0)
         elif error.fatal() or error.code() in _FATAL:
             raise _unreadable(self._progress.partition, self._position, error)
         else:
             self._ends.waits.goes_on(error.str())
 
     def _update_progress(self) -> None:
-        """Takes in the partition's end offset: idleness, a bound for the largest timestamp, the lag."""
+        """Takes in what the brokers have answered: idleness, bounds for the timestamps to come, the lag."""
         end = self._ends.of(self._topic, self._number)
         bound_ms = self._idleness.confirm(self._position, end)
-        idle = not self._broker_time and self._idleness.is_idle(self._clock.now_ms())
         high_ms = max(self._progress.high_ms, bound_ms) if self._broker_time else self._progress.high_ms
-        if high_ms != self._progress.high_ms or idle is not self._progress.idle:
-            self._progress = self._progress._replace(high_ms=high_ms, idle=idle)
-        if end is not None:
-            lag = max(0, end.offset - self._position)
-            self._telemetry.gauge("lag", lag, topic=self._topic, partition=str(self._number))
+        is_over = self._ended and self._stop_at is not None
+        if is_over and not self._broker_time:
+            high_ms = max(high_ms, self._stamps.ended())
+        # without a message ever, it is at the end of a bounded run as if the partition did not exist yet
+        is_left_empty = is_over and high_ms == NEVER
+        idle = not self._broker_time and (self._idleness.is_idle(self._shared.clock.now_ms()) or is_left_empty)
+        complete_ms = self._topics.complete_ms - self._shared.idle_after_ms
+        found = high_ms, idle, complete_ms, self._topics.restart
+        if found != self._progress[2:]:
+            self._progress = Progress(*self._progress[:2], *found)
+        lag = max(0, end.offset - self._position)
+        self._shared.telemetry.gauge("lag", lag, topic=self._topic, partition=str(self._number))
 
 
 def _has_broker_stamp(message: KafkaMessage) -> bool:
@@ -238,12 +272,13 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         self._idle_after_ms = idle_after_ms
         self._partitions: tuple[str, ...] = ()
         self._broker_time: dict[str, bool] = {}
-        self._ends: EndOffsets | None = None
+        self._topics = Topics(0, {})
+        self._resumed_topics: set[str] = set()
+        self._reading: Reading | None = None
 
     def list_parts(self) -> list[str]:
         """All partitions of the topics; raises JobError if the brokers do not answer or a topic does not exist."""
         admin = self._admin()
-        partitions: list[str] = []
         for topic in self._kafka.topics:
             try:
                 metadata = admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
@@ -255,46 +290,52 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
                 msg = f"the topic '{topic}' cannot be read at {at}: {reason}; create it or change kafka.topics"
                 raise JobError(msg)
             self._broker_time[topic] = _has_broker_time(admin, topic)
-            partitions += [f"{topic}/{number}" for number in sorted(metadata.partitions)]
-        self._partitions = tuple(partitions)
-        return partitions
+        self._topics = topic_watch.ask(admin, self._kafka.topics)
+        self._partitions = tuple(
+            f"{name}/{number}" for name, topic in self._topics.by_name.items() for number in sorted(topic.partitions)
+        )
+        return list(self._partitions)
 
     def check(self, resumed: Mapping[str, PartitionState]) -> None:
-        """Raises JobError if the topics cannot be read from these states on."""
+        """Raises JobError if the topics cannot be read from these states on; takes in which topics have state."""
         self._consumer().close()
         admin = self._admin()
+        self._resumed_topics = {partition.rpartition("/")[0] for partition in resumed}
         for partition in self.list_parts():
             self._begin(admin, partition, resumed.get(partition))
 
-    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[Position, int]:
-        """Where to begin, and the partition's present end."""
+    def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[Position, EndOffset]:
+        """The position to begin with, and the partition's present end."""
+        topic = partition.rpartition("/")[0]
+        topic_id = self._topics.by_name[topic].id
+        asked_ms = CLOCK.now_ms()
         first, end = (_offset(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-        fresh = Position(end if self._kafka.start == "end" else first)
-        begin = fresh if state is None else position_of(state)
         assert first <= end, "a partition ends where it begins, or later"
-        if not first <= begin.offset <= end:
-            raise _gone(partition, begin.offset, first, end)
-        return begin, end
+        if state is None:
+            # one that was added since belongs to the topic as a whole: what it holds has been counted nowhere
+            at_end = self._kafka.start == "end" and topic not in self._resumed_topics
+            position = Position(end if at_end else first, topic_id=topic_id)
+        else:
+            position = position_of(state)
+            topic_watch.check_id(topic, position.topic_id, topic_id)
+            position = position._replace(topic_id=position.topic_id or topic_id)
+        if not first <= position.offset <= end:
+            raise _gone(partition, position.offset, first, end)
+        return position, EndOffset(asked_ms, end)
 
     def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> KafkaPartition:
         """The partition, from its snapshot on; raises JobError if the messages there were deleted."""
         assert for_part in self._partitions, "the engine asks for parts that list_parts has named"
         admin = self._admin()
-        begin, end = self._begin(admin, for_part, resume_state)
-        topic = for_part.rpartition("/")[0]
-        if self._ends is None:
-            self._ends = EndOffsets(admin)
-        progress = Progress(self._partitions, for_part, begin.high_ms, idle=False)
-        stop_at = None if self._kafka.tail else end
+        position, end = self._begin(admin, for_part, resume_state)
+        if self._reading is None:
+            stops = self._kafka.tail and self._kafka.on_new_partitions == "restart"
+            watch = TopicWatch(admin, self._topics, stops=stops)
+            self._reading = Reading(EndOffsets(admin), watch, self._idle_after_ms)
+        broker_time = self._broker_time[for_part.rpartition("/")[0]]
+        tail = self._kafka.tail
         return KafkaPartition(
-            self._consumer(),
-            self._ends,
-            progress,
-            begin.offset,
-            stop_at,
-            self._broker_time[topic],
-            self._idle_after_ms,
-            stamps=unpacked_stamps(begin.stamps, begin.high_ms),
+            self._consumer(), self._reading, for_part, self._partitions, position, end, tail, broker_time
         )
 
     def _consumer(self) -> Consumer:
@@ -365,7 +406,13 @@ def _gone(partition: str, offset: int, first: int, end: int) -> JobError:
 
 
 def _unreadable(partition: str, position: int, error: KafkaError) -> JobError:
+    if TRUNCATED in error.str():
+        return JobError(
+            f"{partition} was truncated before offset {position}, up to which it was read: messages that were counted "
+            f"are gone, by an unclean election of a leader for example ({error.str()}); start with a new recovery "
+            "directory to count what the topic now holds, or restore the messages"
+        )
     return JobError(
-        f"{partition} cannot be read on from offset {position}: {error.str()}; "
-        "check the topic, its retention and its rights"
+        f"{partition} cannot be read on from offset {position}: {error.str()}; check the topic, its retention and its "
+        "rights; if the topic was deleted, restore it, or make it anew and start with a new recovery directory"
     )

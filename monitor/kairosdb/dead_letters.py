@@ -1,10 +1,12 @@
 """The dead letters: points that KairosDB rejects permanently, kept in a file with the reason, for a person to read."""
 
+import errno
 import json
 import logging
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from threading import Lock
@@ -40,23 +42,23 @@ class DeadLettersUnwritable(MonitorError):
 
 
 class DeadLetters:
-    """Appends dead letters as JSON lines; shared by the writers of one process, thread-safe.
+    """Appends dead letters as JSON lines to a file that the first one makes; shared by writers, thread-safe.
 
     One line: `{"series", "name", "tags", "timestamp", "value", "reason", "server_text", "attempts", "at"}`; a value
     that is no integer is written as Python shows it. Rotates at `bytes_max`: FILE.1 is the youngest of `old_files`.
     Two processes must not share a file: each would rotate the other's away.
 
-    Raises DeadLettersUnwritable at once if the file cannot be opened, and OSError later if a write fails.
+    Raises DeadLettersUnwritable at once if the file could not be opened, and OSError later if a write fails.
     """
 
     def __init__(self, path: Path | str, bytes_max: int = FILE_BYTES_MAX, old_files: int = OLD_FILES_KEPT) -> None:
         self.path = Path(path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _File(self.path, maxBytes=bytes_max, backupCount=old_files, encoding="utf-8")
+            _check(self.path)
         except OSError as error:
             msg = f"the dead-letter file must be writable; got {error} (kairosdb.dead_letters)"
             raise DeadLettersUnwritable(msg) from error
+        self._file = _File(self.path, maxBytes=bytes_max, backupCount=old_files, encoding="utf-8", delay=True)
         self._lock = Lock()
         self._unsynced = False
 
@@ -83,12 +85,19 @@ class DeadLetters:
 
 
 class _File(RotatingFileHandler):
-    """A rotating file, used as a file: a failed write reaches the writer, and all is on the disk before a rotation."""
+    """A rotating file, used as a file: a failed write reaches the writer, and all is on the disk before a rotation.
+
+    It is made, with its folder, when it is first written to.
+    """
 
     def sync(self) -> None:
         if self.stream is not None:
             self.stream.flush()
             os.fsync(self.stream.fileno())
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
 
     def doRollover(self) -> None:
         self.sync()
@@ -100,6 +109,18 @@ class _File(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> NoReturn:
         # logging prints and forgets what fails in emit(); it calls this from its except clause
         raise
+
+
+def _check(path: Path) -> None:
+    """Raises OSError if the file could not be opened for appending, without making it or its folder."""
+    if path.exists():
+        path.open("ab").close()
+        return
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _line(letter: DeadLetter) -> str:

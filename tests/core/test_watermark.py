@@ -100,6 +100,19 @@ def test_it_never_falls_and_is_never_ahead(announced: list[tuple[int, int, bool]
         assert risen is (watermark.value_ms > before)
 
 
+def test_partitions_that_are_not_listed_yet_bound_it() -> None:
+    """It does not pass the moment as of which the list is known to be complete, and does not fall with the list."""
+    watermark = Watermark(1_000)
+    only = Progress(("t/0",), "t/0", 9_000, idle=False, complete_ms=5_000)
+    assert watermark.advance(only)
+    assert watermark.value_ms == 4_000
+    assert not watermark.advance(only._replace(high_ms=20_000))
+    assert watermark.advance(only._replace(complete_ms=30_000))
+    assert watermark.value_ms == 19_000
+    assert not watermark.advance(only._replace(partitions=("t/0", "t/1"), complete_ms=40_000))
+    assert watermark.value_ms == 19_000
+
+
 @pytest.mark.parametrize(
     ("watermarks", "expected"),
     [({}, NEVER), ({0: 5}, NEVER), ({0: 5, 1: 3}, 3), ({0: NEVER, 1: 3}, NEVER), ({0: 5, 1: 3, 2: 1}, 3)],
@@ -112,13 +125,12 @@ def test_the_smallest_of_the_groups(watermarks: dict[int, int], expected: int) -
 @pytest.mark.parametrize(
     ("position", "end", "bound_ms"),
     [
-        (5, None, NEVER),  # the broker was not asked yet
         (4, EndOffset(100_000, 5), NEVER),  # there is more to read
         (5, EndOffset(100_000, 5), 70_000),
         (6, EndOffset(100_000, 5), 70_000),  # an answer older than what was read since
     ],
 )
-def test_the_bound_that_a_broker_confirms(position: int, end: EndOffset | None, bound_ms: int) -> None:
+def test_the_bound_that_a_broker_confirms(position: int, end: EndOffset, bound_ms: int) -> None:
     """Nothing below the moment of the question, less `idle_after_s` for clocks, can be appended any more."""
     assert IdleDetector(IDLE_AFTER_MS).confirm(position, end) == bound_ms
 
@@ -162,13 +174,12 @@ def test_a_message_breaks_the_silence() -> None:
     assert quiet.is_idle(161_000)
 
 
-@pytest.mark.parametrize("end", [None, EndOffset(145_000, 6)], ids=["no answer", "more to read"])
-def test_what_ends_the_silence(end: EndOffset | None) -> None:
-    """An answer that there is more, or that there is none, does so even before a message was read."""
+def test_an_answer_that_there_is_more_ends_the_silence() -> None:
+    """Even before a message was read."""
     quiet = IdleDetector(IDLE_AFTER_MS)
     for at_ms in (100_000, 130_000):
         quiet.confirm(5, EndOffset(at_ms, 5))
-    assert quiet.confirm(5, end) == NEVER
+    assert quiet.confirm(5, EndOffset(145_000, 6)) == NEVER
     assert not quiet.is_idle(145_000)
 
 

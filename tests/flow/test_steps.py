@@ -24,6 +24,7 @@ from monitor.flow.regroup import Regroup
 from monitor.flow.sessions import Tallied, sessions
 from monitor.flow.telemetry import Telemetry
 from monitor.flow.totals import TotalsStep
+from monitor.runtime import signals
 from monitor.runtime.errors import JobError
 from tests.support.driver import compiled_of
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
@@ -154,6 +155,31 @@ def test_the_process_tells_of_itself_at_most_once_a_second() -> None:
     assert changes.gauges["monitor.memory_bytes|worker=0", ""] > 1_000_000
     assert "monitor.cpu_ms|worker=0" in changes.counts
     assert regroup([]) == []
+
+
+def test_the_last_report_is_written_whenever_it_comes() -> None:
+    """At the end of a run each session group says that it was all; the process then tells of itself once more."""
+    step = sessions(compiled_of(shop()))(None)
+    assert step.on_eof() == ([], False), "a group that nothing has reached has nothing to say"
+    step.on_batch([(5, _progress(700_000))])
+    (last,), discarded = step.on_eof()
+    assert (last, discarded) == (Tallied(5, {}, BASE_MS + 100_000, last=True), False)
+    regroup = Regroup(compiled_of(shop()))
+    regroup([])
+    reported = {key: changes for key, changes in regroup([("", last)])}
+    assert reported[metric_group_key(HEALTH_GROUP)].gauges["monitor.memory_bytes|worker=0", ""] > 1_000_000
+    assert reported[metric_group_key(HEALTH_GROUP)].watermarks == {5: BASE_MS + 100_000}
+
+
+def test_progress_that_asks_for_a_restart_stops_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process has session groups, also one that reads no partition: this is how it learns of it."""
+    asked: list[bool] = []
+    monkeypatch.setattr(signals, "restart", lambda: asked.append(True))
+    step = sessions(compiled_of(shop()))(None)
+    step.on_batch([(5, _progress(0))])
+    assert not asked
+    step.on_batch([(5, _progress(0)._replace(restart=True))])
+    assert asked
 
 
 def test_changes_accumulate() -> None:

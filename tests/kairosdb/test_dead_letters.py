@@ -83,6 +83,17 @@ def test_an_unwritable_file_is_a_clear_error_at_start(tmp_path: Path) -> None:
         assert str(tmp_path) in str(caught.value)
 
 
+def test_the_file_is_made_by_the_first_letter(tmp_path: Path) -> None:
+    """With its folder; a job without dead letters leaves no empty file where it was started."""
+    path = tmp_path / "sub" / "dead.jsonl"
+    with closing(DeadLetters(path)) as letters:
+        letters.sync()
+        assert list(tmp_path.iterdir()) == []
+        letters.write([DeadLetter(DataPoint("m", T_MS, 1), "reason")])
+        letters.sync()
+        assert path.stat().st_size > 0
+
+
 def test_dead_letters_rotate_within_their_bound(tmp_path: Path) -> None:
     """Threads write together: lines stay whole, files small, the youngest letters are kept, a rotation is logged."""
     letters = DeadLetters(tmp_path / "sub" / "dead.jsonl", bytes_max=5_000, old_files=2)

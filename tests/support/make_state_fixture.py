@@ -26,11 +26,11 @@ from bytewax.testing import TestingSink, run_main
 import dataflow
 from monitor.config.reader import parse
 from monitor.core.metrics import DataPoint
-from monitor.core.watermark import NEVER, Progress
+from monitor.core.watermark import Progress
 from monitor.flow import recovery_prepare
 from monitor.flow.keys import keys_by_step
 from monitor.flow.source import Chunk
-from monitor.flow.source_state import PartitionState
+from monitor.flow.source_state import PartitionState, Position, position_of, state_of
 from monitor.runtime.clock import CLOCK, WallClock
 from tests.support import golden
 from tests.support.oracle import Message
@@ -90,7 +90,7 @@ class LogPartition(StatefulSourcePartition[Chunk, PartitionState]):
 
     def snapshot(self) -> PartitionState:
         """The position to resume from."""
-        return STATE_VERSION, self._offset, self._progress.high_ms
+        return state_of(Position(self._offset, self._progress.high_ms))
 
 
 class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
@@ -107,10 +107,10 @@ class LogSource(FixedPartitionedSource[Chunk, PartitionState]):
     def build_part(self, step_id: str, for_part: str, resume_state: PartitionState | None) -> LogPartition:
         """The partition, from its snapshot on."""
         number = int(for_part.rpartition("/")[2])
-        _, offset, high_ms = resume_state or (STATE_VERSION, 0, NEVER)
+        position = Position(0) if resume_state is None else position_of(resume_state)
         messages = [message for message in self._log if message.partition == number]
-        progress = Progress(self._parts, for_part, high_ms, idle=False)
-        return LogPartition(messages, progress, offset, self._crash_at if number == 0 else None)
+        progress = Progress(self._parts, for_part, position.high_ms, idle=False)
+        return LogPartition(messages, progress, position.offset, self._crash_at if number == 0 else None)
 
 
 class Ticking:

@@ -132,8 +132,8 @@ MUTATIONS = (
     Mutation(
         "offset one too high",
         "monitor/flow/source.py",
-        "return state_of(Position(self._position, ",
-        "return state_of(Position(self._position + (self._position > 0), ",
+        "state_of(Position(self._position, ",
+        "state_of(Position(self._position + (self._position > 0), ",
         "a restart skips a message",
         "job",
         (1, 2),
@@ -177,8 +177,8 @@ MUTATIONS = (
     Mutation(
         "partition confirmed before it is read",
         "monitor/flow/end_offsets.py",
-        "if end is None or position < end.offset:",
-        "if end is None:",
+        "if position < end.offset:",
+        "if position < 0:",
         "the watermark passes what a slow consumer has not read yet",
         "tests/flow/test_source.py",
         (),

@@ -27,7 +27,7 @@ import pytest
 import typer
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from monitor.kairosdb import client
 from monitor.kairosdb.errors import KairosDbError
@@ -188,12 +188,20 @@ class Kafka(Server):
         admin = AdminClient(self._client)
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
         admin.create_topics([new])[name].result(REQUEST_TIMEOUT_S)
-        deadline = time.monotonic() + REQUEST_TIMEOUT_S
-        while self._partitions_led(name) < partitions:
-            if time.monotonic() > deadline:
-                msg = f"topic {name} has no leaders after {REQUEST_TIMEOUT_S} s"
-                raise ServerError(msg)
-            time.sleep(READY_POLL_S)
+        self._await_leaders(name, partitions)
+
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Gives a topic further partitions, `partitions` in all, and waits until each has its leader."""
+        admin = AdminClient(self._client)
+        admin.create_partitions([NewPartitions(name, partitions)])[name].result(REQUEST_TIMEOUT_S)
+        self._await_leaders(name, partitions)
+
+    def remake_topic(self, name: str, partitions: int = 1) -> None:
+        """Deletes a topic, and creates another one of the same name."""
+        admin = AdminClient(self._client)
+        admin.delete_topics([name])[name].result(REQUEST_TIMEOUT_S)
+        self._producer = self._new_producer()  # one that knew the old topic would go on with its partitions
+        self.create_topic(name, partitions)
 
     def produce(self, topic: str, records: Iterable[Record]) -> None:
         """Writes the records, each partition in the order given, and returns when all are acknowledged.
@@ -255,6 +263,14 @@ class Kafka(Server):
             return bool(self._producer.list_topics(timeout=PROBE_TIMEOUT_S).brokers)
         except KafkaException:
             return False
+
+    def _await_leaders(self, name: str, partitions: int) -> None:
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while self._partitions_led(name) < partitions:
+            if time.monotonic() > deadline:
+                msg = f"topic {name} has no leaders after {REQUEST_TIMEOUT_S} s"
+                raise ServerError(msg)
+            time.sleep(READY_POLL_S)
 
     def _partitions_led(self, topic: str) -> int:
         partitions = self._producer.list_topics(topic, REQUEST_TIMEOUT_S).topics[topic].partitions.values()

@@ -166,7 +166,8 @@ class _Soak:
                 if until_s >= self._plan.seconds:
                     run.awaits(self._all_counted, "end of the topic", DRAIN_S)
                 run.stop()
-        dead_letters = (self._job.folder / "dead-letters.jsonl").read_bytes().count(b"\n")
+        letters = self._job.folder / "dead-letters.jsonl"
+        dead_letters = letters.read_bytes().count(b"\n") if letters.exists() else 0
         counted = messages_counted(self._url, self._job.dc)
         return Report(self._plan, self._samples, self._sent, counted, self._starts, dead_letters)
 

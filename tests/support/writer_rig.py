@@ -41,7 +41,8 @@ class Rig:
 
     def given_up(self) -> list[dict[str, Any]]:
         """The dead letters on the disk."""
-        return [json.loads(line) for line in self.letters.path.read_text().splitlines()]
+        path = self.letters.path
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @contextmanager
