@@ -188,6 +188,7 @@ class KafkaTable(_Model):
     tail: bool = Field(True, description="false: stop at the present end of the topics")
     start: Literal["beginning", "end"] = Field("beginning", description="where to begin when no offset was recovered")
     key_is_session_id: bool = Field(True, description="false: route by the decoded sessionId, not by the message key")
+    allow_compacted: bool = Field(False, description="true: read topics that are compacted, which lose messages")
     options: dict[str, KafkaProperty] = Field({}, description="any librdkafka property: SASL, TLS, ...")
 
 

@@ -116,7 +116,7 @@ def test_trouble_that_does_not_pass_ends_the_job(rig: "_Rig", error: KafkaError)
     partition = rig.partition([Message(topic="a/b", partition=3, error=error)], offset=5)
     with capture_logs() as logs, pytest.raises(JobError, match="a/b/3 cannot be read on from offset 5: "):
         partition.next_batch()
-    assert [entry["event"] for entry in logs] == ["the job stops"]
+    assert [entry["event"] for entry in logs] == ["job_failed"]
 
 
 def test_a_silent_partition_is_looked_at_again_soon(rig: "_Rig") -> None:
@@ -225,6 +225,10 @@ class _Broker:
     def __init__(self) -> None:
         self.end = 0
         self.answers = True
+
+    def poll(self, timeout: float) -> int:
+        """There is nothing to report."""
+        return 0
 
     def list_offsets(self, wanted: dict[TopicPartition, Any], request_timeout: float) -> dict[TopicPartition, Any]:
         """Answers at once."""
