@@ -42,6 +42,10 @@ class BrokerReports:
                     return self._newest[code]
         return None
 
+    def are_closed(self) -> bool:
+        """True if connections are made but closed: the client has no other word for it than that all are down."""
+        return KafkaError._ALL_BROKERS_DOWN in self._newest and self.cause() is None
+
     def details(self) -> dict[str, str]:
         """The cause as a detail of a log line; nothing if there is none."""
         cause = self.cause()
@@ -58,6 +62,11 @@ def no_connection(brokers: str, error: KafkaError, reports: BrokerReports) -> st
         return (
             f"no secure connection to Kafka at {brokers}: {reason}; "
             f"check security.protocol, ssl.ca.location and the other ssl.* {OPTIONS}"
+        )
+    if reports.are_closed():
+        return (
+            f"what listens at {brokers} closes the connections: it may want TLS or a login, or be no Kafka; "
+            f"check kafka.brokers, and security.protocol {OPTIONS}"
         )
     return f"no Kafka broker answers at {brokers}: {reason}; check kafka.brokers and that Kafka is up"
 

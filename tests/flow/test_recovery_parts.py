@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, init_db_dir
@@ -25,6 +26,7 @@ FLOW = """
 import sys
 import bytewax.operators as op
 from pathlib import Path
+from typing import Any
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, TestingSource
 from monitor.flow import recovery_errors
@@ -148,7 +150,7 @@ def assert_refused(directory: Path) -> None:
     assert rows(directory, "snaps", "step_id, state_key, snap_epoch") == before
 
 
-def rows(directory: Path, table: str, columns: str = "*") -> list[tuple[object, ...]]:
+def rows(directory: Path, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
     """All rows of a table."""
     found = []
     for name in parts(directory):
