@@ -121,5 +121,6 @@ def _log_start(settings: Settings, source: object, options: RunOptions) -> None:
 
 def config_hash(settings: Settings) -> str:
     """12 hex digits that are equal where the configuration is; `kafka.options`, which hold secrets, do not count."""
-    text = settings.model_dump_json(by_alias=True, exclude={"kafka": {"options"}})
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    kafka = settings.kafka.model_copy(update={"options": {}})
+    text = repr(settings.model_copy(update={"kafka": kafka}))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]

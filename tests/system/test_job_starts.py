@@ -183,7 +183,7 @@ STARTS = {
 @pytest.mark.parametrize(
     ("start", "wanted"),
     [
-        ("config_fault", ("2 faults", "time.flush_s", "time.flush:", "monitor.toml")),
+        ("config_fault", ("2 errors", "time.flush_s", "time.flush:", "monitor.toml")),
         ("no_config", ("MONITOR_CONFIG", "is not set", "configuration file")),
         ("no_broker", ("no Kafka broker answers at 127.0.0.1:", "kafka.brokers")),
         ("unknown_option", ("kafka.options", "no.such.option")),
