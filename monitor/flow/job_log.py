@@ -54,8 +54,7 @@ class JobLog:
 
     def counted(self, counts: Mapping[Series, int], gauges: Mapping[tuple[Series, str], int]) -> None:
         """Takes in the health counters and gauges of a batch, and logs what is due."""
-        for series, amount in counts.items():
-            self._totals[series.partition("|")[0].removeprefix("monitor.")] += amount
+        self._add(counts)
         if gauges:
             self._gauges = gauges
         now_s = time.monotonic()
@@ -69,8 +68,12 @@ class JobLog:
         """Logs the totals since the start; nothing if an error ends the process, which has said why."""
         if reporting.failed.is_set() or reporting.reported.reports:
             return
-        self.counted(self._telemetry.take().counts, {})
+        self._add(self._telemetry.take().counts)
         log.info("job_stopped", ran_s=round(time.monotonic() - self._began_s, 1), **self._since(Counter()))
+
+    def _add(self, counts: Mapping[Series, int]) -> None:
+        for series, amount in counts.items():
+            self._totals[series.partition("|")[0].removeprefix("monitor.")] += amount
 
     def _progress(self, now_s: float) -> None:
         seconds = now_s - self._told_s

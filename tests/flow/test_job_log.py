@@ -92,7 +92,12 @@ def test_the_hash_is_of_the_configuration_without_secrets() -> None:
     """Equal for equal configurations, another one for a change, and none of the client's options in it."""
     hashes = [
         config_hash(parse(SHOP | {"dc": "dal"} | change))
-        for change in ({}, {}, {"kafka": {"options": {"sasl.password": "secret"}}}, {"time": {"flush_s": 3}})
+        for change in (
+            {},
+            {"kafka": {"options": {"sasl.password": "secret"}}},
+            {"kairosdb": {"dead_letters": "of-process-1.jsonl"}},
+            {"time": {"flush_s": 3}},
+        )
     ]
     assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
     assert re.fullmatch("[0-9a-f]{12}", hashes[0])
