@@ -195,6 +195,7 @@ class KafkaTable(_Model):
         "restart", description="when a topic gets partitions: end with status 75, to be started again, or only warn"
     )
     key_is_session_id: bool = Field(True, description="false: route by the decoded sessionId, not by the message key")
+    allow_compacted: bool = Field(False, description="true: read topics that are compacted, which lose messages")
     options: dict[str, KafkaProperty] = Field({}, description="any librdkafka property: SASL, TLS, ...")
 
 

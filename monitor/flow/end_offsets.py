@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from monitor.core.watermark import NEVER
 from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.waiting import WaitLog
+from monitor.topics.brokers import BrokerReports
 
 ASK_EVERY_MS = 1_000
 ANSWER_TIMEOUT_S = 10.0
@@ -32,15 +33,16 @@ class EndOffsets:
     All collections have an entry for each partition that was watched: those that the engine gave to this process.
     """
 
-    def __init__(self, admin: AdminClient, clock: WallClock = CLOCK) -> None:
+    def __init__(self, admin: AdminClient, clock: WallClock = CLOCK, reports: BrokerReports | None = None) -> None:
         self._admin = admin
+        self._reports = reports or BrokerReports()
         self._clock = clock
         self._partitions: list[TopicPartition] = []
         self._answers: dict[tuple[str, int], EndOffset] = {}
         self._waiting: Mapping[TopicPartition, Future[Any]] = {}
         self._asked_ms = 0
         self._lock = threading.Lock()
-        self.waits = WaitLog("kafka")
+        self.waits = WaitLog("kafka", self._reports.details)
 
     def watch(self, topic: str, partition: int, first: EndOffset) -> None:
         """Requests the end of this partition too; `first` is the answer that was given at start."""
@@ -63,6 +65,8 @@ class EndOffsets:
     def _poll(self) -> None:
         assert self._lock.locked(), "one thread at a time replaces the requests"
         if all(future.done() for future in self._waiting.values()):
+            if self._waiting:
+                self._admin.poll(0)  # hands out what the client has reported meanwhile
             for partition, future in self._waiting.items():
                 if (error := future.exception()) is not None:
                     self.waits.goes_on(str(error))  # and the answer stays as old as it is
@@ -72,6 +76,7 @@ class EndOffsets:
                     )
             if self._waiting and not any(future.exception() for future in self._waiting.values()):
                 self.waits.over()
+                self._reports.forget()
             self._waiting = {}
         now_ms = self._clock.now_ms()
         if not self._waiting and now_ms - self._asked_ms >= ASK_EVERY_MS:

@@ -1,7 +1,6 @@
 """Preparing the recovery store before a job starts: making it, locking it, checking it, dropping unfinished epochs."""
 
 import fcntl
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from bytewax.recovery import init_db_dir
 
 from monitor.flow import recovery_store
+from monitor.flow.recovery_meeting import MEETING_S, Seat
 from monitor.flow.recovery_store import RecoveryStore
 from monitor.flow.snapshots import check_version
 from monitor.runtime.errors import JobError
@@ -20,36 +20,52 @@ PARTITIONS = 4
 """Files of a new store: fixed for its life, and the most processes that can share it."""
 
 
-class _Start(NamedTuple):
-    epoch: int
+class Prepared(NamedTuple):
+    """A store that the job can resume from, and the place in it that this process has taken.
+
+    `source_states`: the states that the source partitions resume with, by partition key.
+    """
+
+    directory: Path
+    seat: Seat
     source_states: dict[str, Any]
 
 
-def prepare(directory: Path, keys: Mapping[str, set[str]], worker: str = "0") -> dict[str, Any]:
-    """Makes the store if there is none, and checks that the job can resume from it.
+def prepare(directory: Path, keys: Mapping[str, set[str]], worker: str = "0") -> Prepared:
+    """Makes the store if there is none, and checks that the job can resume from it; `begin` comes before it does.
 
-    Returns the states that the source partitions resume with, by partition key. `keys`: step -> the keys that the job
-    has; `worker`: the number of this process in its cluster. Raises JobError if another process with this number uses
-    the store, if it is incomplete, or if it was made with other keys or by another version.
+    `keys`: step -> the keys that the job has; `worker`: the number of this process in its cluster. Raises JobError if
+    another process with this number uses the store, if it is incomplete, or if it was made with other keys or by
+    another version.
     """
-    try:
+    with _usable(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        _lock_for_life(directory / f".worker-{worker}")
+        seat = Seat(directory, worker)
         with _locked(directory / ".preparing"):
             _make(directory)
-            start = recovery_store.read(directory, lambda store: _checked(store, keys))
-            _delete_unfinished(directory, start.epoch)
-    except OSError as error:
-        msg = f"the recovery directory {directory} cannot be used: {error.strerror}; choose another, or fix its rights"
-        raise JobError(msg) from None
-    return start.source_states
+            return Prepared(directory, seat, recovery_store.read(directory, lambda store: _checked(store, keys)))
 
 
-def _checked(store: RecoveryStore, keys: Mapping[str, set[str]]) -> _Start:
+def begin(prepared: Prepared, processes: int = 1, patience_s: float = MEETING_S) -> bool:
+    """Deletes what an unfinished epoch has left, when all processes of the job are here and none of an earlier start.
+
+    False if the job was asked to stop meanwhile. Raises JobError if they are not here after `patience_s`.
+    """
+    directory = prepared.directory
+    with _usable(directory):
+        if not prepared.seat.meet(processes, patience_s):
+            return False
+        with _locked(directory / ".preparing"):
+            _delete_unfinished(directory, recovery_store.read(directory, lambda store: store.resume_epoch))
+    return True
+
+
+def _checked(store: RecoveryStore, keys: Mapping[str, set[str]]) -> dict[str, Any]:
+    """The states of the source partitions."""
     _check_keys(store, keys)
     for state in store.samples("sessions", "totals"):
         check_version(state.value.get("version") if isinstance(state.value, dict) else None)
-    return _Start(store.resume_epoch, {state.key: state.value for state in store.states("source")})
+    return {state.key: state.value for state in store.states("source")}
 
 
 def _check_keys(store: RecoveryStore, keys: Mapping[str, set[str]]) -> None:
@@ -93,17 +109,13 @@ def _delete_unfinished(directory: Path, epoch: int) -> None:
             database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (epoch,))
 
 
-def _lock_for_life(path: Path) -> None:
-    """Locks the store until this process ends: two jobs on one store would corrupt it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """Turns errors of the operating system into a JobError that names the directory."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        msg = (
-            f"another job uses the recovery directory {path.parent}: stop that one first; "
-            "the processes of one cluster need different -i"
-        )
+        yield
+    except OSError as error:
+        msg = f"the recovery directory {directory} cannot be used: {error.strerror}; choose another, or fix its rights"
         raise JobError(msg) from None
 
 

@@ -61,9 +61,12 @@ class RecoveryStore:
         self.directory = directory
         self._files, self._databases = files, databases
         executions = self._rows("SELECT ex_num, resume_epoch, worker_count FROM exs")
+        self._executions = sorted(row[0] for row in executions)
+        """The number of each run; a row a start."""
         self.execution, began, self.workers = max(executions, default=(None, 0, None))
-        frontiers = self._rows("SELECT ex_num, worker_frontier FROM fronts")
-        self.resume_epoch: int = min((at for number, at in frontiers if number == self.execution), default=began)
+        self._frontiers = self._rows("SELECT ex_num, worker_frontier FROM fronts")
+        reached = [at for number, at in self._frontiers if number == self.execution]
+        self.resume_epoch: int = min(reached) if reached and len(reached) == self.workers else began
         """The lowest epoch that a worker of the latest execution had reached; 0 in a new store."""
         self._newest: dict[tuple[str, str], tuple[int, int]] = self._index()
         """An entry for each key of each step: the key groups and the source partitions."""
@@ -74,7 +77,26 @@ class RecoveryStore:
         return not 0 < self.resume_epoch <= committed
 
     def check_complete(self) -> None:
-        """Raises JobError unless all partitions are there, and none of another store."""
+        """Raises JobError unless all partitions are there, and none of another store, and all rows of each run."""
+        self._check_files()
+        latest = max(self._executions, default=None)
+        all_there = self._executions == list(range(len(self._executions)))
+        if latest is None:
+            all_there = not any(
+                self._rows(f"SELECT 1 FROM {table} LIMIT 1") for table in ("snaps", "commits", "fronts")
+            )
+        elif any(number > latest for number, _ in self._frontiers):
+            all_there = False
+        if not all_there:
+            msg = (
+                f"the recovery directory {self.directory} holds a part of a store only: the rows of a run are missing. "
+                "Its files are from different stores, or the processes of the job had a directory each; "
+                "bring back a whole copy, or start with a new recovery directory that all processes share"
+            )
+            raise JobError(msg)
+
+    def _check_files(self) -> None:
+        """Raises JobError unless the files say that they are all."""
         counts = {row[0] for row in self._rows("SELECT part_count FROM parts")}
         if counts != {len(self._files)}:
             msg = (

@@ -7,6 +7,7 @@ from monitor.core.sessions import Tally
 from monitor.core.unknown_names import UnknownNames
 from monitor.core.watermark import NEVER
 from monitor.flow.changes import Changes, add_counts, no_changes
+from monitor.flow.job_log import JOB_LOG, JobLog
 from monitor.flow.keys import HEALTH_GROUP, METRIC_GROUPS, METRIC_KEYS, SESSION_GROUPS
 from monitor.flow.sessions import Tallied
 from monitor.flow.telemetry import TELEMETRY, Telemetry
@@ -23,13 +24,13 @@ TRIM_S = 60.0
 class Regroup:
     """The step: called with the tallies of a batch. Adds the process's own telemetry, for the health group."""
 
-    def __init__(self, compiled: CompiledConfig, telemetry: Telemetry = TELEMETRY) -> None:
+    def __init__(self, compiled: CompiledConfig, telemetry: Telemetry = TELEMETRY, job_log: JobLog = JOB_LOG) -> None:
         self._tenants = compiled.tenants
         self._unknown = {name: UnknownNames(name) for name in compiled.tenants}
         self._tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in compiled.tenants.items()}
         self._watermarks: dict[int, int] = {}
         """Session key group -> the watermark that was sent last; at most SESSION_GROUPS entries."""
-        self._telemetry = telemetry
+        self._telemetry, self._job_log = telemetry, job_log
         self._reports = Interval(REPORT_S)
         self._trims = Interval(TRIM_S, first_at_once=False)
 
@@ -43,6 +44,7 @@ class Regroup:
             self._add_telemetry(changes[HEALTH_GROUP])
         if self._trims.is_due():
             trim_heap()
+        self._job_log.counted(changes[HEALTH_GROUP].counts, changes[HEALTH_GROUP].gauges)
         assert not changes[HEALTH_GROUP].deltas, "no series of a tenant is in the health group"
         return [(METRIC_KEYS[change.group], change) for change in changes if any(change[1:])]
 

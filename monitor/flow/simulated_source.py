@@ -16,6 +16,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from monitor.core.sessions import Message
 from monitor.core.watermark import Progress
+from monitor.flow.job_log import JOB_LOG
 from monitor.flow.source import Chunk
 from monitor.runtime import signals
 from monitor.runtime.clock import CLOCK, WallClock
@@ -71,6 +72,7 @@ class SimulatedPartition(StatefulSourcePartition[Chunk, TrafficState]):
 
     def snapshot(self) -> TrafficState:
         """The start of the traffic, and the second to resume with."""
+        JOB_LOG.snapshot(PARTITION)
         return STATE_VERSION, self._traffic.start_ms, self._second
 
     def _record(self, messages: list[Message]) -> None:

@@ -6,33 +6,34 @@ They give the lag, and they prove that nothing lies beyond the position read (`I
 partition would hold the watermark back for ever. The topics' ids and partitions are requested likewise (`TopicWatch`).
 """
 
-import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
 from monitor.config.settings import KafkaTable
 from monitor.core.sessions import Message
 from monitor.core.watermark import NEVER, Progress
 from monitor.flow import topic_watch
 from monitor.flow.end_offsets import EndOffset, EndOffsets, IdleDetector
+from monitor.flow.job_log import JOB_LOG
+from monitor.flow.kafka_clients import answers, new_admin, new_consumer
 from monitor.flow.source_state import NO_EPOCH, PartitionState, Position, position_of, state_of
 from monitor.flow.stamps import packed_stamps, unpacked_stamps
 from monitor.flow.telemetry import TELEMETRY, Telemetry
+from monitor.flow.topic_settings import TopicSettings, topic_settings
 from monitor.flow.topic_watch import Topics, TopicWatch
 from monitor.runtime import signals
 from monitor.runtime.clock import CLOCK, WallClock
 from monitor.runtime.errors import JobError
 from monitor.runtime.reporting import reported
+from monitor.topics.brokers import BrokerReports, no_topic
 
 BATCH_MESSAGES = 10_000
 """Messages of a chunk at most; their bytes are bounded by what the consumer has queued (_TUNING)."""
@@ -45,12 +46,6 @@ START_TIMEOUT_S = 10.0
 LOG_APPEND_TIME = 2
 """The type of message timestamps that the broker sets."""
 
-_FRESH: dict[str, str | int | float | bool] = {
-    "metadata.max.age.ms": 5_000,
-    "topic.metadata.refresh.interval.ms": 5_000,
-}
-"""How old an AdminClient's metadata may be: with metadata from before a broker's restart it gets no answers."""
-
 _FATAL = {
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -60,23 +55,6 @@ _FATAL = {
 }
 TRUNCATED = KafkaError(KafkaError._LOG_TRUNCATION).str()
 """What the client says in an error of the code _AUTO_OFFSET_RESET if the log ends before the position."""
-_TUNING: dict[str, str | int | float | bool] = {
-    "fetch.queue.backoff.ms": 50,  # at its default of 1000 the fetcher sleeps whenever the local queue is full
-    "queued.max.messages.kbytes": 16_384,  # per partition, the bound of its bytes in memory
-    "queued.min.messages": 50_000,
-}
-_ESSENTIALS: dict[str, str | int | float | bool] = {
-    "enable.auto.commit": False,
-    "enable.partition.eof": True,
-    "auto.offset.reset": "error",  # the default jumps to the end, silently, when an offset is gone
-}
-"""Properties that `kafka.options` cannot override: exact totals depend on them."""
-
-log = structlog.get_logger(__name__)
-RDKAFKA_LOG = logging.getLogger("rdkafka")
-"""The client library's log: silent unless configured, since what matters is reported as errors."""
-RDKAFKA_LOG.addHandler(logging.NullHandler())
-RDKAFKA_LOG.propagate = False
 
 
 class Chunk(NamedTuple):
@@ -167,6 +145,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
 
     def snapshot(self) -> PartitionState:
         """The position to resume from, how far the timestamps have come, and the topic in which that holds."""
+        JOB_LOG.snapshot(self._progress.partition)
         high_ms, stamps = self._progress.high_ms, packed_stamps(self._stamps)
         return state_of(Position(self._position, high_ms, stamps, self._start.topic_id, self._leader_epoch))
 
@@ -230,6 +209,8 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         if error.code() == KafkaError._PARTITION_EOF:
             # behind the markers of transactions too, which are not delivered
             self._move(message.offset() or 0)
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the client asks for a coordinator of the group that it must name; the job uses no group
         elif error.fatal() or error.code() in _FATAL:
             raise _unreadable(self._progress.partition, self._position, error)
         else:
@@ -271,25 +252,28 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         self._kafka = kafka
         self._idle_after_ms = idle_after_ms
         self._partitions: tuple[str, ...] = ()
-        self._broker_time: dict[str, bool] = {}
         self._topics = Topics(0, {})
         self._resumed_topics: set[str] = set()
         self._reading: Reading | None = None
+        self._settings: dict[str, TopicSettings] = {}
+        self._reports = BrokerReports()
+        self.begins: dict[str, int] = {}
+        """The offset with which each partition begins, once it was checked."""
+
+    @property
+    def notices(self) -> dict[str, tuple[str, ...]]:
+        """The notices about each topic, as it was when it was last looked at."""
+        return {topic: settings.notices for topic, settings in self._settings.items()}
 
     def list_parts(self) -> list[str]:
         """All partitions of the topics; raises JobError if the brokers do not answer or a topic does not exist."""
         admin = self._admin()
         for topic in self._kafka.topics:
-            try:
+            with answers(admin, self._kafka, self._reports):
                 metadata = admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
-            except KafkaException as error:
-                raise _unreachable(self._kafka.brokers, error) from None
             if metadata.error is not None or not metadata.partitions:
-                reason = metadata.error.str() if metadata.error is not None else "it has no partitions"
-                at = self._kafka.brokers
-                msg = f"the topic '{topic}' cannot be read at {at}: {reason}; create it or change kafka.topics"
-                raise JobError(msg)
-            self._broker_time[topic] = _has_broker_time(admin, topic)
+                raise JobError(no_topic(self._kafka.brokers, topic, metadata.error))
+            self._settings[topic] = topic_settings(admin, metadata, self._kafka.allow_compacted)
         self._topics = topic_watch.ask(admin, self._kafka.topics)
         self._partitions = tuple(
             f"{name}/{number}" for name, topic in self._topics.by_name.items() for number in sorted(topic.partitions)
@@ -302,7 +286,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         admin = self._admin()
         self._resumed_topics = {partition.rpartition("/")[0] for partition in resumed}
         for partition in self.list_parts():
-            self._begin(admin, partition, resumed.get(partition))
+            self.begins[partition] = self._begin(admin, partition, resumed.get(partition))[0].offset
 
     def _begin(self, admin: AdminClient, partition: str, state: PartitionState | None) -> tuple[Position, EndOffset]:
         """The position to begin with, and the partition's present end."""
@@ -331,38 +315,18 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         if self._reading is None:
             stops = self._kafka.tail and self._kafka.on_new_partitions == "restart"
             watch = TopicWatch(admin, self._topics, stops=stops)
-            self._reading = Reading(EndOffsets(admin), watch, self._idle_after_ms)
-        broker_time = self._broker_time[for_part.rpartition("/")[0]]
+            self._reading = Reading(EndOffsets(admin, reports=self._reports), watch, self._idle_after_ms)
+        broker_time = self._settings[for_part.rpartition("/")[0]].broker_time
         tail = self._kafka.tail
         return KafkaPartition(
             self._consumer(), self._reading, for_part, self._partitions, position, end, tail, broker_time
         )
 
     def _consumer(self) -> Consumer:
-        brokers = {"bootstrap.servers": self._kafka.brokers, "group.id": "monitor-without-group"}
-        with _usable_options():
-            return Consumer({**_TUNING, **brokers, **self._kafka.options, **_ESSENTIALS}, logger=RDKAFKA_LOG)
+        return new_consumer(self._kafka, self._reports)
 
     def _admin(self) -> AdminClient:
-        options = {**_FRESH, "bootstrap.servers": self._kafka.brokers, **_for_admin(self._kafka.options)}
-        with _usable_options():
-            return AdminClient(options, logger=RDKAFKA_LOG)
-
-
-@contextmanager
-def _usable_options() -> Iterator[None]:
-    """Turns a client's error about its options into a JobError that names their section."""
-    try:
-        yield
-    except KafkaException as error:
-        msg = f"kafka.options cannot be used: {error.args[0].str()}"
-        raise JobError(msg) from None
-
-
-def _for_admin(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that concern the connection; an AdminClient logs a warning for a consumer's own."""
-    connection = ("security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "enable.ssl.", "reconnect.", "debug")
-    return {name: value for name, value in options.items() if name.startswith(connection)}
+        return new_admin(self._kafka, self._reports)
 
 
 def _offset(admin: AdminClient, partition: str, spec: OffsetSpec) -> int:
@@ -374,26 +338,6 @@ def _offset(admin: AdminClient, partition: str, spec: OffsetSpec) -> int:
     except (KafkaException, TimeoutError) as error:
         msg = f"the offsets of {partition} cannot be read: {error}; is the partition's leader up?"
         raise JobError(msg) from None
-
-
-def _has_broker_time(admin: AdminClient, topic: str) -> bool:
-    """True if the broker sets the topic's timestamps.
-
-    False where the topic's settings may not be read; the first message then decides.
-    """
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    try:
-        config = admin.describe_configs([resource], request_timeout=START_TIMEOUT_S)[resource].result(START_TIMEOUT_S)
-    except (KafkaException, TimeoutError) as error:
-        log.warning("the topic's timestamp type is unknown until its first message", topic=topic, error=str(error))
-        return False
-    return bool(config["message.timestamp.type"].value == "LogAppendTime")
-
-
-def _unreachable(brokers: str, error: KafkaException) -> JobError:
-    return JobError(
-        f"no Kafka broker answers at {brokers}: {error.args[0].str()}; check kafka.brokers and that Kafka is up"
-    )
 
 
 def _gone(partition: str, offset: int, first: int, end: int) -> JobError:

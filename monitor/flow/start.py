@@ -1,5 +1,7 @@
 """The job's start, before its dataflow runs: settings, recovery store, signals, logs. Each error is one message."""
 
+import atexit
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +9,12 @@ from typing import NamedTuple, TypeVar
 
 from bytewax import run as bytewax_run
 
+from monitor import __version__
 from monitor.config.errors import ConfigError
 from monitor.config.reader import load
 from monitor.config.settings import Settings, milliseconds
-from monitor.flow import keys, recovery_prepare
+from monitor.flow import keys, recovery_errors, recovery_prepare
+from monitor.flow.job_log import JOB_LOG
 from monitor.flow.sink import KairosSink
 from monitor.flow.source import KafkaSource
 from monitor.flow.telemetry import TELEMETRY
@@ -26,6 +30,8 @@ class RunOptions(NamedTuple):
     worker: str
     """The number of this process in its cluster."""
     recovery_directory: Path | None
+    processes: int
+    """How many processes the cluster has."""
 
 
 def kafka_source(settings: Settings) -> KafkaSource:
@@ -44,7 +50,7 @@ def prepare(make_source: Callable[[Settings], Source]) -> tuple[Settings, Source
         source = make_source(settings)
         sink = KairosSink(settings.kairosdb, settings.dc)
         if is_run_by_engine():
-            _prepare_process(source, sink)
+            _prepare_process(settings, source, sink)
     except (ConfigError, MonitorError) as error:
         sys.exit(f"monitor: {error}")
     return settings, source, sink
@@ -64,20 +70,61 @@ def run_options() -> RunOptions:
     """
     options = bytewax_run._parse_args()
     directory = options.recovery_directory
-    return RunOptions(str(options.process_id or 0), None if directory is None else Path(directory))
+    addresses = options.addresses.split(";") if options.addresses else ()
+    return RunOptions(
+        str(options.process_id or 0), None if directory is None else Path(directory), max(1, len(addresses))
+    )
 
 
-def _prepare_process(source: object, sink: KairosSink) -> None:
-    """Prepares the process to run the job; raises MonitorError if the job could not resume."""
+def _prepare_process(settings: Settings, source: object, sink: KairosSink) -> None:
+    """Prepares the process to run the job; raises MonitorError if the job could not resume.
+
+    Ends the process if it is asked to stop while it waits for the others of its cluster.
+    """
     logs.set_up()
     signals.install()
-    reporting.install()
-    memory.tune_collector()
     options = run_options()
+    reporting.install(lambda error: recovery_errors.explained(error, options.recovery_directory))
+    memory.tune_collector()
     TELEMETRY.worker = options.worker
-    resumed = {}
+    prepared = None
     if options.recovery_directory is not None:
-        resumed = recovery_prepare.prepare(options.recovery_directory, keys.keys_by_step(), options.worker)
+        prepared = recovery_prepare.prepare(options.recovery_directory, keys.keys_by_step(), options.worker)
     if isinstance(source, KafkaSource):
-        source.check(resumed)
+        source.check({} if prepared is None else prepared.source_states)
     sink.list_parts()
+    # last, so that a process which cannot work has said so before the others go on
+    if prepared is not None and not recovery_prepare.begin(prepared, options.processes):
+        sys.exit(0)
+    _log_start(settings, source, options)
+
+
+def _log_start(settings: Settings, source: object, options: RunOptions) -> None:
+    """Logs with what the job begins, and sees to it that its end is logged; notices become gauges."""
+    begins, notices = (source.begins, source.notices) if isinstance(source, KafkaSource) else ({}, {})
+    for topic, names in notices.items():
+        for name in names:
+            TELEMETRY.gauge("notice", 1, topic=topic, notice=name)
+    JOB_LOG.started(
+        begins,
+        notices,
+        version=__version__,
+        config_hash=config_hash(settings),
+        dc=settings.dc,
+        process=options.worker,
+        processes=options.processes,
+        topics=list(notices),
+        recovery_directory=None if options.recovery_directory is None else str(options.recovery_directory),
+    )
+    atexit.register(JOB_LOG.stopped)
+
+
+def config_hash(settings: Settings) -> str:
+    """12 hex digits that are equal where the configuration is.
+
+    `kafka.options`, which hold secrets, and the dead-letter file, which each process has for itself, do not count.
+    """
+    kafka = settings.kafka.model_copy(update={"options": {}})
+    kairosdb = settings.kairosdb.model_copy(update={"dead_letters": ""})
+    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb}))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]

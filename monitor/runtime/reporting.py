@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
 
@@ -31,21 +33,33 @@ class Reporter(ContextDecorator):
             return
         self.reports += 1
         if isinstance(error, JobError):
-            log.critical("the job stops", reason=str(error))
+            log.critical("job_failed", reason=str(error))
         else:
-            log.critical("the job stops because of an internal error", exc_info=error)
+            log.critical("job_failed_internally", exc_info=error)
 
 
 reported = Reporter()
 """Decorates each method that the engine calls; per batch, where its half a microsecond does not show."""
 
 
-def install() -> None:
-    """Ends the process without a second traceback after an error that was reported."""
-    sys.excepthook = _excepthook
+failed = threading.Event()
+"""Set when the process ends because of an error."""
+
+
+def install(explain: Callable[[BaseException], str | None] = lambda error: None) -> None:
+    """Ends the process without a second traceback after an error that was reported.
+
+    `explain` gives the message for an error of the engine that a person can act on, None for any other.
+    """
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        failed.set()
+        if reported.reports:
+            return
+        if (message := explain(error)) is not None:
+            print(f"monitor: {message}", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = report
     os.environ["RUST_BACKTRACE"] = "0"  # the engine panics when a step raises; its own stack explains nothing
-
-
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not reported.reports:
-        sys.__excepthook__(kind, error, trace)

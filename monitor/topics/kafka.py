@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -21,6 +21,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from monitor.runtime.errors import MonitorError
+from monitor.topics.brokers import BrokerReports, no_connection
 from monitor.topics.recorded import Record
 
 ANSWER_S = 10.0
@@ -49,14 +50,21 @@ class TopicError(MonitorError):
 
 def partitions_of(brokers: str, topic: str, options: Options) -> int:
     """The number of a topic's partitions. Raises TopicError if no broker answers or the topic does not exist."""
+    reports = BrokerReports()
+    properties: Any = {**_properties(brokers, options), "error_cb": reports.heard}
+    try:
+        admin = AdminClient(properties)
+    except KafkaException as error:
+        message = f"the options of the Kafka client cannot be used: {_reason(error)}"
+        raise TopicError(message) from error
     try:
         # Request all topics, because a request for one by name may create it.
-        metadata = AdminClient(_properties(brokers, options)).list_topics(timeout=ANSWER_S)
+        metadata = admin.list_topics(timeout=ANSWER_S)
     except KafkaException as error:
-        message = f"no Kafka broker answered at {brokers} within {ANSWER_S:g} s: {_reason(error)}"
-        raise TopicError(message) from error
+        admin.poll(0)  # hands out what the client has reported meanwhile
+        raise TopicError(no_connection(brokers, error.args[0], reports)) from error
     if topic not in metadata.topics:
-        message = f"there is no topic {topic!r} at {brokers}"
+        message = f"there is no topic {topic!r} at {brokers}, or the user has no right to see it (DESCRIBE)"
         raise TopicError(message)
     return len(metadata.topics[topic].partitions)
 

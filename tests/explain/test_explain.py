@@ -270,7 +270,7 @@ def test_a_session_that_was_not_seen(tmp_path: Path) -> None:
         (["uswm", SESSION, "--log", "{tmp}/bad"], "line 1: not a message of a recorded log"),
         (["nobody", SESSION], "there is no tenant 'nobody' in the configuration; there are uswm"),
         (["uswm", "\ud800"], "a sessionId is UTF-8 text"),
-        (["uswm", SESSION], "no Kafka broker answered at 127.0.0.1:1"),
+        (["uswm", SESSION], "no Kafka broker answers at 127.0.0.1:1"),
         (["uswm", SESSION, "--config", "{tmp}/none"], "cannot be read"),
     ],
 )

@@ -1,12 +1,12 @@
 """The recovery store before a job starts: made once, and refused where the job could not resume from it."""
 
+import os
 import pickle
 import sqlite3
 import subprocess
 import sys
 from contextlib import ExitStack, closing
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,14 @@ EXIT_TIMEOUT_S = 30
 PREPARE = """
 import sys
 from pathlib import Path
-from monitor.flow.recovery_prepare import prepare
+from monitor.flow.recovery_prepare import begin, prepare
 print("ready", flush=True)
 sys.stdin.readline()
-prepare(Path(sys.argv[1]), {}, worker=sys.argv[2])
+prepared = prepare(Path(sys.argv[1]), {}, worker=sys.argv[2])
+begin(prepared, processes=int(sys.argv[3]))
 print("prepared", flush=True)
 sys.stdin.readline()
 """
-_WORKERS = count()
 
 
 def test_a_store_is_made_where_there_is_none(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_processes_that_start_together_make_it_once(tmp_path: Path) -> None:
     for attempt in range(2):
         directory = tmp_path / str(attempt)
         with ExitStack() as stack:
-            processes = [stack.enter_context(preparing(directory, worker)) for worker in range(3)]
+            processes = [stack.enter_context(preparing(directory, worker, 3)) for worker in range(3)]
             for process in processes:
                 assert line_of(process) == "ready"
             for process in processes:
@@ -75,13 +75,12 @@ def test_processes_that_start_together_make_it_once(tmp_path: Path) -> None:
 
 
 def test_another_job_with_the_same_store_is_refused(tmp_path: Path) -> None:
-    """For as long as the first one lives; another worker of its cluster may, and so may a job that comes after it."""
+    """For as long as the first one lives; a job that comes after it may."""
     with preparing(tmp_path, 0) as process:
         say(process)
         assert [line_of(process), line_of(process)] == ["ready", "prepared"]
         with pytest.raises(JobError, match="another job uses the recovery directory"):
             recovery_prepare.prepare(tmp_path, KEYS, worker="0")
-        recovery_prepare.prepare(tmp_path, KEYS, worker="1")
         say(process)
         assert process.wait(EXIT_TIMEOUT_S) == 0
     recovery_prepare.prepare(tmp_path, KEYS, worker="0")
@@ -207,8 +206,10 @@ def test_any_folder_name(tmp_path: Path, name: str) -> None:
 
 
 def prepare(directory: Path, keys: dict[str, set[str]] = KEYS) -> None:
-    """Prepares a store as a process of its own would: a process keeps what it has taken until it ends."""
-    recovery_prepare.prepare(directory, keys, worker=f"test-{next(_WORKERS)}")
+    """Prepares a store as a process of its own would, and lets its seat go as the end of that process does."""
+    prepared = recovery_prepare.prepare(directory, keys)
+    assert recovery_prepare.begin(prepared)
+    os.close(prepared.seat._file)
 
 
 def parts(directory: Path) -> list[str]:
@@ -232,9 +233,9 @@ def run(directory: Path, items: list[Any]) -> list[int]:
     return [total for _, total in out]
 
 
-def preparing(directory: Path, worker: int) -> subprocess.Popen[str]:
+def preparing(directory: Path, worker: int, processes: int = 1) -> subprocess.Popen[str]:
     """A process that prepares the store when it is told to, and ends when it is told again."""
-    command = [sys.executable, "-c", PREPARE, str(directory), str(worker)]
+    command = [sys.executable, "-c", PREPARE, str(directory), str(worker), str(processes)]
     root = Path(recovery_store.__file__).parent.parent
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
 

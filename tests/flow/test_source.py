@@ -144,7 +144,7 @@ def test_trouble_that_does_not_pass_ends_the_job(rig: Rig, error: KafkaError) ->
     partition = rig.partition([Message(topic="a/b", partition=3, error=error)], offset=5)
     with capture_logs() as logs, pytest.raises(JobError, match="a/b/3 cannot be read on from offset 5: "):
         partition.next_batch()
-    assert [entry["event"] for entry in logs] == ["the job stops"]
+    assert [entry["event"] for entry in logs] == ["job_failed"]
 
 
 def test_a_truncation_ends_the_job(rig: Rig) -> None:

@@ -37,9 +37,9 @@ op.output("out", op.input("in", flow, TestingSource([])), TestingSink([]))
 @pytest.mark.parametrize(
     ("arguments", "environment", "expected"),
     [
-        ((), {}, "True 0 None"),
-        (("-r", "store", "-s", "1", "-b", "0"), {}, "True 0 store"),
-        ((), RECOVERY_ENVIRONMENT, "True 0 store"),
+        ((), {}, "True 0 None 1"),
+        (("-r", "store", "-s", "1", "-b", "0"), {}, "True 0 store 1"),
+        ((), RECOVERY_ENVIRONMENT, "True 0 store 1"),
     ],
     ids=["none", "arguments", "environment"],
 )
@@ -62,11 +62,11 @@ def test_the_engines_options_are_read(
 def test_the_number_of_a_process_is_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """From -i, or from the names that a StatefulSet gives its pods."""
     monkeypatch.setattr(sys, "argv", ["run.py", "dataflow:flow", "-i", "2", "-a", "a:1;b:1;c:1"])
-    assert start.run_options() == RunOptions("2", None)
+    assert start.run_options() == RunOptions("2", None, 3)
     monkeypatch.setattr(sys, "argv", ["run.py", "dataflow:flow", "-a", "a:1;b:1"])
     monkeypatch.setenv("BYTEWAX_POD_NAME", "monitor-1")
     monkeypatch.setenv("BYTEWAX_STATEFULSET_NAME", "monitor")
-    assert start.run_options() == RunOptions("1", None)
+    assert start.run_options() == RunOptions("1", None, 2)
 
 
 def test_another_program_prepares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

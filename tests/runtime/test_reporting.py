@@ -26,8 +26,8 @@ def test_an_error_that_a_person_acts_on_is_one_message() -> None:
         with pytest.raises(StopIteration), reported:
             raise StopIteration
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [
-        ("the job stops", "critical"),
-        ("the job stops because of an internal error", "critical"),
+        ("job_failed", "critical"),
+        ("job_failed_internally", "critical"),
     ]
     assert logs[0]["reason"] == "do this"
     assert isinstance(logs[1]["exc_info"], ZeroDivisionError)
@@ -61,7 +61,7 @@ def test_an_error_in_a_step_ends_the_process_with_its_message_alone(workers: int
     ended = _python(_FAILING.format(error='JobError("the disk is full")', workers=workers))
     assert ended.returncode != 0
     entries = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
-    assert [(entry["event"], entry["reason"]) for entry in entries] == [("the job stops", "the disk is full")]
+    assert [(entry["event"], entry["reason"]) for entry in entries] == [("job_failed", "the disk is full")]
     assert ended.stderr.count("the disk is full") == 1
     assert "Traceback" not in ended.stderr
 

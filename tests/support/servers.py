@@ -170,6 +170,10 @@ class Kafka(Server):
 
     name = "Kafka"
     port_count = 2
+    properties: ClassVar[tuple[str, ...]] = ("server.properties",)
+    """The files with its properties; of one that is given twice the last holds."""
+    format_options: ClassVar[tuple[str, ...]] = ()
+    """Further options of the tool that formats its storage."""
 
     def __init__(self, folder: Path, ports: Sequence[int] = ()) -> None:
         super().__init__(folder, ports)
@@ -247,14 +251,21 @@ class Kafka(Server):
             "broker_port": self._broker_port,
             "controller_port": self._controller_port,
             "message_bytes_max": MESSAGE_BYTES_MAX,
+            "folder": self.folder,
         }
-        properties.write_text(Template((FILES / "kafka/server.properties").read_text()).substitute(settings))
+        text = "\n".join((FILES / "kafka" / name).read_text() for name in self.properties)
+        properties.write_text(Template(text).substitute(settings))
         logging = {"defaultLogLevel": "warn", "showDateTime": "true", "dateTimeFormat": "HH:mm:ss.SSS"}
         java = [*JVM, "-Xms128m", "-Xmx512m", "-cp", f"{fetch(KAFKA)}/*"]
         java += [f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in logging.items()]
         if not (self.folder / "data/meta.properties").exists():
             tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID, "-c", str(properties)]
-            run_tool([*java, *tool], READY_TIMEOUT_S, "Kafka could not format its storage", cwd=self.folder)
+            run_tool(
+                [*java, *tool, *self.format_options],
+                READY_TIMEOUT_S,
+                "Kafka could not format its storage",
+                cwd=self.folder,
+            )
         self._producer = self._new_producer()  # one that met a fatal error in an earlier life stays broken
         return [*java, "kafka.Kafka", str(properties)]
 

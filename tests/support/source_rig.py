@@ -52,6 +52,10 @@ class Broker:
         self.topics = {"a/b": Topic("id-1", frozenset({3}))}
         self.answers = True
 
+    def poll(self, timeout: float) -> int:
+        """There is nothing to report."""
+        return 0
+
     def list_offsets(self, wanted: dict[TopicPartition, Any], request_timeout: float) -> dict[TopicPartition, Any]:
         """Answers at once."""
         return {

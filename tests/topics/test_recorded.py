@@ -224,7 +224,7 @@ def test_an_unreachable_broker_is_told_and_ends_with_status_2(monkeypatch: pytes
     monkeypatch.setattr("monitor.topics.kafka.ANSWER_S", 0.3)
     done = run("simulate", "--minutes", 1, "--topic", "t", "--brokers", "127.0.0.1:1")
     assert (done.exit_code, done.output.count("\n")) == (2, 1)
-    assert "no Kafka broker answered at 127.0.0.1:1" in done.output
+    assert "no Kafka broker answers at 127.0.0.1:1" in done.output
 
 
 def test_a_topic_gets_and_gives_back_a_log(tmp_path: Path, real_kafka: Any) -> None:
