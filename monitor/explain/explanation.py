@@ -4,7 +4,7 @@ Reasons, contributions and corrections come from the core (session_messages.py).
 behind each decision.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -155,9 +155,8 @@ def _happened(message: Judged, decoder: Decoder) -> Happened:
 
 
 def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause) -> Outcome:
-    variations = {variation for variation, _ in experiment.variations}
-    carried = [(message.report.assignments.get(experiment.name), _order(message)) for message in run]
-    carriers = [(variation, moment) for variation, moment in carried if variation in variations]
+    carried = [(_variation(experiment, message.report.assignments), _order(message)) for message in run]
+    carriers = [(variation, moment) for variation, moment in carried if variation is not None]
     if not carriers:
         return Outcome(experiment.name, None, None, None, None, rule, None)
     variation, assigned = carriers[0]
@@ -165,6 +164,13 @@ def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause) -> Out
     crossed_to, crossed = next(others, (None, None))
     qualified_ms = None if rule.met is None else max(assigned.time_ms, rule.met.time_ms)
     return Outcome(experiment.name, variation, assigned, crossed_to, crossed, rule, qualified_ms)
+
+
+def _variation(experiment: Experiment, assignments: Mapping[str, str]) -> str | None:
+    """The variation that an event carries: of the experiment's names, the first whose text is known decides."""
+    meanings = {variation: variation for variation, _ in experiment.variations} | dict(experiment.aliases)
+    texts = (assignments.get(name) for name in (experiment.name, *experiment.names))
+    return next((meanings[text] for text in texts if text in meanings), None)
 
 
 def _amounts(deltas: Deltas, dc: str) -> list[Amount]:

@@ -4,7 +4,7 @@ Reasons, warnings and deltas are the core's own: the messages go through a `Sess
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Limits
 from monitor.core.deltas import Deltas, SeriesTable, deltas_of
 from monitor.core.diagnosis import fault_of, faults
-from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
+from monitor.core.events import Decoder, Event, Rejected, RejectReason, assigned_text, derived_id
 from monitor.core.predicates import scalar
 from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Stamps, Watermark
@@ -161,9 +161,15 @@ def _with_event(report: MessageReport, event: Event, own_id: str, decoder: Decod
         delay_ms=report.timestamp_ms - event.time,
         event=event.event,
         event_id=own_id,
-        assignments=decoder.assignments(bytes(event.assignments)) or {},
+        assignments=_said(decoder.assignments(bytes(event.assignments)) or {}),
         attributes=_attributes(event, decoder),
     )
+
+
+def _said(assignments: Mapping[str, Any]) -> dict[str, str]:
+    """The assignments as the texts that name variations, without those that say nothing or cannot be read."""
+    texts = {name: assigned_text(name, value) for name, value in assignments.items() if value is not None}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _attributes(event: Event, decoder: Decoder) -> dict[str, Any]:
@@ -217,6 +223,8 @@ def _why(
         case RejectReason.VISIT_FULL:
             count = sum(len(visit.ids) for visit in _touched(group, event, limits)) // visits.ID_BYTES
             return f"its visit already holds {count:,} events, allowed {limits.events_per_visit:,}"
+        case RejectReason.PLACEHOLDER_ID:
+            return "its sessionId stands for no session: it is one of limits.placeholder_ids"
         case _:
             return arrived if delay_ms >= 0 else ahead
 

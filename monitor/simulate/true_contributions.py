@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 Table = Mapping[str, Any]
 
-_DEFAULT_MAX = 1_000_000_000_000
+_CLIPPED_AT = 1_000_000_000_000
+"""Where the value of a point has no `max`."""
 
 
 class CountedEvent(NamedTuple):
@@ -80,7 +81,7 @@ def _add_scope(added: Counter[str], prefix: str, definitions: Table, hits: Hits,
 
 def _value(value: Table, event: CountedEvent) -> int:
     amount, scale = event.attributes.get(value["attribute"]), value.get("scale", 1)
-    limit: int = value.get("max", _DEFAULT_MAX)
+    limit: int = value.get("max", _CLIPPED_AT)
     if not _is_number(amount) or abs(amount) == math.inf:
         return 0
     try:

@@ -26,7 +26,7 @@ LIVE_EVENTS_MAX = 5_000_000
 
 _SWEEP_EVERY = 100_000
 _TIME_FIRST_MS, _TIME_LAST_MS = 10**11, 10**14 - 1
-_DIGITS_MAX = 4_000
+_DIGITS_READ = 4_000
 """Integers of more digits count as infinite: Python refuses to read them."""
 _PLACEHOLDER_IDS = (
     *("undefined", "null", "none", "nan", "nil", "anonymous", "unknown", "(not set)", "[object object]", "0", "-1"),
@@ -177,7 +177,7 @@ def _exactly_read(value: bytes) -> object:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)
+    return int(digits) if len(digits) <= _DIGITS_READ else float(digits)
 
 
 def _refuse(constant: str) -> NoReturn:
