@@ -76,7 +76,7 @@ def page(here: str, stale_after_s: float) -> Iterator[Top]:
                 button = element("button", "Theme: auto", type="button", data_theme_button=True)
                 ui.html(button, sanitize=False)
         ui.html(element("p", data_printed=True, class_="printed"), sanitize=False)
-        ui.html(element("div", role="status", data_live=True, class_="unseen"), sanitize=False)
+        ui.html(element("div", aria_live="polite", data_live=True, class_="unseen"), sanitize=False)
         with ui.element("main").props('id="content" tabindex="-1"'):
             ui.html(_lost(), sanitize=False)
             notice = Fragment()

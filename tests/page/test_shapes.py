@@ -234,7 +234,7 @@ def test_a_page_by_ear(page: Page, address: str) -> None:
     assert drawn.count() > 0
     assert drawn.evaluate_all("all => all.every(e => e.getAttribute('aria-hidden') === 'true')")
     said = page.locator("[data-live]")
-    expect(said).to_have_attribute("role", "status")
+    expect(said).to_have_attribute("aria-live", "polite")
     expect(said).to_have_text("")
     page.evaluate("document.querySelector('[data-say]').textContent = 'Not now'; monitorPage.arrived()")
     expect(said).to_have_text("Is it running? Not now.")
