@@ -13,8 +13,6 @@ UNKNOWN_NAMES_SHOWN = 20
 NAME_CHARACTERS_MAX = 64
 """A longer name is cut."""
 
-_NAME = "unknown"
-
 
 class UnknownNames:
     """Counts the unknown names of one tenant; at most UNKNOWN_NAMES_MAX, further ones are left out until `take`."""
@@ -43,7 +41,7 @@ def most_frequent(counts: Mapping[Series, int]) -> dict[Series, int]:
     """Counters of health series, with only the most frequent unknown names of each tenant."""
     kept: dict[Series, int] = {}
     unknown: dict[str, Counter[Series]] = {}
-    prefix = health_series(_NAME) + "|"
+    prefix = health_series("unknown") + "|"
     for series, events in counts.items():
         if series.startswith(prefix):
             unknown.setdefault(series.split("|")[1], Counter())[series] = events
@@ -58,5 +56,5 @@ def _series(tenant: str, experiment: str, name: str) -> Series:
     """The counter of a name, with what cannot be a tag value replaced."""
     text = sanitised(name[:NAME_CHARACTERS_MAX]) or "_"
     if experiment:
-        return health_series(_NAME, tenant=tenant, kind="variation", experiment=experiment, name=text)
-    return health_series(_NAME, tenant=tenant, kind="experiment", name=text)
+        return health_series("unknown", tenant=tenant, kind="variation", experiment=experiment, name=text)
+    return health_series("unknown", tenant=tenant, kind="experiment", name=text)

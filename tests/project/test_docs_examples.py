@@ -24,6 +24,7 @@ from monitor.kairosdb.points import Renderer
 from monitor.topics import recorded
 from tests.support.documents import README, REFERENCE, ROOT, bare, blocks, commands, make_targets, table
 from tests.support.driver import Core
+from tests.support.messages import BASE_MS
 from tests.support.oracle import Message
 
 
@@ -74,11 +75,11 @@ def test_the_worked_example_is_what_the_core_does() -> None:
     core = Core({"dc": "dal"} | tomllib.loads(example))
     for offset, row in enumerate(table(REFERENCE, "4. Corrections", "arrives")):
         page, minute = row["arrives"].split("@")
-        event = {"tenant": "T", "sessionId": "s", "time": int(minute) * MINUTE_MS, "event": "page_view"}
+        event = {"tenant": "T", "sessionId": "s", "time": BASE_MS + int(minute) * MINUTE_MS, "event": "page_view"}
         event |= {"assignments": {"E": "red"}, "attributes": {"page": page}, "eventId": str(offset)}
-        message = Message(0, offset, 15 * MINUTE_MS, b"s", json.dumps(event).encode())
+        message = Message(0, offset, BASE_MS + 15 * MINUTE_MS, b"s", json.dumps(event).encode())
         deltas = {
-            f"{short(series)}@{at} {change:+d}"
+            f"{short(series)}@{at - BASE_MS // MINUTE_MS} {change:+d}"
             for at, of in core.feed([message]).items()
             for series, change in of.items()
         }

@@ -27,7 +27,7 @@ Case = tuple[Config, list[Message]]
 BASE_MS = 1_795_491_000_000
 MESSAGE_BYTES_SMALL = 420
 RULE_DEPTH_MAX = 3
-CHOICES_MAX = 32
+CHOICES_MAX = 128
 
 EVENT_NAMES = ("page_view", "click", "order")
 SESSION_IDS = ("s-1", "s-2", "größe 3", "x" * 256)
