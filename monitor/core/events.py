@@ -8,6 +8,7 @@ which rule a message breaks.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeAlias
@@ -213,14 +214,19 @@ def _parsed(value: bytes) -> Any:
 
 
 def _raw_assignments(assignments: dict[str, Any] | None) -> Raw:
-    """The JSON text again; what has no text (`assigned_text`) is an empty array in it, since 1e999 is no JSON."""
+    """The JSON text again; a value with an infinite number in it, which has no JSON text, is an empty array there."""
     if assignments is None:
         return _ABSENT
-    plain = {
-        name: value if value is None or assigned_text(name, value) is not None else []
-        for name, value in assignments.items()
-    }
-    return Raw(json.dumps(plain).encode())
+    try:
+        return Raw(json.dumps(assignments, allow_nan=False).encode())
+    except ValueError:
+        finite = {name: value if _is_finite(value) else [] for name, value in assignments.items()}
+        return Raw(json.dumps(finite).encode())
+
+
+def _is_finite(value: Any) -> bool:
+    """True for a scalar other than an infinite number."""
+    return not isinstance(value, dict | list) and (not isinstance(value, float) or math.isfinite(value))
 
 
 def _parse_int(digits: str) -> int | float:

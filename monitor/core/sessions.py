@@ -78,6 +78,11 @@ class Tally:
         """Counts what is wrong with a message and does not reject it."""
         self.warnings[warning] = self.warnings.get(warning, 0) + times
 
+    def all_warnings(self) -> dict[EventWarning, int]:
+        """The warnings by reason, bad values of all points among them."""
+        bad_values = sum(self.bad_values.values())
+        return self.warnings | ({EventWarning.BAD_VALUE: bad_values} if bad_values else {})
+
     def warn_of(self, assigned: Assigned) -> None:
         """Counts what is wrong with an accepted event's assignments."""
         for warning, times in assigned.warnings:
@@ -190,7 +195,7 @@ class SessionGroup:
             is_new = assigned.texts and (assigned.has_unknown_text or assigned.variations is not session.variations)
             session.append(compiled.program, entry, digest, self.watermark.value_ms, tally.plus)
             if is_new or len(session.ids) > self._crowded_bytes:
-                _warn_if_crowded(session, assigned, self._crowded_bytes, tally)
+                _warn_if_crowded(session, assigned.texts, self._crowded_bytes, tally)
             if assigned.warnings:
                 tally.warn_of(assigned)
             return True
@@ -198,8 +203,10 @@ class SessionGroup:
         if touched and self._refused(touched, digest, tally):
             return False
         entry = compiled.classifier.entry(event, own_id, assigned, tally.bad_values)
+        # the visits' own variations may become others of its texts
+        texts = *assigned.texts, *[(s.experiment, s.variation) for visit in touched for s in visit.state.experiments]
         visit = self._place(tenant, event.sessionId, session, touched, entry, digest, tally)
-        _warn_if_crowded(visit, assigned, self._crowded_bytes, tally)
+        _warn_if_crowded(visit, texts, self._crowded_bytes, tally)
         if assigned.warnings:
             tally.warn_of(assigned)
         return True
@@ -329,11 +336,11 @@ class SessionGroup:
             (tenant.forget_at if is_final else tenant.compact_at).setdefault(minute, []).append(session_id)
 
 
-def _warn_if_crowded(visit: Visit, assigned: Assigned, crowded_bytes: int, tally: Tally) -> None:
+def _warn_if_crowded(visit: Visit, texts: tuple[tuple[int, int], ...], crowded_bytes: int, tally: Tally) -> None:
     """Counts a visit, once, that has too many events or texts to be one visitor's."""
     if visit.marks & CROWDED:
         return
-    if len(visit.ids) > crowded_bytes or visit.carries_too_many(assigned.texts):
+    if len(visit.ids) > crowded_bytes or visit.carries_too_many(texts):
         visit.marks |= CROWDED
         tally.warn(EventWarning.CROWDED_VISIT)
 

@@ -79,8 +79,7 @@ def rejects(
             if record.timestamp_ms >= since_ms:
                 found: list[tuple[RejectReason | EventWarning, int]] = [
                     *tally.rejected.items(),
-                    *tally.warnings.items(),
-                    *((EventWarning.BAD_VALUE, count) for count in tally.bad_values.values()),
+                    *tally.all_warnings().items(),
                 ]
                 for slug, count in found:
                     if reason is None or slug == reason:

@@ -135,7 +135,7 @@ def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
         group.feed([(record.key, record.value, record.timestamp_ms)], high_ms)
         (tally,) = group.take().values()
         reason = next(iter(tally.rejected), None)
-        warnings = {str(warning): count for warning, count in tally.warnings.items()}
+        warnings = {str(warning): count for warning, count in tally.all_warnings().items()}
         slug = None if reason is None else str(reason)
         report = MessageReport(number, partition, record.offset, record.timestamp_ms, slug, "", warnings)
         event = compiled.decoder.decode(record.value)

@@ -103,7 +103,7 @@ VALID: list[tuple[str, Any]] = [
     ("kairosdb/ttl_days", 7_300),
     ("kafka/start", "end"),
     ("kafka/options/security.protocol", "SSL"),
-    (f"{ORDER}/value/max", 2**63 // 5_000),
+    (f"{ORDER}/value/max", 2**43),
     (f"{ORDER}/value/scale", -0.5),
     (f"{HOME}/where/page", {"min": 1, "max": 1}),
     (f"{HOME}/nth", 1),

@@ -285,7 +285,7 @@ def one_point(*wanted: Any) -> CompiledConfig:
 
 def event(compiled: CompiledConfig, tenant: str = "t", name: str = "page_view", **attributes: Any) -> Event:
     """A decoded event with these attributes."""
-    fields = {"tenant": tenant, "sessionId": "s", "time": 1, "event": name, "attributes": attributes}
+    fields = {"tenant": tenant, "sessionId": "s", "time": 1_795_491_060_000, "event": name, "attributes": attributes}
     decoded = compiled.decoder.decode(encode(fields))
     assert isinstance(decoded, Event)
     return decoded

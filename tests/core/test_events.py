@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from itertools import product
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.events import Decoder, Event, Rejected, RejectReason, derived_id
+from monitor.core.events import Decoder, Event, Rejected, RejectReason, assigned_text, derived_id
 from monitor.core.predicates import scalar
 from tests.support import oracle
 
@@ -65,7 +66,7 @@ def test_a_required_field_is_missing(name: str) -> None:
     ("name", "found"),
     [
         *product(("tenant", "sessionId", "event"), (None, 1, True, [], {}, "\ud800")),
-        *product(("time",), (None, "5", 5.0, True, 0, -1, 2**53, 2**64, 10**30, [])),
+        *product(("time",), (None, "5", 5.0, True, 0, -1, 5, 10**11 - 1, 10**14, 2**53, 2**64, 10**30, [])),
         *product(("eventId",), (1, False, [], "\udfff")),
         *product(("attributes",), ("home", 1, [], True)),
         ("sessionId", ""),
@@ -83,7 +84,7 @@ def test_a_field_of_the_wrong_type_or_out_of_range(name: str, found: Any) -> Non
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        *product(("time",), (1, 2**53 - 1)),
+        *product(("time",), (10**11, 10**14 - 1)),
         *product(("sessionId",), ("x", "x" * 256, "😀" * 256, "größe 3")),
         *product(("eventId",), (None, "", "é")),
         *product(("tenant", "event"), ("",)),
@@ -100,10 +101,38 @@ def test_the_other_side_of_each_bound(name: str, found: Any) -> None:
         assert getattr(event, name) == found
 
 
-@pytest.mark.parametrize("found", [[], "red", 1, {"a": 1}, {"a": None}, {"a": {}}, {"a": "\ud800"}, {"\ud800": "a"}])
+@pytest.mark.parametrize("found", [[], "red", 1, True, 1.5, ["a"]])
 def test_assignments_of_another_shape(found: Any) -> None:
     """Assignments are read apart from the event: None tells that the message is a `bad_field`."""
     assert verdict(decoder(), encode(FIELDS | {"assignments": found})) == "bad_field"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("red", "red"),
+        (1, "1"),
+        (1.0, "1"),
+        (2.5, "2.5"),
+        (10**30, str(10**30)),
+        (True, "true"),
+        (False, "false"),
+        (math.inf, None),
+        ([], None),
+        ({}, None),
+        ("\ud800", None),
+    ],
+)
+def test_what_an_assignment_says(value: Any, text: str | None) -> None:
+    """A text, or the shortest text of a number or boolean; what has none costs that assignment, not the event."""
+    decoding = decoder()
+    event = decoding.decode(encode(FIELDS | {"assignments": {"a": value, "b": "blue"}}))
+    assert isinstance(event, Event)
+    members = decoding.assignments(bytes(event.assignments))
+    assert members is not None
+    assert assigned_text("a", members["a"]) == text
+    assert assigned_text("b", members["b"]) == "blue"
+    assert assigned_text("\ud800", "red") is None
 
 
 def test_a_message_of_exactly_the_limit_is_decoded() -> None:

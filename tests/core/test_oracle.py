@@ -183,17 +183,18 @@ def test_without_an_id_the_value_is_the_identity() -> None:
 FIELDS: list[tuple[str | None, str, list[Any]]] = [
     (None, "time", [BASE_MS + 60_000, BASE_MS - 600_000]),
     (None, "sessionId", ["s", "\U0001f600" * 256]),
-    (None, "assignments", [None, {}, {"": ""}]),
+    (None, "assignments", [None, {}, {"": ""}, {"button_color": 1}, {"button_color": None}, {"\ud800": "red"}]),
     (None, "page", ["\ud800", [], {}]),
-    ("future", "time", [BASE_MS + 60_001, 2**53 - 1]),
-    ("late", "time", [BASE_MS - 600_001, 1]),
+    ("future", "time", [BASE_MS + 60_001, 10**14 - 1]),
+    ("late", "time", [BASE_MS - 600_001, 10**11]),
     ("unknown_tenant", "tenant", ["nobody", ""]),
     ("bad_field", "tenant", [1, None]),
-    ("bad_field", "time", [0, -1, 2**53, True, float(BASE_MS), str(BASE_MS), math.inf, None]),
+    ("bad_field", "time", [0, -1, 1, 10**11 - 1, 10**14, 2**53, True, float(BASE_MS), str(BASE_MS), math.inf, None]),
     ("bad_field", "sessionId", ["", "x" * 257, "\ud800", 1, None]),
     ("bad_field", "event", ["\ud800", None]),
     ("bad_field", "eventId", [1, "\udfff", []]),
-    ("bad_field", "assignments", [[], {"button_color": 1}, {"button_color": None}, {"\ud800": "red"}]),
+    ("bad_field", "assignments", [[], "red", 1]),
+    ("placeholder_id", "sessionId", ["undefined", " NULL\n", "0"]),
     ("bad_field", "attributes", [[], "home", 1]),
 ]
 
@@ -281,7 +282,7 @@ def test_sums_are_rounded_clipped_and_squared_over_the_visit() -> None:
 
 def test_a_wrong_key_is_noted_also_of_rejected_events() -> None:
     """`key_mismatch` is counted where keys have to be session ids: not without a key, nor for what is no event."""
-    log = [message(), message(), message(time=1), message(tenant="nobody"), message(time=0)]
+    log = [message(), message(), message(time=10**11), message(tenant="nobody"), message(time=0)]
     wrong, missing = ([sent._replace(key=key) for sent in log] for key in (b"other", None))
     assert answer(CONFIG, wrong).warnings == {("uswm", "key_mismatch"): 3}
     assert answer(CONFIG, log).warnings == answer(CONFIG, missing).warnings == {}

@@ -83,7 +83,7 @@ class Core:
         for tenant, tally in self.group.take().items():
             self.accepted[tenant] += tally.accepted
             self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
-            self.warnings.update({(tenant, note): n for note, n in tally.warnings.items()})
+            self.warnings.update({(tenant, note): n for note, n in tally.all_warnings().items()})
             if tenant in self.compiled.tenants:
                 for deltas in deltas_of([tally], SeriesTable(self.compiled.tenants[tenant], GROUPS)).values():
                     add_deltas(changed, deltas)
