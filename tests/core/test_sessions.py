@@ -120,7 +120,7 @@ def test_sessions_are_apart_by_tenant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "key_is_session_id", "noted"),
+    ("key", "key_is_session_id", "warnings"),
     [(SESSION.encode(), True, 0), (None, True, 0), (b"x", True, 1), (b"", True, 1), (b"x", False, 0)],
 )
 def test_a_key_that_is_not_the_session(key: bytes | None, key_is_session_id: bool, warnings: int) -> None:
