@@ -8,12 +8,18 @@ from types import FrameType
 
 import uvicorn
 
+from monitor.runtime.errors import MonitorError
+
+
+class ListenError(MonitorError):
+    """An address cannot be listened on; the message names it and the cause."""
+
 
 @contextmanager
 def listening(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
     """A listening socket, closed at the end of the block; port 0 takes any free one.
 
-    `backlog`: connections that may wait to be accepted; the kernel refuses more. Raises OSError that names the address.
+    `backlog`: connections that may wait to be accepted; the kernel refuses more. Raises ListenError.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -23,7 +29,7 @@ def listening(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
             listener.listen(backlog)
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error}"
-            raise OSError(message) from error
+            raise ListenError(message) from error
         yield listener
 
 

@@ -27,6 +27,7 @@ from monitor.devstore import datapoints_parser
 from monitor.devstore.api import REQUESTS_MAX
 from monitor.devstore.database import PURGE_ROWS_MIN, Database
 from monitor.devstore.http_bodies import BODY_BYTES_MAX
+from monitor.runtime.listening import ListenError
 
 T = 1_700_000_000_000
 TIMEOUT_S = 30
@@ -412,11 +413,11 @@ def test_a_signal_ends_the_server_cleanly(
 
 
 def test_a_taken_port_is_a_clear_error(tmp_path: Path) -> None:
-    """StoreError with the address, at once; and nothing stays open."""
+    """ListenError with the address, at once; and nothing stays open."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(devstore.StoreError, match=f"cannot listen on 127.0.0.1:{port}"),
+            pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}"),
             devstore.running(tmp_path / "points.db", port=port),
         ):
             pytest.fail("it started")
