@@ -139,10 +139,9 @@ class Visit:
         """Takes in what an event's assignments say; True if these are now more than TEXTS_MAX for an experiment."""
         own = {state.experiment: state.variation for state in self.state.experiments}
         others = [text for text in texts if own.get(text[0]) != text[1] and text not in self.texts]
-        if not others:
-            return False
-        self.texts += tuple(others)
-        for experiment, _ in others:
+        if others:
+            self.texts += tuple(others)
+        for experiment in {of for of, _ in self.texts}:
             carried = {text for of, text in self.texts if of == experiment and text != own.get(experiment)}
             if len(carried) + (experiment in own) > TEXTS_MAX:
                 self.texts = ()  # it is crowded: nothing more is asked of them

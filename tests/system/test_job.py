@@ -112,7 +112,7 @@ def test_a_straight_run_stores_and_counts_what_the_log_comes_to(run_case: Golden
     run.ends_well()
     assert_stored(run_case.url, job.config, run_case.answer)
     assert counted(run_case.url, job.dc) == run_case.answer[1:4]
-    assert not (job.folder / "dead-letters.jsonl").read_text()
+    assert not (job.folder / "dead-letters.jsonl").exists()
     verified = CliRunner().invoke(app, ["verify", "--config", str(job.folder / "monitor.toml"), "--to", "2100-01-01"])
     assert verified.exit_code == 0, verified.output
     assert f"equal: {len(run_case.answer.totals):,} points compared" in verified.output

@@ -15,7 +15,7 @@ from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
 from tests.support.oracle import Message
 from tests.support.servers import Kafka, KairosDB, Record, require
 
-MINUTES, VISITS = 6, 40
+MINUTES, VISITS, SEALING = 6, 40, 250
 LATENESS_S = 2
 
 
@@ -42,7 +42,8 @@ def _visits(first_minute: int) -> list[Message]:
 
 
 def _sealing(minute: int) -> list[Message]:
-    return [message(minute * MINUTE_MS, "home", sessionId="sealing")]
+    """Enough messages of one clock to move the watermark of a topic with the producers' times."""
+    return [message(minute * MINUTE_MS + i * 100, "home", sessionId="sealing") for i in range(SEALING)]
 
 
 def _wrong(url: str, job: Job, kafka: Kafka, topic: str, until_minute: int) -> int:
@@ -112,7 +113,7 @@ def test_a_kairosdb_that_is_restarted_loses_nothing(
             getattr(own_kairosdb, ending)()
             own_kairosdb.start()
         real_kafka.produce(topic, _records(_sealing(5 * MINUTES)))
-        run.awaits(lambda: accepted() == produced + 1, "all events")
+        run.awaits(lambda: accepted() == produced + SEALING, "all events")
         run.awaits(lambda: not _wrong(url, job, real_kafka, topic, 3 * MINUTES), "totals")
         run.stop()
     answer = oracle.answer(config, log_of(real_kafka, [topic]))
