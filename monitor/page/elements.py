@@ -51,8 +51,9 @@ class Fragment(Element, component="fragment.js"):
 class Address(Element, component="address.js"):
     """The query part of the address, as the reader changes it, and the visibility of the page."""
 
-    def __init__(self, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
+    def __init__(self, query: str, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
         super().__init__()
+        self._props["query"] = query
         self._props["round"] = 0
 
         def on_moved(event: GenericEventArguments) -> Any:
@@ -102,7 +103,7 @@ class Living(Generic[T]):
         self._is_asked_again = False
         self._rested_s = 0.0
         self._problem = Fragment()
-        self._address = Address(self._moved, self._seen)
+        self._address = Address(query, self._moved, self._seen)
         self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
 
     async def begin(self, cached: T | None = None) -> None:

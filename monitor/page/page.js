@@ -84,6 +84,10 @@
 
   function go(href, replaces = false) {
     history[replaces ? "replaceState" : "pushState"](null, "", href);
+    move();
+  }
+
+  function move() {
     document.documentElement.dataset.busy = "";
     window.dispatchEvent(new Event("monitor:moved"));
   }
@@ -190,6 +194,7 @@
 
   window.monitorPage = {
     show,
+    move,
     arrived() {
       delete document.documentElement.dataset.busy;
       localise(document);
