@@ -86,7 +86,7 @@ def compared(sizes: Sizes, log: Path, peer_log: Path, spark: Path | None, folder
     if is_compiled():
         as_source = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
         benchmarks["core, interpreted"] = lambda: run(
-            "interpreted", "bench.core", "--events", sizes.events, environment=as_source
+            "tests.support.interpreted", "bench.core", "--events", sizes.events, environment=as_source
         )
     if with_kafka:
         benchmarks["job"] = lambda: run("bench.job", "--events", sizes.events)

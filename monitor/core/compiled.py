@@ -8,6 +8,7 @@ from monitor.core.classify import Classifier, mentioned
 from monitor.core.definitions import Limits, Tenant
 from monitor.core.events import Decoder, Event, RejectReason
 from monitor.core.packing import Packer
+from monitor.core.rules import Clauses
 
 
 @final
@@ -41,6 +42,6 @@ def _attributes(tenants: Sequence[Tenant]) -> list[str]:
     """The attributes that the configuration mentions."""
     names: list[str] = []
     for tenant in tenants:
-        names += mentioned(tenant.tags, Program(tenant).clauses.predicates)
+        names += mentioned(tenant.tags, Clauses(tenant).predicates)
         names += [point.value.attribute for point in tenant.points if point.value is not None]
     return names

@@ -43,24 +43,24 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
         open_writers.add(writer)
         signals.when_overdue(writer.close)
 
+    @reported
     def write_batch(self, items: list[list[DataPoint]]) -> None:
         """Hands the points to the writer; blocks while it is full."""
-        with reported:
-            try:
-                for points in items:
-                    self._writer.put(points)
-            except WriterStopped as error:
-                raise _stopped(error) from error
-            self._report()
+        try:
+            for points in items:
+                self._writer.put(points)
+        except WriterStopped as error:
+            raise _stopped(error) from error
+        self._report()
 
+    @reported
     def snapshot(self) -> None:
         """Returns when each point is accepted or in the dead-letter file."""
-        with reported:
-            try:
-                self._writer.flush()
-            except WriterStopped as error:
-                raise _stopped(error) from error
-            self._report()
+        try:
+            self._writer.flush()
+        except WriterStopped as error:
+            raise _stopped(error) from error
+        self._report()
 
     def close(self) -> None:
         """Ends the writer. The last of a process first writes what was counted since the last report."""

@@ -1,6 +1,10 @@
 export default {
   template: "<span hidden></span>",
+<<<<<<< HEAD
   props: { round: Number, pulse: Number },
+=======
+  props: { round: Number, query: String },
+>>>>>>> main
   mounted() {
     this.moved = () => this.$emit("moved", { query: window.location.search });
     this.seen = () => this.$emit("seen", { visible: !document.hidden });
@@ -9,6 +13,8 @@ export default {
     document.addEventListener("visibilitychange", this.seen);
     document.getElementById("before")?.remove();
     window.monitorPage.arrived();
+    // The reader may have moved before there was anything to hear it.
+    if (window.location.search.slice(1) !== this.query) window.monitorPage.move();
   },
   unmounted() {
     window.removeEventListener("monitor:moved", this.moved);

@@ -53,8 +53,9 @@ class Fragment(Element, component="fragment.js"):
 class Address(Element, component="address.js"):
     """The query part of the address, as the reader changes it, and the visibility of the page."""
 
-    def __init__(self, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
+    def __init__(self, query: str, moved: Callable[[str], Any], seen: Callable[[bool], Any]) -> None:
         super().__init__()
+        self._props["query"] = query
         self._props["round"] = 0
         self._props["pulse"] = 0
 
@@ -128,8 +129,13 @@ class Living(Generic[T]):
         self._asking: asyncio.Task[None] | None = None
         self._is_asked_again = False
         self._rested_s = 0.0
+<<<<<<< HEAD
         self._asked_problem: Problem | None = None
         self._address = Address(self._moved, self._seen)
+=======
+        self._problem = Fragment()
+        self._address = Address(query, self._moved, self._seen)
+>>>>>>> main
         self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
         self._pulse = ui.timer(PULSE_S, self._beat, immediate=False)
 

@@ -183,6 +183,10 @@
 
   function go(href, replaces = false) {
     history[replaces ? "replaceState" : "pushState"](null, "", href);
+    move();
+  }
+
+  function move() {
     document.documentElement.dataset.busy = "";
     window.dispatchEvent(new Event("monitor:moved"));
   }
@@ -318,6 +322,7 @@
 
   window.monitorPage = {
     show,
+    move,
     heard,
     arrived() {
       heard();

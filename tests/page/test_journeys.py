@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 from monitor import devstore
 from tests.support import browser, page_case
@@ -19,6 +19,7 @@ from tests.support.servers import free_ports
 WIDTHS = (390, 834, 1_440)
 PAGES = {"overview": "/", "experiment": "/experiments/uswm/search_ranking", "health": "/health"}
 EXPERIMENT = "/experiments/uswm/button_color"
+LAST_SCRIPT = "address.js"
 TABLES = {"overview": "table.overview", "experiment": "table.points", "health": ".figures"}
 """The best of so many counts: other work on the machine delays some."""
 
@@ -71,6 +72,31 @@ def test_from_the_search_to_an_answer_and_back(page: Page, shop: tuple[str, Shop
     expect(page.get_by_role("link", name="by minute")).to_have_attribute("aria-current", "true")
     page.go_back()
     expect(page.get_by_role("searchbox")).to_have_value("uswm checkout")
+    expect(page.get_by_role("link", name="search_ranking")).to_have_count(0)
+
+
+def test_a_choice_before_the_scripts_are_loaded_is_followed(page: Page, shop: tuple[str, Shop]) -> None:
+    """Who clicks while the page is still its first HTML gets what they chose as soon as there is something to ask."""
+    address, _ = shop
+    page.goto(address)
+    expect(page.get_by_role("link", name="search_ranking").first).to_be_visible()
+    held: list[Route] = []
+    is_holding = True
+
+    def hold(route: Route) -> None:
+        if is_holding and LAST_SCRIPT in route.request.url:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/*", hold)
+    page.goto(address, wait_until="commit")
+    page.get_by_role("link", name=re.compile("^issues")).click()
+    expect(page).to_have_url(f"{address}/?only=issues")
+    assert held
+    is_holding = False
+    for route in held:
+        route.continue_()
     expect(page.get_by_role("link", name="search_ranking")).to_have_count(0)
 
 
