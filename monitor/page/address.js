@@ -1,10 +1,6 @@
 export default {
   template: "<span hidden></span>",
-<<<<<<< HEAD
-  props: { round: Number, pulse: Number },
-=======
-  props: { round: Number, query: String },
->>>>>>> main
+  props: { round: Number, pulse: Number, query: String },
   mounted() {
     this.moved = () => this.$emit("moved", { query: window.location.search });
     this.seen = () => this.$emit("seen", { visible: !document.hidden });
