@@ -129,13 +129,8 @@ class Living(Generic[T]):
         self._asking: asyncio.Task[None] | None = None
         self._is_asked_again = False
         self._rested_s = 0.0
-<<<<<<< HEAD
         self._asked_problem: Problem | None = None
-        self._address = Address(self._moved, self._seen)
-=======
-        self._problem = Fragment()
         self._address = Address(query, self._moved, self._seen)
->>>>>>> main
         self._timer = ui.timer(EVERY_S, self._tick, immediate=False)
         self._pulse = ui.timer(PULSE_S, self._beat, immediate=False)
 
