@@ -25,7 +25,7 @@ from monitor.flow.route import route
 from monitor.flow.sessions import SessionsStep, Tallied, compile_config, sessions
 from monitor.flow.source import Chunk
 from monitor.flow.totals import TotalsStep
-from monitor.runtime import memory
+from monitor.runtime import logs, memory
 
 CHUNK_MESSAGES = 10_000
 CHUNKS_PER_ANNOUNCEMENT = 8
@@ -131,6 +131,7 @@ def main(
     log: Annotated[Path | None, typer.Option(help="A log to take instead of making one.")] = None,
 ) -> None:
     """Measures the core and prints its figures as JSON."""
+    logs.set_up()
     report(measure(load.make(events, seed).messages if log is None else list(load.read(log))))
 
 

@@ -34,7 +34,7 @@ from bench import load
 from bench.core import Pipeline, chunks
 from bench.figures import Figures, details_of, most_memory_bytes, report
 from bench.process import SNAPSHOT_S
-from monitor.runtime import memory
+from monitor.runtime import logs, memory
 
 ARRIVING_S = 1_200
 """The population begins over so much time ..."""
@@ -176,6 +176,7 @@ def main(
     only_generate: Annotated[bool, typer.Option("--generate", help="Only write the population's messages.")] = False,
 ) -> None:
     """Measures live visits and prints the figures as JSON."""
+    logs.set_up()
     if only_generate:
         sys.stdout.buffer.writelines(map(load.line, generate(visits)))
     else:

@@ -55,7 +55,7 @@ def _announce(at: str) -> None:
     if ERR.is_terminal:
         ERR.print(f"page {at}, API described at {at}/docs; Ctrl-C stops", markup=False, highlight=False, soft_wrap=True)
     else:
-        log.info(f"page {at}", api=f"{at}/docs")
+        log.info("page_ready", page=at, api=f"{at}/docs")
 
 
 def _app(service: Service, notice: str) -> FastAPI:

@@ -83,6 +83,9 @@ class Numbering:
         self.counted_numbers = {counted: number for number, counted in enumerate(self._counted)}
         """(scope, point, part) -> its number among the metric keys of any one variation."""
         self.keys_per_variation = len(self._counted)
+        self.qualified_events = {self.counted_numbers["fm", point, None] for point in self.point_names}
+        """The numbers of events that count for a point in scope `fm`, among the metric keys of any one variation."""
+        self._sum_numbers = [self.counted_numbers["fm", point, "sum"] for point in self.point_names]
         # each number as one object: transitions hold them by the hundred thousand
         self.key_objects: list[Any] = list(range(len(self.variations) * self.keys_per_variation))
 
@@ -112,6 +115,10 @@ class Numbering:
         """The experiment, scope and point of a slot."""
         rest, point = divmod(slot, self.width)
         return *divmod(rest, len(SCOPES)), point
+
+    def sum_key(self, variation: int, point: int) -> int:
+        """The number of the metric key of a variation's sum of a point in scope `fm`."""
+        return variation * self.keys_per_variation + self._sum_numbers[point]
 
     def metric_key(self, number: int) -> MetricKey:
         """The metric key of this number."""

@@ -134,3 +134,24 @@ def _counts_by_definition(tallies: Sequence[Tally], compiled: CompiledTenant) ->
         name = numbering.point_names[point]
         counts[health_series("noted", tenant=tenant, reason=EventWarning.BAD_VALUE, point=name)] = events
     return counts
+
+
+def maxima_of(tenant: str, tallies: Sequence[Tally], compiled: CompiledTenant | None) -> dict[Series, int]:
+    """The largest delay and the largest visits of a tenant's tallies as health series."""
+    maxima: dict[Series, int] = {}
+    if any([tally.accepted for tally in tallies]):
+        maxima[health_series("delay_ms.max", tenant=tenant)] = max([tally.delay_max_ms for tally in tallies])
+    largest: dict[int, int] = {}
+    for tally in tallies:
+        for metric_key, size in tally.largest.items():
+            largest[metric_key] = max(largest.get(metric_key, 0), size)
+    if compiled is not None:
+        for metric_key, size in largest.items():
+            key = compiled.program.numbering.metric_key(metric_key)
+            name = "largest_visit.value" if key.part == "sum" else "largest_visit.events"
+            maxima[
+                health_series(
+                    name, tenant=tenant, experiment=key.experiment, variation=key.variation, point=key.point or ""
+                )
+            ] = size
+    return maxima

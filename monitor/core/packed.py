@@ -26,3 +26,4 @@ class PackedVisit(Struct, array_like=True, gc=False):
     """The session before this visit, packed."""
     marks: int = 0
     texts: tuple[tuple[int, int], ...] = ()
+    counted: dict[int, int] | None = None

@@ -81,6 +81,7 @@ class Packer:
             self.pack(session.earlier) if session.earlier is not None else None,
             session.marks,
             session.texts,
+            session.counted,
         )
         return session.last_ms.to_bytes(_TIME_BYTES, "big") + self._encode(packed)
 
@@ -99,6 +100,7 @@ class Packer:
             self.unpack(packed.earlier) if packed.earlier is not None else None,
             packed.marks,
             packed.texts,
+            packed.counted,
         )
 
     def unpack_tail(self, base: Raw, tail: Raw, first_ms: int) -> list[Entry]:

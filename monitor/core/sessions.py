@@ -19,16 +19,20 @@ from typing import Final, TypeAlias, final
 import xxhash
 
 from monitor.core import visits
+from monitor.core.attribution import Program
 from monitor.core.classify import Assigned, UnknownName
-from monitor.core.codes import MINUTE_MS
+from monitor.core.codes import MINUTE_MS, QUALIFIED
 from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.events import Event, EventWarning, Rejected, RejectReason, derived_id
 from monitor.core.packing import last_ms
 from monitor.core.states import Contributions, Entry
-from monitor.core.visits import CROWDED, ID_BYTES, LATE, Correction, Visit
+from monitor.core.visits import CROWDED, ID_BYTES, LARGE_EVENTS, LATE, Correction, Visit
 from monitor.core.watermark import NEVER, Watermark
 
 NO_TENANT: Final = "unknown"
+FM: Final = 1
+"""The scope `fm`, as its place among the scopes."""
+LARGE_BYTES: Final = LARGE_EVENTS * ID_BYTES
 UNKNOWN_NAMES_MAX = 1_000
 """Different unknown names that a batch of messages counts, by tenant; further ones are counted without their name."""
 
@@ -46,6 +50,7 @@ class Tally:
         "corrections",
         "delay_max_ms",
         "delay_sum_ms",
+        "largest",
         "late",
         "minus",
         "plus",
@@ -67,6 +72,8 @@ class Tally:
         """Point -> events that match it without a number."""
         self.late: dict[int, int] = {}
         """Variation -> visits with an event that was rejected as late."""
+        self.largest: dict[int, int] = {}
+        """Metric key of `fm` -> of the largest visit: its events, if LARGE_EVENTS or more, or its sum without sign."""
         self.unknown: dict[UnknownName, int] = {}
         """Names of accepted events that are not configured; at most UNKNOWN_NAMES_MAX of them."""
 
@@ -82,6 +89,22 @@ class Tally:
         """The warnings by reason, bad values of all points among them."""
         bad_values = sum(self.bad_values.values())
         return self.warnings | ({EventWarning.BAD_VALUE: bad_values} if bad_values else {})
+
+    def measure(self, visit: Visit, entry: Entry, program: Program) -> None:
+        """Takes in how large a visit is after one more event."""
+        numbering, largest = program.numbering, self.largest
+        if len(visit.ids) >= LARGE_BYTES:
+            for key, events in visit.large_counts(program).items():
+                if events >= LARGE_EVENTS and events > largest.get(key, 0):
+                    largest[key] = events
+        if entry.values:
+            for state in visit.state.experiments:
+                if state.code & QUALIFIED:
+                    for point in entry.event_class.value_points:
+                        key = numbering.sum_key(state.variation, point)
+                        value = abs(visit.state.sums.get(numbering.slot(state.experiment, FM, point), 0))
+                        if value > largest.get(key, 0):
+                            largest[key] = value
 
     def warn_of(self, assigned: Assigned) -> None:
         """Counts what is wrong with an accepted event's assignments."""
@@ -196,6 +219,8 @@ class SessionGroup:
             session.append(compiled.program, entry, digest, self.watermark.value_ms, tally.plus)
             if is_new or len(session.ids) > self._crowded_bytes:
                 _warn_if_crowded(session, assigned.texts, self._crowded_bytes, tally)
+            if entry.values or len(session.ids) >= LARGE_BYTES:
+                tally.measure(session, entry, compiled.program)
             if assigned.warnings:
                 tally.warn_of(assigned)
             return True
@@ -207,6 +232,7 @@ class SessionGroup:
         texts = *assigned.texts, *[(s.experiment, s.variation) for visit in touched for s in visit.state.experiments]
         visit = self._place(tenant, event.sessionId, session, touched, entry, digest, tally)
         _warn_if_crowded(visit, texts, self._crowded_bytes, tally)
+        tally.measure(visit, entry, compiled.program)
         if assigned.warnings:
             tally.warn_of(assigned)
         return True

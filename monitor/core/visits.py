@@ -30,6 +30,8 @@ ID_BYTES: Final = 8
 LATE: Final = 1
 CROWDED: Final = 2
 """Marks of a visit that was counted as one with a late event, as a crowded one."""
+LARGE_EVENTS: Final = 20
+"""A visit of so many events is large: its events are counted by metric key from then on."""
 TEXTS_MAX: Final = 3
 """A visit that carries more different texts for an experiment is crowded."""
 SCANNED_MAX = 64
@@ -54,10 +56,11 @@ class Visit:
     late one could precede, in order of (time, event_id); `packed_tail`: events that come before those in the tail;
     `variations`: those applied last, if known; `earlier`: the session's visit before this one, while an event can still
     reach it; `marks`: warnings that were counted for it; `texts`: (experiment, text) of assignments that are not those
-    of its state, until it is crowded.
+    of its state, until it is crowded; `counted`: of a large visit, its events in scope `fm` by metric key.
     """
 
     __slots__ = (
+        "counted",
         "earlier",
         "first_ms",
         "ids",
@@ -82,6 +85,7 @@ class Visit:
         earlier: "Visit | None" = None,
         marks: int = 0,
         texts: tuple[tuple[int, int], ...] = (),
+        counted: dict[int, int] | None = None,
     ) -> None:
         assert first_ms <= last_ms, "a visit does not end before it begins"
         assert len(ids) % ID_BYTES == 0, "ids are whole"
@@ -95,6 +99,7 @@ class Visit:
         self.earlier = earlier
         self.marks = marks
         self.texts = texts
+        self.counted = counted
 
     def unpack_tail(self) -> None:
         """Makes the tail whole."""
@@ -151,7 +156,7 @@ class Visit:
     def append(self, program: Program, entry: Entry, digest: bytes, watermark_ms: int, out: Contributions) -> None:
         """Takes in an event later than all of the visit."""
         assert entry.time > self.last_ms, "an event that is not the latest is inserted"
-        state, variations = self.state, entry.variations
+        state, variations, contributed = self.state, entry.variations, len(out.increments)
         entry.before = state
         self.tail.append(entry)
         if variations and variations is not self.variations:
@@ -161,8 +166,31 @@ class Visit:
             self.state = program.step_one(state, entry, out, variations_are_new=False)
         self.ids += digest
         self.last_ms = entry.time
+        if self.counted is not None:
+            self.count(program, out.increments[contributed:], 1)
         if not len(self.tail) % COMPACT_EVERY:
             self.compact(watermark_ms, program)
+
+    def large_counts(self, program: Program) -> dict[int, int]:
+        """Events in scope `fm` by metric key: those that a late one can still precede, and all since it is large."""
+        if self.counted is None:
+            self.unpack_tail()
+            self.counted = {}
+            if self.tail:
+                contributed = Contributions()
+                replay(program, self.state_before(0, program), self.tail, contributed, keep=False)
+                self.count(program, contributed.increments, 1)
+        return self.counted
+
+    def count(self, program: Program, increments: Sequence[tuple[int, tuple[int, ...]]], sign: int) -> None:
+        """Adds to the events by metric key, if they are counted yet, or takes away."""
+        counted, numbering = self.counted, program.numbering
+        if counted is None:
+            return
+        for _, metric_keys in increments:
+            for key in metric_keys:
+                if key % numbering.keys_per_variation in numbering.qualified_events:
+                    counted[key] = counted.get(key, 0) + sign
 
 
 def start(program: Program, entry: Entry, digest: bytes, earlier: Visit | None, out: Contributions) -> Visit:
@@ -282,6 +310,8 @@ def insert(program: Program, visit: Visit, entry: Entry, digest: bytes, correcti
     tail.insert(bisect_left(tail, _order(entry), lo=at, key=_order), entry)
     if end == len(tail) - 1:
         visit.state = new
+    visit.count(program, correction.old.increments, -1)
+    visit.count(program, correction.new.increments, 1)
     visit.ids += digest
     visit.first_ms = min(visit.first_ms, entry.time)
     visit.last_ms = tail[-1].time
@@ -298,6 +328,7 @@ def join(program: Program, visit: Visit, later: Visit, entry: Entry, digest: byt
     added = [entry, *later.tail]
     visit.state = replay(program, visit.state, added, correction.new, keep=True)
     visit.tail += added
+    visit.count(program, correction.new.increments, 1)
     visit.ids += digest + later.ids
     visit.last_ms = later.last_ms
     visit.variations = None

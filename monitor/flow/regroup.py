@@ -1,8 +1,7 @@
 """The step `regroup`: sums what the session key groups of a process changed, by metric key group."""
 
 from monitor.core.compiled import CompiledConfig, CompiledTenant
-from monitor.core.deltas import SeriesTable, add_deltas, counts_of, deltas_of
-from monitor.core.metrics import health_series
+from monitor.core.deltas import SeriesTable, add_deltas, counts_of, deltas_of, maxima_of
 from monitor.core.sessions import Tally
 from monitor.core.unknown_names import UnknownNames
 from monitor.core.watermark import NEVER
@@ -83,7 +82,6 @@ class Regroup:
 
 
 def _count(change: Changes, tenant: str, tallies: list[Tally], compiled: CompiledTenant | None) -> None:
-    """Adds a tenant's health counters, and its largest delay."""
+    """Adds a tenant's health counters and maxima."""
     add_counts(change.counts, counts_of(tenant, tallies, compiled))
-    if any(tally.accepted for tally in tallies):
-        change.maxima[health_series("delay_ms.max", tenant=tenant)] = max(tally.delay_max_ms for tally in tallies)
+    change.maxima.update(maxima_of(tenant, tallies, compiled))

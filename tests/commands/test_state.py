@@ -97,7 +97,7 @@ def test_state_of_another_version_is_refused(left: Left, step: str) -> None:
     of_format(left.store, step, VERSION + 1)
     with pytest.raises(JobError, match="start the version that wrote it, or start with a new recovery directory"):
         make_state_fixture.run(left.config, LogSource(left.log), left.store, Ticking(NEXT_YEAR_MS))
-    with pytest.raises(JobError, match=f"state format {VERSION + 1}, this one reads {VERSION}"):
+    with pytest.raises(JobError, match=f"state format {VERSION + 1}, this one reads 1, {VERSION}"):
         inspect(left.store)
 
 

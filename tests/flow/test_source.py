@@ -6,9 +6,10 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from structlog.testing import capture_logs
 
-from monitor.core.watermark import APART_MS, NEVER, Progress
+from monitor.core.watermark import APART_MS, NEVER, Progress, Stamps
 from monitor.flow import source
 from monitor.flow.source_state import NO_EPOCH, Position, position_of
+from monitor.flow.stamps import packed_stamps
 from monitor.runtime.errors import JobError
 from tests.support.messages import BASE_MS
 from tests.support.source_rig import Rig, kafka_error, kafka_message, progress_of, until_end
@@ -92,7 +93,7 @@ def test_stopping_ends_the_partition(rig: Rig) -> None:
 
 def test_a_position_is_resumed_as_it_was(rig: Rig) -> None:
     """With the epoch of its leader, by which the client recognises a truncation, and the id of its topic."""
-    start = Position(5, BASE_MS, b"stamps", "id-1", 4)
+    start = Position(5, BASE_MS, packed_stamps(Stamps(BASE_MS, 1, [BASE_MS])), "id-1", 4)
     partition = rig.partition([kafka_message(5, BASE_MS)], start=start)
     assert rig.log.assigned == [("a/b", 3, 5, 4)]
     assert position_of(partition.snapshot()) == start

@@ -93,7 +93,7 @@ def serving(config: Config, folder: Path, port: int = 0) -> Iterator[str]:
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     until_s = time.monotonic() + START_S
     while True:
-        if match := re.search(r"page (http://[\d.:]+)", log.read_text()):
+        if match := re.search(r"\"page\": \"(http://[\d.:]+)\"", log.read_text()):
             return match[1]
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until_s, log.read_text()
