@@ -34,7 +34,7 @@ REMEMBERED_TEXT_BYTES_MAX = 1_024
 _LAST_RANK: Final = 1_000_000
 _SIGNATURE_BYTES: Final = 400
 _FIELD_BYTES: Final = 64
-_ASSIGNMENT_BYTES: Final = 400
+_ASSIGNMENT_BYTES: Final = 550
 """Measured with tracemalloc on CPython 3.11: a remembered signature, each field of it, a remembered text, without their
 texts."""
 
@@ -140,7 +140,7 @@ class Classifier:
                 self.remembered.clear()
                 self._remembered_bytes = 0
             self.remembered[text] = assigned
-            self._remembered_bytes += _ASSIGNMENT_BYTES + len(text)
+            self._remembered_bytes += _ASSIGNMENT_BYTES + 5 * len(text)  # itself, and its names as 4-byte characters
         return assigned
 
     def _read_assignments(self, text: bytes) -> Assigned | None:
