@@ -8,7 +8,7 @@ not read back yet is a part of the state: after a stop or crash it is read back 
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import Any
 
 import structlog
@@ -64,6 +64,13 @@ class Readback:
         self._waiting: list[Question] = []
         """Bounded by who asks: UNREAD_MINUTES_MAX for each metric key group."""
         self._thread: Thread | None = None
+        self._closed = Event()
+
+    def close(self) -> None:
+        """Ends the thread soon; nobody waits for an answer to its last question."""
+        self._closed.set()
+        with self._changed:
+            self._changed.notify()
 
     def ask(self, points: Sequence[DataPoint]) -> Question:
         """Points of one minute that were just handed to the sink, to be looked at after a while."""
@@ -78,8 +85,7 @@ class Readback:
 
     def _work(self) -> None:
         with Reader(self._url, QUERY_TIMEOUT_S) as reader:
-            while True:
-                questions = self._next()
+            while questions := self._next():
                 points = [point for question in questions for point in question.points]
                 try:
                     wrong = set(differing(reader, self._dc, points))
@@ -88,14 +94,17 @@ class Readback:
                 except KairosDbError as error:
                     _log.warning("minute_not_read_back", reason=str(error))
                     self._failed(questions)
+                except Exception:  # an error of ours must not end the thread: the minutes count as unread
+                    _log.exception("readback_failed_internally")
+                    self._failed(questions)
                 else:
                     self._looked(questions, wrong)
-                time.sleep(_PACE_S * len(points) / self.points_a_minute)
+                self._closed.wait(_PACE_S * len(points) / self.points_a_minute)
 
     def _next(self) -> list[Question]:
-        """The questions that are due and about the same minute as the one that is due first."""
+        """The questions that are due and about the same minute as the one that is due first; none once it is closed."""
         with self._changed:
-            while True:
+            while not self._closed.is_set():
                 self._waiting = [question for question in self._waiting if not question.is_dropped]
                 first = min(self._waiting, key=lambda question: question.due_s, default=None)
                 now_s = time.monotonic()
@@ -109,6 +118,7 @@ class Readback:
                     self._waiting = [question for question in self._waiting if question not in taken]
                     return taken
                 self._changed.wait(None if first is None else first.due_s - now_s)
+        return []
 
     def _looked(self, questions: Iterable[Question], wrong: set[DataPoint]) -> None:
         for question in questions:

@@ -36,8 +36,11 @@ STAMP_MS = 64
 class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     """One writer."""
 
-    def __init__(self, writer: Writer, stats: WriterStats, open_writers: set[Writer]) -> None:
+    def __init__(
+        self, writer: Writer, stats: WriterStats, open_writers: set[Writer], readback: Readback | None
+    ) -> None:
         self._writer = writer
+        self._readback = readback
         self._stats = stats
         self._open_writers = open_writers
         open_writers.add(writer)
@@ -69,6 +72,8 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
         with reported, closing(writer):
             if self._open_writers:
                 return
+            if self._readback is not None:
+                self._readback.close()
             self._report()
             try:
                 writer.put(_last_counts(TELEMETRY, CLOCK))
@@ -94,11 +99,12 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         self._dead_letters: DeadLetters | None = None
         self._open_writers: set[Writer] = set()
         """Those of this process; WRITERS at most."""
+        points = settings.readback_points
+        self._readback = Readback(settings.url, dc, points) if points else None
 
     def readback(self) -> Readback | None:
-        """What reads back final minutes from this KairosDB; None where that is switched off."""
-        points = self._settings.readback_points
-        return Readback(self._settings.url, self._dc, points) if points else None
+        """What reads back final minutes from this KairosDB until the last writer closes; None: it is switched off."""
+        return self._readback
 
     def list_parts(self) -> list[str]:
         """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
@@ -119,7 +125,7 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         assert self._dead_letters is not None, "list_parts comes first"
         settings, stats = WriterSettings(rewrite_s=self._settings.rewrite_s), self._stats
         writer = Writer(self._settings.url, self._renderer, self._dead_letters, stats, settings, self._outages)
-        return WriterPartition(writer, stats, self._open_writers)
+        return WriterPartition(writer, stats, self._open_writers, self._readback)
 
 
 def _last_counts(telemetry: Telemetry, clock: WallClock) -> list[DataPoint]:

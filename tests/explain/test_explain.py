@@ -436,11 +436,12 @@ def wanted_outcome(
 ) -> tuple[str | None, int | None, int | None, int | None]:
     """Variation, assignment, crossing and qualification, by the contract."""
     table = tenant["experiments"][experiment]
-    carriers = [event for event in events if event.assignments.get(experiment) in table["variations"]]
+    carried = [(event.time, oracle.said(experiment, table, event)) for event in events]
+    carriers = [(time, variation) for time, variation in carried if variation in table["variations"]]
     if not carriers:
         return None, None, None, None
-    variation, assigned_at = carriers[0].assignments[experiment], carriers[0].time
-    crossings = [event.time for event in carriers if event.assignments[experiment] != variation]
+    assigned_at, variation = carriers[0]
+    crossings = [time for time, carries in carriers if carries != variation]
     met_at = oracle.rule_time(table["qualified_when"], tenant["points"], events)
     qualified_at = None if met_at is None else max(assigned_at, met_at)
     return variation, assigned_at, crossings[0] if crossings else None, qualified_at

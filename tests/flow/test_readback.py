@@ -84,9 +84,26 @@ def all_read(step: TotalsStep) -> bool:
     return step.notify_at() is None
 
 
+OPENED: list[Readback] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """No thread goes on asking after the test."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def readback(url: str) -> Readback:
+    """One that looks soon, and is closed after the test."""
+    OPENED.append(Readback(url, DC, 10**6, SOON_S))
+    return OPENED[-1]
+
+
 def sealed_step(url: str, telemetry: Telemetry, totals: dict[str, int] = TOTALS) -> tuple[TotalsStep, list[DataPoint]]:
     """A step with one final minute, and the points that it gave out for it."""
-    step = TotalsStep(None, telemetry=telemetry, readback=Readback(url, DC, 10**6, SOON_S))
+    step = TotalsStep(None, telemetry=telemetry, readback=readback(url))
     batches, _ = step.on_batch([flushed(totals, BASE_MS + MINUTE_MS)])
     return step, [point for batch in batches for point in batch]
 
@@ -123,7 +140,7 @@ def test_what_is_not_read_back_is_read_back_after_a_restart(tmp_path: Path) -> N
     assert b"monitor" not in data
     with devstore.running(tmp_path / "store.sqlite3") as url:
         write(url, points[1:])
-        again = TotalsStep(pickle.loads(data), telemetry=Telemetry(), readback=Readback(url, DC, 10**6, SOON_S))
+        again = TotalsStep(pickle.loads(data), telemetry=Telemetry(), readback=readback(url))
         assert awaited(again) == points[:1]
 
 
