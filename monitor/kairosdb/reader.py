@@ -20,8 +20,8 @@ class Ask(NamedTuple):
     """Metrics from `start_ms` to before `end_ms`, of the series whose tags have one of these values.
 
     `aggregator`: None gives the points as they are. A `sampling_ms` of whole minutes cuts at its multiples since
-    midnight UTC; None makes the range one part. Values of `sum` then have the time at which their part begins, those
-    of `first` and `last` their own.
+    midnight UTC; None makes the range one part. Values of `sum` and `max` then have the time at which their part
+    begins, those of `first` and `last` their own.
     """
 
     names: tuple[str, ...]
@@ -171,7 +171,7 @@ def _sampling(ask: Ask) -> dict[str, Any]:
     return {
         "sampling": {"value": ask.sampling_ms // 1_000, "unit": "seconds"},
         "align_sampling": ask.is_aligned,
-        "align_start_time": ask.is_aligned and ask.aggregator == "sum",
+        "align_start_time": ask.is_aligned and ask.aggregator in ("sum", "max"),
     }
 
 

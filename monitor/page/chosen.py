@@ -6,8 +6,7 @@ from typing import NamedTuple
 from monitor.page.address import View
 from monitor.page.data import Asking, OfExperiment
 from monitor.serve import answers
-from monitor.serve.models import Problem
-from monitor.serve.problems import ProblemError
+from monitor.serve.problems import Problem, ProblemError
 
 REFUSED_FROM, REFUSED_BEFORE = 400, 500
 """The statuses of answers that another choice would get."""

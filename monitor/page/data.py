@@ -12,7 +12,7 @@ from cachetools import LRUCache
 from monitor.page import charts, colours
 from monitor.page.address import View
 from monitor.page.experiment import ExperimentContext, goal_of
-from monitor.page.issues import Issue, issues_of, of_tenant, of_values, unknown_experiments
+from monitor.page.issues import Issue, issues_of, of_large_visits, of_tenant, of_values, unknown_experiments
 from monitor.page.overview import Overview, gather
 from monitor.page.shared_answers import Shared
 from monitor.page.store_watch import StoreWatch
@@ -21,7 +21,6 @@ from monitor.serve.evidence import current_evidence, refuse_long
 from monitor.serve.health import health
 from monitor.serve.messages import messages
 from monitor.serve.models import (
-    Basis,
     BreakdownAnswer,
     ExperimentAnswer,
     ExperimentState,
@@ -157,7 +156,7 @@ class Asking:
         return OfExperiment(
             context,
             state,
-            _issues(tenant, state, moment(evidence.now_ms), answer.basis, health),
+            _issues(tenant, state, moment(evidence.now_ms), answer, health),
             health,
             base,
             dict(zip(of_tenant.points, others, strict=False)),
@@ -178,9 +177,11 @@ class Asking:
         return spans.last(now_ms, view.last.hours)
 
 
-def _issues(tenant: str, state: ExperimentState, at: datetime, basis: Basis, health: HealthAnswer) -> list[Issue]:
+def _issues(
+    tenant: str, state: ExperimentState, at: datetime, answer: ExperimentAnswer, health: HealthAnswer
+) -> list[Issue]:
     serving = next((dc for dc in health.dcs if dc.is_serving), None)
-    issues = issues_of(tenant, state, at, basis, serving)
+    issues = issues_of(tenant, state, at, answer.basis, serving) + of_large_visits(answer.large_visits)
     if serving is not None:
         issues += of_tenant(messages(serving)[tenant], unknown_experiments(tenant, serving))
         issues += of_values(tenant, serving)

@@ -16,8 +16,7 @@ from nicegui.events import GenericEventArguments
 
 from monitor.page.markup import Html, element, joined
 from monitor.page.shared_answers import WORK_SHARE
-from monitor.serve.models import Problem
-from monitor.serve.problems import ProblemError, of_status
+from monitor.serve.problems import Problem, ProblemError, of_status
 
 T = TypeVar("T")
 EVERY_S = 5.0

@@ -1,11 +1,12 @@
 """The issues of experiments and tenants, each with what to do about it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import log, sqrt
 from typing import NamedTuple
 
 from monitor.page import figures
+from monitor.serve.findings import LargeVisit
 from monitor.serve.messages import MESSAGES_S, Messages, largest
 from monitor.serve.models import Basis, DcHealth, ExperimentState, Running, SplitVerdict
 
@@ -80,6 +81,19 @@ def of_values(tenant: str, dc: DcHealth) -> list[Issue]:
     text = ", ".join(f"{of.point} {figures.plural(of.last_5_min, 'event')}" for of in bad[:NAMES_SHOWN])
     fix = "Such a value counts as 0, so the mean is too low: the producer must send a number."
     return [Issue("bad values", f"Values that are missing or no numbers, in 5 minutes: {text}.", fix)]
+
+
+def of_large_visits(visits: Sequence[LargeVisit]) -> list[Issue]:
+    """Visits that alone make much of a variation's numbers over the range that is shown."""
+    if not visits:
+        return []
+    said = [
+        f"one visit has {figures.amount(visit.size)} of {visit.point} in {visit.variation}, "
+        f"{figures.percent(visit.share)} of its {'total' if visit.of == 'events' else 'value'}"
+        for visit in visits[:NAMES_SHOWN]
+    ]
+    fix = "A robot, or one id for many visitors: see limits.placeholder_ids, and look with monitor explain."
+    return [Issue("large visit", f"In this range {'; '.join(said)}.", fix)]
 
 
 def unknown_experiments(tenant: str, dc: DcHealth) -> str:

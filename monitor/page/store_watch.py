@@ -3,8 +3,7 @@
 import threading
 import time
 
-from monitor.serve.models import Problem
-from monitor.serve.problems import ProblemError
+from monitor.serve.problems import Problem, ProblemError
 from monitor.serve.store import Store
 
 EVERY_S = 1.0

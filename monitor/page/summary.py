@@ -13,7 +13,6 @@ from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import (
     ExperimentState,
     HealthAnswer,
-    Problem,
     Running,
     ServingReason,
     SplitVerdict,
@@ -21,6 +20,7 @@ from monitor.serve.models import (
     Step,
     VariationResult,
 )
+from monitor.serve.problems import Problem
 
 STEPS = {
     Step.MINUTE: "a minute",

@@ -7,10 +7,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from monitor.config.settings import ExperimentTable
-from monitor.serve import statistics
+from monitor.config.settings import ExperimentTable, PointTable
+from monitor.serve import large_visits, statistics
 from monitor.serve.evidence import basis, by_health, current_evidence
 from monitor.serve.failover import Evidence, Stretch
+from monitor.serve.findings import LargeVisit
+from monitor.serve.large_visits import PointTotals
 from monitor.serve.models import (
     BreakdownAnswer,
     ExperimentAnswer,
@@ -21,6 +23,7 @@ from monitor.serve.models import (
     Step,
     TenantsAnswer,
     TenantSummary,
+    VariationResult,
 )
 from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.plans import Plan, together
@@ -117,6 +120,8 @@ def experiment_plan(
 ) -> Plan[ExperimentAnswer]:
     """The plan of `experiment`. Raises ProblemError."""
     plan = breakdown_plan(service, tenant, experiment, span, [], tags=tags, scope=scope)
+    table, points = service.experiment(tenant, experiment), service.tenant(tenant).points
+    is_whole = not any((tags or {}).values())  # the size of a visit is reported without its tags
 
     def answer(evidence: Evidence, served: Sequence[Stretch], of_reads: Sequence[Sums]) -> ExperimentAnswer:
         whole = plan.answer(evidence, served, of_reads)
@@ -129,10 +134,23 @@ def experiment_plan(
             tags=whole.tags,
             variations=group.variations,
             split=group.split,
+            large_visits=_large_visits(group.variations, of_reads[-1], points) if is_whole else [],
             basis=whole.basis,
         )
 
-    return Plan(span, plan.reads, answer)
+    largest = [(large_visits.query(tenant, experiment, table), span)] if is_whole else []
+    return Plan(span, [*plan.reads, *largest], answer)
+
+
+def _large_visits(
+    variations: Sequence[VariationResult], largest: Sums, points: Mapping[str, PointTable]
+) -> list[LargeVisit]:
+    totals = [
+        PointTotals(variation=of.variation, point=p.point, total=p.total, visits=p.visits, sum=p.sum)
+        for of in variations
+        for p in of.points
+    ]
+    return list(large_visits.large_visits(largest, totals, points))
 
 
 def breakdown_plan(

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from monitor.serve import answers, spans, states
 from monitor.serve.docs_page import docs_page
+from monitor.serve.findings import Answer
 from monitor.serve.health import health
 from monitor.serve.models import (
     Basis,
@@ -23,17 +24,15 @@ from monitor.serve.models import (
     ExperimentsAnswer,
     HealthAnswer,
     Measure,
-    Problem,
     Scope,
     SeriesAnswer,
     Step,
     TenantsAnswer,
 )
 from monitor.serve.probes import HeadAsGet, add_probes
-from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, ProblemError, of_status, refuse_parameter
+from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, Problem, ProblemError, of_status, refuse_parameter
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
-from monitor.serve.uncounted import Answer
 
 FINAL_FRESH_S = 60
 """The time for which a client may cache a final answer: its data center, or totals after a loss, may still change."""

@@ -10,6 +10,7 @@ from monitor.core.notices import NOTICES
 from monitor.kairosdb.reader import Row
 from monitor.serve.evidence import current_evidence
 from monitor.serve.failover import Evidence
+from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
 from monitor.serve.health_figures import advice
 from monitor.serve.health_ranges import ranges
 from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
@@ -28,7 +29,6 @@ from monitor.serve.models import (
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, moment
-from monitor.serve.uncounted import BadValueCount, LateCount, UnknownNameCount
 
 __all__ = ["DIVERGENCE", "FAILOVER", "failovers", "health"]
 

@@ -6,9 +6,9 @@ Moments are UTC; ranges hold their start, not their end, and are of whole minute
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from monitor.serve.uncounted import Answer, BadValueCount, LateCount, UnknownNameCount
+from monitor.serve.findings import Answer, BadValueCount, LargeVisit, LateCount, UnknownNameCount
 
 
 class ServingReason(StrEnum):
@@ -145,6 +145,7 @@ class ExperimentAnswer(Answer):
     tags: dict[str, list[str]] = Field(description="the filter: tag to the values that were let through")
     variations: list[VariationResult]
     split: Split
+    large_visits: list[LargeVisit] = Field(description="without a filter; the largest share first")
     basis: Basis
 
 
@@ -389,13 +390,3 @@ class HealthAnswer(Answer):
     failovers: list[Failover] = Field(description="of the last 24 hours, the newest first")
     divergences: list[Divergence] = Field(description="only those above 0, the largest first")
     compared_experiments: int = Field(description="experiments whose data centers were compared within the last hour")
-
-
-class Problem(BaseModel):
-    """An error, as `application/problem+json` (RFC 9457)."""
-
-    type: str = Field(description="a word for the kind of problem")
-    title: str
-    status: int
-    detail: str = Field(description="the rule, and what came")
-    fix: str = Field(description="what to do")

@@ -28,7 +28,7 @@ def stored_metrics(metrics: Iterable[str], table: ExperimentTable) -> dict[str, 
         if STORABLE.fullmatch(alias) and alias not in table.variations:
             for metric in list(dict.fromkeys(stored.values())):
                 parts = metric.split(".")
-                if parts[VARIATION_AT] == variation:
+                if parts[VARIATION_AT:][:1] == [variation]:
                     stored[".".join([*parts[:VARIATION_AT], alias, *parts[VARIATION_AT + 1 :]])] = metric
     return stored
 

@@ -4,8 +4,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from monitor.serve.models import Problem
-from monitor.serve.problems import MEDIA_TYPE
+from monitor.serve.problems import MEDIA_TYPE, Problem
 from monitor.serve.service import Service
 
 ANSWERED_S = 1.0

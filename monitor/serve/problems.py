@@ -3,9 +3,21 @@
 from collections.abc import Iterable
 from typing import NoReturn
 
+from pydantic import BaseModel, Field
+
 from monitor.config.errors import names
 from monitor.kairosdb.errors import KairosDbError, Unreachable
-from monitor.serve.models import Problem
+
+
+class Problem(BaseModel):
+    """An error, as `application/problem+json` (RFC 9457)."""
+
+    type: str = Field(description="a word for the kind of problem")
+    title: str
+    status: int
+    detail: str = Field(description="the rule, and what came")
+    fix: str = Field(description="what to do")
+
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5

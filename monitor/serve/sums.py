@@ -8,7 +8,7 @@ are queried and cached, so that a range that moves on with the present does not 
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cachetools import LRUCache
 
@@ -20,12 +20,13 @@ from monitor.serve.store import Store
 
 
 class SumQuery(NamedTuple):
-    """Sums of metrics with these tags, for each combination of `by`, in parts of at most an hour."""
+    """Sums, or maxima, of metrics with these tags, for each combination of `by`, in parts of at most an hour."""
 
     names: tuple[str, ...]
     tags: tuple[tuple[str, tuple[str, ...]], ...]
     by: tuple[str, ...]
     sampling_ms: int
+    aggregator: Literal["sum", "max"] = "sum"
 
 
 CUT_NAMES_MAX = 500
@@ -85,7 +86,7 @@ class Job(NamedTuple):
 
 
 Sums = Counter[tuple[str, tuple[str, ...], int]]
-"""(name, group, start of a part) -> sum over the minutes, each from its data center only."""
+"""(name, group, start of a part) -> sum or maximum over the minutes, each from its data center only."""
 
 
 def sums(store: Store, cache: SumCache, evidence: Evidence, jobs: Sequence[Job]) -> list[Sums]:
@@ -96,7 +97,7 @@ def sums(store: Store, cache: SumCache, evidence: Evidence, jobs: Sequence[Job])
         for piece in _pieces(evidence, job):
             cached = cache.get(piece.key) if piece.key is not None else None
             if cached is not None:
-                _add(of_jobs[number], piece.rows(cached))
+                _add(of_jobs[number], piece.rows(cached), piece.query)
             elif missing and _follows(missing[-1], number, piece):
                 missing[-1][1].append(piece)
             else:
@@ -105,7 +106,8 @@ def sums(store: Store, cache: SumCache, evidence: Evidence, jobs: Sequence[Job])
     for (number, pieces), rows in zip(missing, store.rows(asks), strict=True):
         # Parts of an hour may begin before the first piece; only minutes can be more than what the pieces need.
         is_exact = pieces[0].query.sampling_ms > MINUTE_MS
-        _add(of_jobs[number], rows if is_exact else (row for piece in pieces for row in piece.rows(rows)))
+        own = rows if is_exact else (row for piece in pieces for row in piece.rows(rows))
+        _add(of_jobs[number], own, pieces[0].query)
         for piece in pieces:
             if piece.key is not None:
                 asked = range(piece.asked_start_ms, piece.asked_end_ms)
@@ -147,9 +149,11 @@ def _follows(before: tuple[int, list[Piece]], number: int, piece: Piece) -> bool
 def _ask(pieces: Sequence[Piece]) -> Ask:
     query, first, last = pieces[0].query, pieces[0], pieces[-1]
     tags: Mapping[str, Sequence[str]] = {"dc": (first.dc,), **dict(query.tags)}
-    return Ask(query.names, first.asked_start_ms, last.asked_end_ms, tags, query.by, sampling_ms=query.sampling_ms)
+    span = first.asked_start_ms, last.asked_end_ms
+    return Ask(query.names, *span, tags, query.by, query.aggregator, query.sampling_ms)
 
 
-def _add(into: Sums, rows: Iterable[Row]) -> None:
+def _add(into: Sums, rows: Iterable[Row], query: SumQuery) -> None:
     for row in rows:
-        into[row.name, row.group, row.at_ms] += row.value
+        key = row.name, row.group, row.at_ms
+        into[key] = into[key] + row.value if query.aggregator == "sum" else max(into[key], row.value)

@@ -6,6 +6,7 @@ import pytest
 
 from monitor.page import issues
 from monitor.serve import messages
+from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
 from monitor.serve.models import (
     Basis,
     ExperimentState,
@@ -13,7 +14,6 @@ from monitor.serve.models import (
     Split,
     SplitVerdict,
 )
-from monitor.serve.uncounted import BadValueCount, LateCount, UnknownNameCount
 from tests.support.health_case import AT, dc_health
 
 BASIS = Basis(

@@ -1,4 +1,6 @@
-"""What was not counted, by the names that it concerns; and the base of all answers."""
+"""What was not counted, and what makes too much of the counts, by name; and the base of all answers."""
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,3 +39,13 @@ class UnknownNameCount(Answer):
     name: str
     events: int = Field(description="within the last hour")
     last_5_min: int
+
+
+class LargeVisit(Answer):
+    """The largest qualified visit of a variation, where it makes more than 5 % of a point's events or value."""
+
+    variation: str
+    point: str
+    of: Literal["events", "value"]
+    size: float = Field(description="the visit's events, or its value without sign, in the attribute's unit")
+    share: float = Field(description="of the variation's total over the range")
