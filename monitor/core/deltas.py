@@ -147,11 +147,15 @@ def maxima_of(tenant: str, tallies: Sequence[Tally], compiled: CompiledTenant | 
             largest[metric_key] = max(largest.get(metric_key, 0), size)
     if compiled is not None:
         for metric_key, size in largest.items():
-            key = compiled.program.numbering.metric_key(metric_key)
-            name = "largest_visit.value" if key.part == "sum" else "largest_visit.events"
-            maxima[
-                health_series(
-                    name, tenant=tenant, experiment=key.experiment, variation=key.variation, point=key.point or ""
+            experiment, _, variation, point, part = compiled.program.numbering.metric_key(metric_key)
+            assert point is not None, "the size of a visit is that of a point"
+            if part == "sum":
+                series = health_series(
+                    "largest_visit.value", tenant=tenant, experiment=experiment, variation=variation, point=point
                 )
-            ] = size
+            else:
+                series = health_series(
+                    "largest_visit.events", tenant=tenant, experiment=experiment, variation=variation, point=point
+                )
+            maxima[series] = size
     return maxima

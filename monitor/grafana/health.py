@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from monitor.config.settings import Settings, TimeTable
 from monitor.core.codes import MINUTE_MS
-from monitor.grafana import glance, panels, transformations
+from monitor.grafana import glance, health_by_name, panels, transformations
 from monitor.grafana.dashboards import HEALTH_UID, TimeSeries, dashboard, data_center, heading
 from monitor.grafana.glance import described, health_target, limits_of
 from monitor.grafana.panels import AtLeast, Limits
@@ -18,11 +18,15 @@ from monitor.serve.health_ranges import (
     LAG,
     MEAN_DELAY,
     MEMORY,
+    NEW_PARTITIONS,
     REJECTS,
+    REPAIRED,
     RETRIES,
+    REWRITTEN,
     SESSIONS,
     SNAPSHOTS,
     TOTALS,
+    UNREAD,
     WARNINGS,
     HealthRange,
     largest_delay,
@@ -60,10 +64,22 @@ def _lines(settings: Settings) -> Iterator[TimeSeries]:
     yield TimeSeries(9, [(8, _events()), (8, _rejected()), (8, _rejected_of(tenants))])
     yield TimeSeries(9, [(8, _warnings()), (8, _warnings_of(tenants)), (8, _corrections(tenants))])
     yield TimeSeries(9, [(12, _delay(tenants)), (12, _delay_max(settings.time))])
+    yield heading(panels.row("By name"))
+    by_name = [health_by_name.late_visits(), health_by_name.bad_values(), health_by_name.unknown_names()]
+    yield TimeSeries(9, [(8, panel) for panel in by_name])
+    largest = [health_by_name.largest_events(settings.limits), health_by_name.largest_values()]
+    yield TimeSeries(9, [(12, panel) for panel in largest])
     yield heading(panels.row("Kafka and time"))
     yield TimeSeries(9, [(12, _lag()), (12, _watermark_age(settings.time))])
+    yield TimeSeries(9, [(12, _new_partitions()), (12, _notices())])
     yield heading(panels.row("KairosDB"))
     yield TimeSeries(9, [(6, _written()), (6, _busy()), (6, _retries()), (6, _dead_letters())])
+    lost = [
+        _points("rewritten", "Written again after an outage", REWRITTEN),
+        _points("repaired", "Repaired", REPAIRED),
+        _points("unread", "Not read back", UNREAD),
+    ]
+    yield TimeSeries(9, [(8, panel) for panel in lost])
     yield heading(panels.row("Process"))
     yield TimeSeries(9, [(12, _in_state("sessions", SESSIONS)), (12, _in_state("totals", TOTALS))])
     yield TimeSeries(9, [(8, _memory()), (8, _cpu()), (8, _snapshots())])
@@ -191,6 +207,30 @@ def _watermark_age(time: TimeTable) -> Json:
     )
 
 
+def _new_partitions() -> Json:
+    return panels.timeseries(
+        "New partitions, not read yet",
+        described(NEW_PARTITIONS),
+        [health_target("new_partitions", "$_tag_group_topic", per_interval("max"), by=("topic",))],
+        legend=("lastNotNull", "max"),
+        limits=limits_of(NEW_PARTITIONS),
+    )
+
+
+def _notices() -> Json:
+    return panels.timeseries(
+        "Notices about topics",
+        "What is no error but may cost numbers, by topic: create_time (the producers' clocks set the timestamps), "
+        "short_retention, single_replica, compacted, settings_unknown. No range is normal: it changes no status.",
+        [
+            health_target(
+                "notice", "$_tag_group_topic · $_tag_group_notice", per_interval("max"), by=("topic", "notice")
+            )
+        ],
+        legend=("lastNotNull",),
+    )
+
+
 def _written() -> Json:
     return panels.timeseries(
         "Data points written",
@@ -226,6 +266,15 @@ def _dead_letters() -> Json:
         f"Per interval. {described(DEAD_LETTERS)}",
         [health_target("dead_letters", "dead letters", per_interval("sum"))],
         limits=limits_of(DEAD_LETTERS),
+    )
+
+
+def _points(metric: str, title: str, limits: HealthRange) -> Json:
+    return panels.timeseries(
+        title,
+        f"Per interval. {described(limits)}",
+        [health_target(metric, limits.name, per_interval("sum"))],
+        limits=limits_of(limits),
     )
 
 

@@ -12,7 +12,7 @@ from monitor.serve.evidence import current_evidence
 from monitor.serve.failover import Evidence
 from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
 from monitor.serve.health_figures import advice
-from monitor.serve.health_ranges import ranges
+from monitor.serve.health_ranges import UNREAD, ranges
 from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
 from monitor.serve.models import (
     Count,
@@ -107,6 +107,8 @@ def _dc(service: Service, evidence: Evidence, dc: str, reported: Reports) -> DcH
         points_written=reported.total("points_written", dc),
         retries=reported.total("retries", dc),
         dead_letters=reported.total("dead_letters", dc),
+        repaired=reported.total("repaired", dc),
+        unread=reported.total("unread", dc),
         tenants=list(_flows(service, dc, reported)),
         rejected=_counts("rejected", dc, reported),
         warnings=_counts("noted", dc, reported),
@@ -114,11 +116,19 @@ def _dc(service: Service, evidence: Evidence, dc: str, reported: Reports) -> DcH
         new_partitions=sum(unread),
         vanished_partitions=[place for place in lag if place not in present],
         notices=[
-            f"{topic}: {NOTICES.get(notice, notice)}."
-            for (topic, notice), row in sorted(reported.newest("notice", dc).items())
-            if is_present(row)
+            *(
+                f"{topic}: {NOTICES.get(notice, notice)}."
+                for (topic, notice), row in sorted(reported.newest("notice", dc).items())
+                if is_present(row)
+            ),
+            *_of_unread(reported.total("unread", dc)),
         ],
     )
+
+
+def _of_unread(totals: int) -> Iterator[str]:
+    if totals:
+        yield f"{totals:,} totals of final minutes were not read back within an hour. {UNREAD.fix}"
 
 
 def _by_name(dc: str, reported: Reports) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def of_dc(dc: DcHealth, ranges: Ranges) -> list[Figure]:
         "memory": dc.memory_bytes,
         "retries": dc.retries,
         "dead letters": dc.dead_letters,
+        "repaired": dc.repaired,
+        "new partitions": dc.new_partitions,
         "mean delay": max(means) / 1_000 if means else None,
     }
     return [Figure(ranges[name], value) for name, value in values.items()]
@@ -94,11 +96,6 @@ def _of_dc(dc: DcHealth, ranges: Ranges) -> Iterator[str]:
 
 
 def _of_partitions(dc: DcHealth) -> Iterator[str]:
-    if dc.new_partitions:
-        yield (
-            f"{dc.dc} does not read {dc.new_partitions:,} new partitions of its topics: restart all processes of its "
-            "job with the same recovery directory."
-        )
     if dc.vanished_partitions:
         yield (
             f"{dc.dc} reports {', '.join(dc.vanished_partitions)} no more: was the topic deleted or made anew, or does "

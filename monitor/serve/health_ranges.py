@@ -7,7 +7,7 @@ test holds the two together.
 from enum import Enum
 from typing import NamedTuple
 
-from monitor.config.settings import Settings, TimeTable
+from monitor.config.settings import LimitsTable, Settings, TimeTable
 
 GIB = 2**30
 MINUTE_S = 60
@@ -121,6 +121,22 @@ DEAD_LETTERS = HealthRange(
     "Data points that KairosDB rejects permanently.",
     "The file kairosdb.dead_letters lists them with the reason.",
 )
+REPAIRED = HealthRange(
+    "repaired",
+    Unit.COUNT,
+    0,
+    1_000,
+    "Totals of final minutes that KairosDB had lost and that were written again.",
+    "The numbers are right again, but KairosDB loses what it accepts: look at its log and its data store.",
+)
+NEW_PARTITIONS = HealthRange(
+    "new partitions",
+    Unit.COUNT,
+    0,
+    10,
+    "Partitions of the topics that the job does not read yet; nothing becomes final meanwhile.",
+    "Restart all processes of the job with the same recovery directory.",
+)
 STORE_ANSWER = HealthRange(
     "store answer",
     Unit.MILLISECONDS,
@@ -145,6 +161,46 @@ MEAN_DELAY = HealthRange(
     5 * MINUTE_S,
     "Message timestamp less event time, on average.",
     "Producers hold events back; below 0, their clocks are ahead.",
+)
+LATE_VISITS = HealthRange(
+    "late visits",
+    Unit.COUNT,
+    5,
+    100,
+    "Visits with an event that was rejected as late, by variation.",
+    "The numbers of that variation are too low: look at the delays, and at time.allowed_lateness_s.",
+)
+BAD_VALUES = HealthRange(
+    "bad values",
+    Unit.COUNT,
+    5,
+    100,
+    "Values of a point that are missing or no numbers; they count as 0.",
+    "The mean is too low: the producer must send a number. monitor rejects --reason bad_value shows examples.",
+)
+UNKNOWN_NAMES = HealthRange(
+    "unknown names",
+    Unit.COUNT,
+    20,
+    1_000,
+    "Events with an experiment or a variation that is not configured, by name.",
+    "Configure it, or add it to the experiment's names or aliases; or the producer must fix it.",
+)
+REWRITTEN = HealthRange(
+    "rewritten",
+    Unit.COUNT,
+    0,
+    1_000_000,
+    "Data points written again after an outage of KairosDB.",
+    "Nothing is lost, but KairosDB was restarted or did not answer: look at its log.",
+)
+UNREAD = HealthRange(
+    "unread",
+    Unit.COUNT,
+    0,
+    1_000_000,
+    "Totals of final minutes that were not read back, so a loss in them would not be noticed.",
+    "There are more than kairosdb.readback_points a minute, which may be raised, or KairosDB did not answer.",
 )
 BUSY = HealthRange(
     "busy connections",
@@ -209,6 +265,19 @@ def largest_delay(time: TimeTable) -> HealthRange:
     )
 
 
+def largest_visit(limits: LimitsTable) -> HealthRange:
+    """The range of the events of one visit for one point."""
+    return HealthRange(
+        "largest visit",
+        Unit.COUNT,
+        limits.crowded_events,
+        limits.events_per_visit,
+        "Events of the largest qualified visit since the last flush, by variation and point.",
+        "A robot, or one id for many visitors: monitor rejects --reason crowded_visit names it; see "
+        "limits.placeholder_ids.",
+    )
+
+
 def ranges(settings: Settings) -> dict[str, HealthRange]:
     """All figures by name, in the order in which they are shown."""
     time = settings.time
@@ -225,10 +294,18 @@ def ranges(settings: Settings) -> dict[str, HealthRange]:
         MEMORY,
         RETRIES,
         DEAD_LETTERS,
+        REPAIRED,
+        NEW_PARTITIONS,
         STORE_ANSWER,
         DIVERGENCE,
         MEAN_DELAY,
         largest_delay(time),
+        LATE_VISITS,
+        BAD_VALUES,
+        UNKNOWN_NAMES,
+        largest_visit(settings.limits),
+        REWRITTEN,
+        UNREAD,
         BUSY,
         CPU,
         SNAPSHOTS,

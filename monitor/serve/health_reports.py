@@ -37,6 +37,8 @@ _COUNTERS = {
     "points_written": ("dc",),
     "retries": ("dc",),
     "dead_letters": ("dc",),
+    "repaired": ("dc",),
+    "unread": ("dc",),
     "late": ("dc", "tenant", "experiment", "variation"),
     "unknown": ("dc", "tenant", "kind", "experiment", "name"),
 }

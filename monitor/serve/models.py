@@ -323,6 +323,8 @@ class DcHealth(Answer):
     points_written: int
     retries: int
     dead_letters: int
+    repaired: int = Field(description="totals that the store had lost and that were written again")
+    unread: int = Field(description="totals of final minutes that were not read back")
     tenants: list[TenantFlow]
     rejected: list[Count]
     warnings: list[Count]
@@ -331,7 +333,7 @@ class DcHealth(Answer):
     unknown_names: list[UnknownNameCount] = Field(description="the most frequent ones")
     new_partitions: int = Field(description="partitions of its topics that it does not read yet")
     vanished_partitions: list[str] = Field(description="TOPIC/PARTITION that it reports no more")
-    notices: list[str] = Field(description="about its topics; no faults, and without effect on the status")
+    notices: list[str] = Field(description="good to know; no faults, and without effect on the status")
 
 
 class Failover(Answer):

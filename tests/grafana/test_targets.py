@@ -101,6 +101,12 @@ def health_cells(start_ms: int, end_ms: int) -> list[Cell]:
         "topic": ("t-1",),
         "partition": ("0", "1"),
         "worker": ("0", "1"),
+        "experiment": ("fast_checkout",),
+        "variation": ("fc_off", "fc_on"),
+        "point": ("order",),
+        "kind": ("variation",),
+        "name": ("fc_maybe", "fc_never"),
+        "notice": ("create_time",),
     }
     cells = []
     for number, (name, tags) in enumerate(documented_health().items()):

@@ -6,7 +6,7 @@ from typing import Any
 
 from monitor.config.reader import parse
 from monitor.core.compiled import CompiledConfig
-from monitor.core.deltas import Deltas, SeriesTable, add_deltas, deltas_of
+from monitor.core.deltas import Deltas, SeriesTable, add_deltas, deltas_of, maxima_of
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.ledger import Ledger
 from monitor.core.sessions import SessionGroup
@@ -41,6 +41,8 @@ class Core:
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
         self.warnings: Counter[tuple[str, EventWarning]] = Counter()
+        self.maxima: dict[str, int] = {}
+        """The gauges of the last batch, by series."""
 
     def feed(self, messages: Iterable[Message]) -> Deltas:
         """Feeds a batch, with the progress of its partitions after it; what it changed."""
@@ -80,9 +82,11 @@ class Core:
 
     def _apply(self) -> Deltas:
         changed: Deltas = {}
+        self.maxima = {}
         for tenant, tally in self.group.take().items():
             self.accepted[tenant] += tally.accepted
             self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
+            self.maxima |= maxima_of(tenant, [tally], self.compiled.tenants.get(tenant))
             self.warnings.update({(tenant, note): n for note, n in tally.all_warnings().items()})
             if tenant in self.compiled.tenants:
                 for deltas in deltas_of([tally], SeriesTable(self.compiled.tenants[tenant], GROUPS)).values():

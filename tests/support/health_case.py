@@ -28,6 +28,8 @@ def dc_health(events_per_s: float = 20.0, **changes: Any) -> DcHealth:
         "points_written": 100,
         "retries": 0,
         "dead_letters": 0,
+        "repaired": 0,
+        "unread": 0,
         "tenants": [flow],
         "rejected": [],
         "warnings": [],
