@@ -88,12 +88,19 @@ def of_large_visits(visits: Sequence[LargeVisit]) -> list[Issue]:
     if not visits:
         return []
     said = [
-        f"one visit has {figures.amount(visit.size)} of {visit.point} in {visit.variation}, "
-        f"{figures.percent(visit.share)} of its {'total' if visit.of == 'events' else 'value'}"
+        f"one visit has {_size(visit)} of {visit.point} in {visit.variation}, {figures.percent(visit.share)} of its total"
         for visit in visits[:NAMES_SHOWN]
     ]
-    fix = "A robot, or one id for many visitors: see limits.placeholder_ids, and look with monitor explain."
+    fix = "A robot, or one id for many visitors: monitor rejects --reason crowded_visit names it."
     return [Issue("large visit", f"In this range {'; '.join(said)}.", fix)]
+
+
+def _size(visit: LargeVisit) -> str:
+    return (
+        figures.plural(round(visit.size), "event")
+        if visit.of == "events"
+        else f"a value of {figures.amount(visit.size)}"
+    )
 
 
 def unknown_experiments(tenant: str, dc: DcHealth) -> str:

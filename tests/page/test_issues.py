@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.page import issues
+from monitor.page import figures, issues
 from monitor.serve import messages
-from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
+from monitor.serve.findings import BadValueCount, LargeVisit, LateCount, UnknownNameCount
 from monitor.serve.models import (
     Basis,
     ExperimentState,
@@ -169,3 +169,18 @@ def state(
         assigned_recent=lately,
         split=Split(verdict=verdict, chi_square=None, degrees_of_freedom=1, p_value=None),
     )
+
+
+def test_a_large_visit_is_an_issue_of_the_range() -> None:
+    """Each with its size and share; a few at most."""
+    visits = [
+        LargeVisit(variation="red", point="order", of="events", size=412, share=0.31),
+        LargeVisit(variation="blue", point="order", of="value", size=1_250.5, share=0.08),
+    ]
+    (issue,) = issues.of_large_visits(visits)
+    assert issue.short == "large visit"
+    assert "one visit has 412 events of order in red, 31.0 % of its total" in issue.text.replace(figures.THIN, " ")
+    assert "one visit has a value of 1,250.50 of order in blue, 8.0 % of its total" in issue.text.replace(
+        figures.THIN, " "
+    )
+    assert issues.of_large_visits([]) == []
