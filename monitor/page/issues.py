@@ -88,7 +88,8 @@ def of_large_visits(visits: Sequence[LargeVisit]) -> list[Issue]:
     if not visits:
         return []
     said = [
-        f"one visit has {_size(visit)} of {visit.point} in {visit.variation}, {figures.percent(visit.share)} of its total"
+        f"one visit has {_size(visit)} of {visit.point} in {visit.variation}, "
+        f"{figures.percent(visit.share)} of its total"
         for visit in visits[:NAMES_SHOWN]
     ]
     fix = "A robot, or one id for many visitors: monitor rejects --reason crowded_visit names it."
