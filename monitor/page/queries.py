@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from monitor.config.settings import ExperimentTable
+from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Scope, Served
-from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.results import SCOPES
 
 SCOPE_OF = {"assigned": "assigned", "qualified": "fm", "crossed": "crossed"}

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from monitor.config.settings import ExperimentTable, PointTable
+from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.serve import large_visits, statistics
 from monitor.serve.evidence import basis, by_health, current_evidence
 from monitor.serve.failover import Evidence, Stretch
@@ -25,7 +26,6 @@ from monitor.serve.models import (
     TenantSummary,
     VariationResult,
 )
-from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.plans import Plan, together
 from monitor.serve.problems import refuse_parameter, refuse_size, refuse_unknown
 from monitor.serve.results import Metrics, assigned_by_weight, variation_results
@@ -134,7 +134,7 @@ def experiment_plan(
             tags=whole.tags,
             variations=group.variations,
             split=group.split,
-            large_visits=_large_visits(group.variations, of_reads[-1], points) if is_whole else [],
+            large_visits=_large_visits(group.variations, of_reads[-1], points, table.aliases) if is_whole else [],
             basis=whole.basis,
         )
 
@@ -143,14 +143,17 @@ def experiment_plan(
 
 
 def _large_visits(
-    variations: Sequence[VariationResult], largest: Sums, points: Mapping[str, PointTable]
+    variations: Sequence[VariationResult],
+    largest: Sums,
+    points: Mapping[str, PointTable],
+    aliases: Mapping[str, str],
 ) -> list[LargeVisit]:
     totals = [
         PointTotals(variation=of.variation, point=p.point, total=p.total, visits=p.visits, sum=p.sum)
         for of in variations
         for p in of.points
     ]
-    return list(large_visits.large_visits(largest, totals, points))
+    return list(large_visits.large_visits(largest, totals, points, aliases))
 
 
 def breakdown_plan(

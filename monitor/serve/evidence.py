@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS, MetricKey
 from monitor.core.metrics import metric_name
 from monitor.kairosdb.reader import Ask, Row
 from monitor.serve.failover import Evidence, Report, Stretch, final_until_ms, lookback_ms, minutes
 from monitor.serve.models import Basis, DcState, Served, ServingReason
-from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.problems import refuse_size, refuse_unknown
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, HOUR_MS, Span, last, moment

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable, PointTable
+from monitor.config.stored_names import stored_experiments
 from monitor.core.metrics import health_series
 from monitor.serve.findings import LargeVisit
-from monitor.serve.names import stored_experiments
 from monitor.serve.spans import HOUR_MS
 from monitor.serve.sums import SumQuery, Sums
 
@@ -37,16 +37,18 @@ def query(tenant: str, experiment: str, table: ExperimentTable) -> SumQuery:
 
 
 def large_visits(
-    largest: Sums, totals: Collection[PointTotals], points: Mapping[str, PointTable]
+    largest: Sums, totals: Collection[PointTotals], points: Mapping[str, PointTable], aliases: Mapping[str, str]
 ) -> Sequence[LargeVisit]:
-    """Those that are worth a word, the largest share first; `largest` answers `query`."""
-    return sorted(_large(largest, totals, points), key=lambda visit: visit.share, reverse=True)
+    """Those that are worth a word, the largest share first; `largest` answers `query`; `aliases` of the experiment."""
+    return sorted(_large(largest, totals, points, aliases), key=lambda visit: visit.share, reverse=True)
 
 
-def _large(largest: Sums, totals: Collection[PointTotals], points: Mapping[str, PointTable]) -> Iterator[LargeVisit]:
+def _large(
+    largest: Sums, totals: Collection[PointTotals], points: Mapping[str, PointTable], aliases: Mapping[str, str]
+) -> Iterator[LargeVisit]:
     sizes: dict[tuple[str, str, str], int] = {}
     for (metric, (variation, point), _), size in largest.items():
-        key = metric, variation, point
+        key = metric, aliases.get(variation, variation), point
         sizes[key] = max(size, sizes.get(key, 0))
     for of in totals:
         events = sizes.get((_EVENTS, of.variation, of.point), 0)

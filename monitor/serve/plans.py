@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from monitor.config.stored_names import by_configured_name, stored_metrics
 from monitor.serve.evidence import refuse_long, serving
 from monitor.serve.failover import Evidence, Stretch
-from monitor.serve.names import by_configured_name, stored_metrics
 from monitor.serve.service import Service
 from monitor.serve.spans import Span, last
 from monitor.serve.sums import Job, SumQuery, Sums, sums

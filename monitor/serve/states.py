@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
+from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS
 from monitor.kairosdb.reader import Ask
 from monitor.serve import statistics
 from monitor.serve.evidence import Serving, basis, by_health, owned, serving
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.models import ExperimentsAnswer, ExperimentState, Running
-from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.plans import Plan
 from monitor.serve.results import CROSSED, Metrics, assigned_by_weight
 from monitor.serve.service import Service

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from monitor.batch import Workspace
 from monitor.batch.queries import MINUTE_MS, tags_text
 from monitor.config.settings import Settings
+from monitor.config.stored_names import configured_name
 from monitor.kairosdb.errors import QueryFailed
 from monitor.kairosdb.reader import Ask, Reader, chunks
 
@@ -16,7 +17,15 @@ POINTS_PER_REQUEST = 50_000
 TIMEOUT_S = 60.0
 COUNTED_MS = 24 * 60 * MINUTE_MS
 """How much of a counter is asked for at a time: eight tenants with all reasons make 400,000 points a day."""
-COLUMNS = {"name": "VARCHAR", "experiment": "VARCHAR", "minute": "BIGINT", "tags": "VARCHAR", "value": "VARCHAR"}
+COLUMNS = {
+    "name": "VARCHAR",
+    "experiment": "VARCHAR",
+    "minute": "BIGINT",
+    "tags": "VARCHAR",
+    "series": "VARCHAR",
+    "value": "VARCHAR",
+}
+"""Of a point: `name` and `experiment` are the configured ones, `series` those under which it is stored."""
 
 
 class Minutes(NamedTuple):
@@ -38,13 +47,26 @@ class Store:
         self._reader.close()
 
     def bring(self, work: Workspace, table: str, dc: str, minutes: Minutes) -> None:
-        """Makes a table of all points of contributions in these minutes that are not 0, values as text."""
-        work.create(table, COLUMNS)
+        """Makes a table of all totals of contributions in these minutes that are not 0, values as text.
+
+        A total of before and after a rename is the sum of both; `summed` is the sum of their amounts then, else 0.
+        Points whose tags are equal in the configuration are one row, which lists their values.
+        """
+        points = f"{table}_points"
+        work.create(points, COLUMNS)
         for tenant in self._settings.tenants:
-            tags = sorted(self._settings.tenants[tenant].tags)
             for names in chunks(self._reader.names(f"{tenant}.visit.")):
                 for part in self._parts(names, dc, minutes):
-                    work.fill(table, COLUMNS, self._points(names, tags, dc, part))
+                    work.fill(points, COLUMNS, self._points(names, tenant, dc, part))
+        is_sum = "count(*) > 1 AND count(DISTINCT series) = count(*)"
+        work.run(
+            f"""CREATE TABLE {table} AS SELECT name, experiment, minute, tags,
+                CASE WHEN {is_sum} THEN sum(value::HUGEINT)::VARCHAR
+                    ELSE string_agg(value, ' and ' ORDER BY value) END AS value,
+                CASE WHEN {is_sum} THEN sum(abs(value::DOUBLE)) ELSE 0 END AS summed
+            FROM {points} GROUP BY name, experiment, minute, tags HAVING value <> '0'"""
+        )
+        work.run(f"DROP TABLE {points}")
 
     def sealed_ms(self, dc: str) -> int | None:
         """The time before which all minutes of a data center are final; None if its job has never reported it."""
@@ -88,14 +110,18 @@ class Store:
         for half in (Minutes(minutes.first_ms, middle_ms), Minutes(middle_ms, minutes.end_ms)):
             yield from self._parts(names, dc, half)
 
-    def _points(self, names: Sequence[str], tags: list[str], dc: str, minutes: Minutes) -> Iterator[dict[str, Any]]:
+    def _points(self, names: Sequence[str], tenant: str, dc: str, minutes: Minutes) -> Iterator[dict[str, Any]]:
+        tags = sorted(self._settings.tenants[tenant].tags)
+        configured = configured_name(self._settings.tenants[tenant].experiments)
         ask = Ask(tuple(names), *minutes, {"dc": [dc]}, ("experiment", *tags), aggregator=None)
         for group in self._reader.groups([ask]):
-            experiment, *values = group.tags
+            stored_experiment, *values = group.tags
+            name, experiment = configured(group.name, stored_experiment)
             total = {
-                "name": group.name,
+                "name": name,
                 "experiment": experiment,
                 "tags": tags_text(dict(zip(tags, values, strict=True))),
+                "series": f"{group.name} {stored_experiment}",
             }
             for time_ms, value in group.points:
                 if value:

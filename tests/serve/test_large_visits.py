@@ -1,5 +1,6 @@
 """Large visits in an answer: named where one makes too much of a variation's events or value."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -13,13 +14,14 @@ from tests.support import served
 from tests.support.messages import shop
 from tests.support.served import CHECKOUT, DCS, MINUTE_MS, TENANT, Client, Served, filled, serving
 
+ALIASES = {"rouge": "red"}
 POINTS = parse(shop()).tenants["uswm"].points
 EVENTS, VALUE = health_series("largest_visit.events"), health_series("largest_visit.value")
 
 
 def sized(metric: str, point: str, *sizes: int) -> Sums:
     """The largest visits of red, as the store has them by hour."""
-    return {(metric, ("red", point), hour): size for hour, size in enumerate(sizes)}
+    return Counter({(metric, ("red", point), hour): size for hour, size in enumerate(sizes)})
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def sized(metric: str, point: str, *sizes: int) -> Sums:
 def test_events_of_one_visit(size: int, total: int, share: float | None) -> None:
     """Above 5 % of the total, and 20 at least; a visit that reaches out of the range is all of it at most."""
     found = large_visits(
-        sized(EVENTS, "home_page", 3, size, 7), [PointTotals("red", "home_page", total, 5, None)], POINTS
+        sized(EVENTS, "home_page", 3, size, 7), [PointTotals("red", "home_page", total, 5, None)], POINTS, ALIASES
     )
     assert [(of.variation, of.point, of.of, of.size, of.share) for of in found] == (
         [] if share is None else [("red", "home_page", "events", size, share)]
@@ -42,15 +44,17 @@ def test_events_of_one_visit(size: int, total: int, share: float | None) -> None
 )
 def test_the_value_of_one_visit(size: int, visits: int, amount: float, told: bool) -> None:
     """In the attribute's unit; with fewer than 100 converting visits one may well make so much of it."""
-    found = large_visits(sized(VALUE, "order", size), [PointTotals("red", "order", visits, visits, amount)], POINTS)
+    found = large_visits(
+        sized(VALUE, "order", size), [PointTotals("red", "order", visits, visits, amount)], POINTS, ALIASES
+    )
     assert [(of.of, of.size, of.share) for of in found] == ([("value", size / 100, size / 1e5)] if told else [])
 
 
 def test_the_largest_share_comes_first() -> None:
-    """Of several points and variations."""
-    largest = sized(EVENTS, "home_page", 30) | {(EVENTS, ("blue", "home_page"), 0): 80}
+    """Of several points and variations, one of them renamed."""
+    largest: Sums = Counter({(EVENTS, ("rouge", "home_page"), 0): 30, (EVENTS, ("blue", "home_page"), 0): 80})
     totals = [PointTotals("red", "home_page", 500, 5, None), PointTotals("blue", "home_page", 100, 5, None)]
-    assert [of.variation for of in large_visits(largest, totals, POINTS)] == ["blue", "red"]
+    assert [of.variation for of in large_visits(largest, totals, POINTS, ALIASES)] == ["blue", "red"]
 
 
 @pytest.fixture

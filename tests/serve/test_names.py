@@ -7,10 +7,10 @@ import pytest
 
 from monitor import devstore
 from monitor.config import reader
+from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.page import queries
 from monitor.page.queries import QueriedNumber
 from monitor.serve.models import Scope, Served, ServingReason
-from monitor.serve.names import stored_experiments, stored_metrics
 from monitor.serve.spans import moment
 from tests.support import served
 from tests.support.served import HOUR_MS, MINUTE_MS, Client

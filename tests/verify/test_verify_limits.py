@@ -181,6 +181,64 @@ def by_name(pair: tuple[str, str]) -> tuple[bool, str]:
     return pair[0] != "experiment", pair[0]
 
 
+RENAMED: Any = {
+    "checkout_color": {
+        "control": "blue",
+        "variations": {"blue": 50, "crimson": 50},
+        "qualified_when": {"point": "home_page"},
+        "names": ["button_color", "Button colour"],
+        "aliases": {"red": "crimson", "rosé": "crimson"},
+    }
+}
+
+
+@pytest.mark.parametrize("store", ["embedded", "real"])
+def test_a_rename_is_no_difference(tmp_path: Path, dc: str, store: str, request: pytest.FixtureRequest) -> None:
+    """What an experiment and a variation had under their names of before is added to what they have now.
+
+    Either may be negative; what is 0 together is no total; a sum of squares is as exact as its two parts.
+    """
+    url = request.getfixturevalue("server" if store == "embedded" else "real_kairosdb")
+    tenant: Any = shop()["tenants"]["uswm"]
+    log = numbered(
+        [
+            message(0, "home"),
+            message(1_000, None, event="order", attributes={"total": 9_999.99}),
+            message(2_000, None, event="order", eventId="o-2", attributes={"total": 1_234.5}),
+            message(MIN, "item", sessionId="s-2"),
+        ]
+    )
+    write_renamed(url, dc, log)
+    tables = {"tenants": {"uswm": tenant | {"experiments": RENAMED}}}
+    found = told(run(tmp_path, url, log, "--dc", dc, "--json", **tables))
+    assert (found["differing"], found["differences"]) == (0, [])
+    assert found["compared"] == len(oracle.answer(shop() | tables, log).totals)
+    stale = {**TAGS, "device": "desktop"}
+    write(url, [("uswm.visit.assigned.red.beta", BASE_MS + MIN, stale, 4)], dc)
+    (difference,) = told(run(tmp_path, url, log, "--dc", dc, "--json", **tables))["differences"]
+    assert (difference["metric"], difference["stored"]) == ("uswm.visit.assigned.crimson.beta", "4")
+    assert difference["tags"]["experiment"] == "checkout_color"
+
+
+def write_renamed(url: str, dc: str, log: Sequence[Message]) -> None:
+    """Part of each total under the names of before, the rest under those of now; and some that are 0 together."""
+    points: list[Point] = []
+    for number, ((name, at_ms, of), total) in enumerate(oracle.answer(shop(), log).totals.items()):
+        kind = float if name.endswith(".sumsq") else int
+        old = {tag: text for tag, text in of if tag != "dc"}
+        new = {**old, "experiment": "checkout_color"}
+        first = (total, total + 7, -3 * total, total // 3)[number % 4]
+        points.append((name, at_ms, old, kind(first)))
+        if first != total:
+            points.append((name.replace(".red.", ".crimson."), at_ms, new, kind(total - first)))
+    gone = {**TAGS, "device": "mobile"}
+    points.append((f"{RED_ITEM}.beta", BASE_MS, gone, 2))
+    points.append(
+        (f"{RED_ITEM}.beta".replace(".red.", ".crimson."), BASE_MS, {**gone, "experiment": "checkout_color"}, -2)
+    )
+    write(url, points, dc)
+
+
 def test_no_name_steers_the_terminal(tmp_path: Path, server: str, dc: str) -> None:
     """A sessionId is whatever a client sent: it is shown with its strange characters escaped."""
     result = run(tmp_path, server, numbered([message(0, "item", sessionId="\x1b[2Jx")]), "--dc", dc)

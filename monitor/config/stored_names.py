@@ -6,7 +6,7 @@ alone may be negative, since a correction takes back under the new name what the
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from monitor.config.settings import ExperimentTable
 
@@ -31,6 +31,26 @@ def stored_metrics(metrics: Iterable[str], table: ExperimentTable) -> dict[str, 
                 if parts[VARIATION_AT:][:1] == [variation]:
                     stored[".".join([*parts[:VARIATION_AT], alias, *parts[VARIATION_AT + 1 :]])] = metric
     return stored
+
+
+def configured_name(experiments: Mapping[str, ExperimentTable]) -> Callable[[str, str], tuple[str, str]]:
+    """A function that gives, of a stored metric and its tag `experiment`, the configured ones: those of a tenant."""
+    names = {old: name for name, table in experiments.items() for old in stored_experiments(name, table)}
+    aliases = {
+        (name, alias): variation
+        for name, table in experiments.items()
+        for alias, variation in table.aliases.items()
+        if STORABLE.fullmatch(alias) and alias not in table.variations
+    }
+
+    def configured(metric: str, experiment: str) -> tuple[str, str]:
+        name = names.get(experiment, experiment)
+        parts = metric.split(".")
+        if len(parts) > VARIATION_AT:
+            parts[VARIATION_AT] = aliases.get((name, parts[VARIATION_AT]), parts[VARIATION_AT])
+        return ".".join(parts), name
+
+    return configured
 
 
 def by_configured_name(
