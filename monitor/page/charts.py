@@ -85,21 +85,7 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
         "animation": False,
         "aria": {"enabled": False},
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 44, "containLabel": True},
-        "xAxis": {
-            "type": "time",
-            "axisLine": {"lineStyle": {"color": "var(--line)"}},
-            "axisTick": {"show": False},
-            "axisLabel": {
-                **grey,
-                "hideOverlap": True,
-                "formatter": LABELS,
-                "margin": 12,
-                "alignMinLabel": "left",
-                "alignMaxLabel": "right",
-            },
-            "minInterval": 60_000,
-            "splitNumber": 5,
-        },
+        "xAxis": _time_axis(grey),
         "yAxis": {
             "type": "value",
             "min": None if is_rate and is_cumulative else 0,
@@ -128,6 +114,25 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             for i, (name, spots) in enumerate(lines.items())
             for line in _pair(name, spots, colours[name], _marks(shapes[name], len(spots), i / len(lines)), is_rate)
         ],
+    }
+
+
+def _time_axis(text: Option) -> Option:
+    """The axis of time; `text`: the style of its labels."""
+    return {
+        "type": "time",
+        "axisLine": {"lineStyle": {"color": "var(--line)"}},
+        "axisTick": {"show": False},
+        "axisLabel": {
+            **text,
+            "hideOverlap": True,
+            "formatter": LABELS,
+            "margin": 12,
+            "alignMinLabel": "left",
+            "alignMaxLabel": "right",
+        },
+        "minInterval": 60_000,
+        "splitNumber": 5,
     }
 
 

@@ -243,7 +243,8 @@ def _rates(
             r.rate,
             r.rate_difference,
             reach,
-            True,
+            None,
+            is_rate=True,
         )
         for v, r in results
     ]
@@ -253,6 +254,7 @@ def _rates(
 def _means(context: ExperimentContext, name: str, results: Sequence[tuple[VariationResult, PointResult]]) -> Html:
     title = beside(element("span", f"{name}, value", class_="point"), f"its sum / all {context.scope_words} visits")
     reach = _reach(result.mean_difference for _, result in results)
+    note = next((r.mean.note for _, r in results if r.mean and r.mean.note), None)
     rows = [
         _result_row(
             context,
@@ -261,7 +263,8 @@ def _means(context: ExperimentContext, name: str, results: Sequence[tuple[Variat
             r.mean,
             r.mean_difference,
             reach,
-            False,
+            note,
+            is_rate=False,
         )
         for v, r in results
     ]
@@ -284,8 +287,11 @@ def _result_row(
     estimate: Estimate | None,
     difference: Difference | None,
     reach: float,
+    note: str | None,
+    *,
     is_rate: bool,
 ) -> Html:
+    """The row of a variation; `note`: why there is no interval, if it is not for too few visits."""
     name = variation.variation
     return element(
         "tr",
@@ -296,12 +302,12 @@ def _result_row(
             figures.estimate(estimate, is_rate),
             class_="figure",
         ),
-        *_difference_cells(difference, context.colours[name], reach, is_rate, _baseline(context, variation)),
+        *_difference_cells(difference, context.colours[name], reach, note, is_rate, _baseline(context, variation)),
     )
 
 
 def _difference_cells(
-    difference: Difference | None, colour: str, reach: float, is_rate: bool, baseline: str | None
+    difference: Difference | None, colour: str, reach: float, note: str | None, is_rate: bool, baseline: str | None
 ) -> list[Html]:
     if baseline is not None:
         return [element("td", baseline, colspan=3, class_="faint")]
@@ -311,7 +317,7 @@ def _difference_cells(
     text = figures.points(absolute) if is_rate else figures.signed(absolute, figures.amount(abs(absolute)))
     first = _cell("Difference", beside(text, figures.relative(difference)), class_="figure")
     if difference.low is None or difference.high is None:
-        return [first, element("td", "too few visits for an interval", colspan=2, class_="faint")]
+        return [first, element("td", note or "too few visits for an interval", colspan=2, class_="faint")]
     limits = figures.interval(difference.low, difference.high, is_rate)
     drawn = plots.interval(difference.low, absolute, difference.high, reach, colour)
     return [

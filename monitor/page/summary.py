@@ -258,12 +258,12 @@ def _which_is_better(context: ExperimentContext) -> Card:
         (v, result.rate_difference)
         for v in context.answer.variations
         for result in v.points
-        if result.point == goal and result.rate_difference is not None
+        if result.point == goal and result.rate_difference is not None and result.rate_difference.low is not None
     ]
     if why_not := _nothing_to_compare(context):
         return Card(question, "none", "Nothing to compare", joined(why_not))
     if not compared:
-        return Card(question, "none", "Too early", joined("Too few visits to compare."))
+        return Card(question, "none", "Too early", joined("Too few visits with and without it to compare."))
     significant = [(v, d) for v, d in compared if d.is_significant]
     best = max(significant or compared, key=lambda pair: pair[1].absolute if significant else abs(pair[1].absolute))
     variation, difference = best

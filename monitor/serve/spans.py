@@ -19,8 +19,6 @@ STEP_MS = {
 }
 EARLIEST_MS, LATEST_MS = 0, 4_102_444_800_000
 """1970 to 2100: the times that are accepted."""
-FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_000
-"""The years 1 to 9999: the times that a datetime can hold. Producers send others."""
 
 
 class Span(NamedTuple):
