@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import grimp
+import pytest
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
@@ -130,12 +131,16 @@ CORE_MAY_IMPORT = {
 }
 
 
-def test_the_core_is_pure() -> None:
+VERDICTS_MAY_IMPORT = {"collections", "math", "typing"}
+
+
+@pytest.mark.parametrize(("room", "may_import"), [("core", CORE_MAY_IMPORT), ("verdicts", VERDICTS_MAY_IMPORT)])
+def test_a_pure_room_is_pure(room: str, may_import: set[str]) -> None:
     """It imports itself and what is on the list, so it cannot know the engine, do I/O, or read a clock."""
-    for file in (ROOT / "monitor/core").glob("*.py"):
+    for file in (ROOT / "monitor" / room).glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                own = name == "monitor.core" or name.startswith("monitor.core.")
-                assert own or name.partition(".")[0] in CORE_MAY_IMPORT, f"{file.name} imports {name}"
+                own = name == f"monitor.{room}" or name.startswith(f"monitor.{room}.")
+                assert own or name.partition(".")[0] in may_import, f"{file.name} imports {name}"
