@@ -88,6 +88,8 @@ def test_a_guardrail_takes_restarts() -> None:
 def test_crossed_visits(visits: int, alarms: bool) -> None:
     """Of 10,000: only clearly more than 2 % are told, not fewer."""
     found = crossed(AT_START, (10_000 - visits, visits), {})
+    hypothesis = null((1 - CROSSED_SHARE, CROSSED_SHARE), more())
     assert CROSSED_SHARE == 0.02
+    assert found.ln_e == pytest.approx(whole(ln_evidence_against((10_000 - visits, visits), hypothesis)))
     assert (found.ln_e > math.log(1_000)) is alarms
     assert alarms or found.ln_e < 0

@@ -67,6 +67,7 @@ def test_the_smallest_slice_that_carries_the_alarm() -> None:
     assert smallest([large, part, mobile], 0.01) == 1
     assert smallest([part], 0.01) is None
     assert smallest([], 0.01) is None
-    assert smallest([mobile._replace(ln_e_of_rest=math.log(100) - 1e-9)], 0.01) == 1
-    assert smallest([mobile._replace(ln_e_of_rest=math.log(100))], 0.01) is None
+    loud = -math.log(0.01)
+    assert smallest([mobile._replace(ln_e_of_rest=loud - 1e-9)], 0.01) == 1
+    assert smallest([mobile._replace(ln_e_of_rest=loud)], 0.01) is None
     assert smallest([mobile, mobile._replace(place=7)], 0.01) == 1
