@@ -97,14 +97,21 @@ def ln_evidence(counts: Sequence[float], around: Mixture) -> float:
     if not total:
         return 0.0
     log, log1p = math.log, math.log1p
+    cells = [(count, count - total * weight, weight) for count, weight in zip(counts, around.weights, strict=True)]
     values = []
     for strength, pseudo_counts, constant in around.priors:
         size = strength + total
         value = _stirling_error(size) - constant
-        for count, pseudo_count, weight in zip(counts, pseudo_counts, around.weights, strict=True):
-            beside = count - total * weight
+        for (count, beside, weight), pseudo_count in zip(cells, pseudo_counts, strict=True):
             own = count + pseudo_count
-            value += own * log1p(beside / (size * weight)) - beside - _stirling_error(own)
+            value += own * log1p(beside / (size * weight)) - beside
+            if own < _SERIES_FROM:
+                value -= _stirling_error(own)
+            else:
+                # as _stirling_error: this runs a million times a minute, and a call costs as much as the series
+                inverse = 1 / own
+                square = inverse * inverse
+                value -= 0.5 * log(own) - inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
         values.append(value)
     largest = max(values)
     return largest + log(sum([math.exp(value - largest) for value in values]) / len(values))
