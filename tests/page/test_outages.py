@@ -13,7 +13,13 @@ from tests.support import browser, page_case, tcp_proxy
 from tests.support.tcp_proxy import Proxy
 
 EXPERIMENT = "/experiments/uswm/fast_checkout"
-PAGES = {"overview": "/", "experiment": EXPERIMENT, "health": "/health"}
+PAGES = {
+    "overview": "/",
+    "experiment": EXPERIMENT,
+    "query": "/query/uswm/fast_checkout?what=assigned&variation=fc_on",
+    "health": "/health",
+}
+NOWHERE = {"address": "/nothing", "experiment": "/experiments/uswm/nothing", "query": "/query/uswm/nothing"}
 TOP_PX = 400
 REFRESHES, REQUESTS_MAX = 4, 6
 
@@ -89,6 +95,16 @@ def test_a_dead_network_is_told_at_the_top(page: Page, served: str, how: str) ->
         is_told_at_the_top(page, "The monitor's page service is silent")
         network.mend()
         expect(page.locator("[data-lost]")).to_be_hidden(timeout=60_000)
+
+
+@pytest.mark.parametrize("path", NOWHERE.values(), ids=NOWHERE)
+def test_a_page_that_is_not_refreshed_tells_of_no_silence(page: Page, served: str, path: str) -> None:
+    """What is not found is told once: that nothing more comes is no fault."""
+    page.clock.install()
+    page.goto(served + path)
+    page.clock.run_for(60_000)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.get_by_text("The monitor's page service is silent.")).to_be_hidden()
 
 
 def test_a_refresh_costs_few_requests_for_all_readers(chromium: Browser, page: Page, served: str, store: Proxy) -> None:
