@@ -227,7 +227,7 @@ def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str]
     view, table = View.read(query), asking.service.experiment(tenant, name)
     points = asking.service.tenant(tenant).points
     number = queries.number_of(tenant, name, table.variations, points, view.scope, parameters)
-    view, _ = view.known(answers.tag_values(asking.service, tenant), asking.service.dcs)
+    view, _ = view.known(answers.tag_values(asking.service, tenant), asking.service.dcs, points)
     answer = answers.experiment(
         asking.service, tenant, name, asking.span(view), tags=view.filter(), scope=view.scope, dc=view.dc
     )
