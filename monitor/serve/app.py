@@ -95,6 +95,7 @@ def create_app(service: Service) -> FastAPI:
     _add_overviews(app, service)
     _add_experiment(app, service)
     _add_series(app, service)
+    _add_nothing(app)
     app.add_middleware(HeadAsGet)
     return app
 
@@ -191,6 +192,16 @@ def _add_series(app: FastAPI, service: Service) -> None:
             dc=dc,
         )
         return _dated(request, answer, answer.basis)
+
+
+def _add_nothing(app: FastAPI) -> None:
+    """Adds what is below /api but no path of it: otherwise the page would answer, with HTML."""
+
+    @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    def nothing(request: Request, path: str) -> None:
+        if request.method != "GET":
+            raise HTTPException(405, "only GET and HEAD are answered", {"Allow": "GET, HEAD"})
+        raise HTTPException(404, f"nothing is at /api/{path}")
 
 
 def _span(service: Service, start: str | None, end: str | None) -> Span:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from playwright.sync_api import Browser, Page, expect
 
 from monitor import devstore
@@ -105,6 +106,17 @@ def test_a_page_that_is_not_refreshed_tells_of_no_silence(page: Page, served: st
     page.clock.run_for(60_000)
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.get_by_text("The monitor's page service is silent.")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/api/nothing", 404), ("HEAD", "/api/a/b", 404), ("POST", "/api/health", 405)],
+)
+def test_what_the_api_does_not_have_is_a_problem(served: str, method: str, path: str, status: int) -> None:
+    """Not a page: machines ask below /api."""
+    answer = requests.request(method, served + path, timeout=30)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
 def test_a_refresh_costs_few_requests_for_all_readers(chromium: Browser, page: Page, served: str, store: Proxy) -> None:
