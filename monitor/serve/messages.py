@@ -85,6 +85,15 @@ def together(of_tenants: Iterable[Messages]) -> Messages:
     return Messages(accepted, rejected, warnings)
 
 
+def strangers_share(of_tenants: Mapping[str, Messages]) -> float | None:
+    """The share of all messages that belong to no configured tenant; None if they are few or within the range."""
+    strangers = of_tenants.get(STRANGERS)
+    if strangers is None or sum(strangers.lost.values()) < MESSAGES_MIN:
+        return None
+    share = sum(strangers.lost.values()) / together(of_tenants.values()).all
+    return share if share > REJECTS.normal else None
+
+
 def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """The three most frequent reasons."""
     return sorted(counts.items(), key=lambda pair: pair[1], reverse=True)[:3]
