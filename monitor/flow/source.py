@@ -104,6 +104,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         self._start = start
         self._position, self._leader_epoch = start.offset, start.leader_epoch
         self._stop_at = None if tail else end.offset
+        self._end_confirmed_ms = end.asked_ms - shared.idle_after_ms
         self._broker_time = broker_time
         self._stamps = unpacked_stamps(start.stamps, start.high_ms)
         self._idleness = IdleDetector(shared.idle_after_ms)
@@ -223,7 +224,8 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         high_ms = max(self._progress.high_ms, bound_ms) if self._broker_time else self._progress.high_ms
         is_over = self._ended and self._stop_at is not None
         if is_over and not self._broker_time:
-            high_ms = max(high_ms, self._stamps.ended())
+            # what the next run finds behind the end is younger than the question for it, whatever the last stamps are
+            high_ms = max(high_ms, min(self._stamps.ended(), self._end_confirmed_ms))
         # without a message ever, it is at the end of a bounded run as if the partition did not exist yet
         is_left_empty = is_over and high_ms == NEVER
         idle = not self._broker_time and (self._idleness.is_idle(self._shared.clock.now_ms()) or is_left_empty)

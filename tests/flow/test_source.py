@@ -80,6 +80,17 @@ def test_a_bounded_run_leaves_a_watermark(rig: Rig) -> None:
     assert not last.progress.idle
 
 
+def test_a_wrong_clock_at_the_end_of_a_bounded_run_does_not_reach_the_next(rig: Rig) -> None:
+    """Of a partition with too few messages all timestamps may be wrong: what follows its end is not late by them."""
+    ahead = kafka_message(0, BASE_MS * 1_000, kind=1)
+    partition = rig.partition([ahead], stop_at=1, broker_time=False)
+    *_, last = until_end(partition)
+    assert last.progress.high_ms == BASE_MS - 30_000
+    right = [kafka_message(offset, BASE_MS + offset, kind=1) for offset in range(1, 5)]
+    partition = rig.partition(right, start=position_of(partition.snapshot()), stop_at=5, broker_time=False)
+    assert [chunk.behind for chunk in until_end(partition)] == [{}, {}]
+
+
 def test_stopping_ends_the_partition(rig: Rig) -> None:
     """Asked to stop, the partition reads no more, and hands on how far it was read."""
     partition = rig.partition([kafka_message(5, BASE_MS)], offset=5)
