@@ -1,9 +1,9 @@
 """`monitor rejects`: what is wrong with rejected messages, by reason, tenant, and the field or name at fault."""
 
-import math
 import re
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ from monitor.commands.progress import scanning
 from monitor.commands.run_folder import run_suggested, sources
 from monitor.core.compiled import CompiledConfig
 from monitor.core.events import EventWarning, RejectReason
+from monitor.core.watermark import STAMPS_KEPT
 from monitor.explain.rejects import Finding, Rejects
 from monitor.explain.rejects import rejects as found_rejects
 from monitor.runtime.console import moment, print_line, printable
@@ -25,6 +26,8 @@ from monitor.topics.job_messages import messages
 
 SHOWN_MAX = 20
 """Faults that are printed of a reason and tenant."""
+APART_MS = 3_600_000
+"""How far the newest timestamp of a log may be ahead of nine tenths of the last ones, to be taken for its end."""
 REASONS = (*RejectReason, *EventWarning)
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
@@ -83,11 +86,17 @@ def _extent(log: Path | None) -> tuple[list[str], int]:
     if log is None:
         return [], time.time_ns() // 1_000_000
     partitions: set[str] = set()
-    end_ms = -math.inf
+    newest: deque[int] = deque(maxlen=STAMPS_KEPT)
     for record in recorded.read(log):
         partitions.add(str(record.partition))
-        end_ms = max(end_ms, record.timestamp_ms)
-    return sorted(partitions), int(end_ms) if partitions else 0
+        newest.append(record.timestamp_ms)
+    return sorted(partitions), _end_ms(newest) if newest else 0
+
+
+def _end_ms(newest: Collection[int]) -> int:
+    """The time of the last messages: the largest timestamp, apart from those of a tenth, which may be wrong."""
+    right_ms = sorted(newest)[-1 - len(newest) // 10]
+    return max(stamp_ms for stamp_ms in newest if stamp_ms <= right_ms + APART_MS)
 
 
 def _lines(found: Rejects) -> Iterator[str]:
