@@ -14,6 +14,7 @@ import typer
 from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, LogFile
 from monitor.commands.progress import scanning
 from monitor.commands.run_folder import run_suggested, sources
+from monitor.config.settings import KafkaTable
 from monitor.core.compiled import CompiledConfig
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.watermark import STAMPS_KEPT
@@ -21,8 +22,7 @@ from monitor.explain.rejects import Finding, Rejects
 from monitor.explain.rejects import rejects as found_rejects
 from monitor.runtime.console import moment, print_line, printable
 from monitor.runtime.errors import MonitorError
-from monitor.topics import recorded
-from monitor.topics.job_messages import messages
+from monitor.topics import job_messages, recorded
 
 SHOWN_MAX = 20
 """Faults that are printed of a reason and tenant."""
@@ -58,10 +58,10 @@ def rejects(
     compiled = CompiledConfig(
         settings.compiled_tenants(), settings.compiled_limits(), key_is_session_id=settings.kafka.key_is_session_id
     )
-    partitions, end_ms = _extent(path)
-    since_ms = 0 if last_ms is None else end_ms - last_ms
     with run_suggested(), ExitStack() as stack:
-        records = stack.enter_context(closing(scanning(messages(settings.kafka, path, stack))))
+        partitions, end_ms = _extent(settings.kafka, path)
+        since_ms = 0 if last_ms is None else end_ms - last_ms
+        records = stack.enter_context(closing(scanning(job_messages.messages(settings.kafka, path, stack))))
         found = found_rejects(compiled, records, partitions, since_ms, reason)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)))
@@ -81,10 +81,10 @@ def _milliseconds(text: str | None) -> int | None:
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
-def _extent(log: Path | None) -> tuple[list[str], int]:
-    """The partitions of a log, and the time to count `--last` back from. Of topics: none beforehand, and now."""
+def _extent(kafka: KafkaTable, log: Path | None) -> tuple[list[str], int]:
+    """The partitions with messages, and the time to count `--last` back from: the end of a log, or now."""
     if log is None:
-        return [], time.time_ns() // 1_000_000
+        return job_messages.partitions(kafka), time.time_ns() // 1_000_000
     partitions: set[str] = set()
     newest: deque[int] = deque(maxlen=STAMPS_KEPT)
     for record in recorded.read(log):

@@ -226,6 +226,25 @@ def test_of_a_topic(real_kafka: Kafka, tmp_path: Path) -> None:
     assert (finding["fault"], finding["messages"]) == ("time: a number", 1)
 
 
+def test_a_topic_that_begins_with_a_wrong_clock(real_kafka: Kafka, tmp_path: Path) -> None:
+    """Its partition is then read after the other one, and nothing in it is late for that."""
+    name = f"rejects-{uuid.uuid4().hex}"
+    real_kafka.create_topic(name, partitions=2)
+    log = [
+        message(at_ms, "home", at_ms, sessionId=f"s-{partition}-{at_ms}")._replace(partition=partition)
+        for partition in (0, 1)
+        for at_ms in range(0, 60 * MIN, 10_000)
+    ]
+    log[0] = log[0]._replace(timestamp=BASE_MS * 1_000)
+    with Publisher(real_kafka.bootstrap, name, {}) as publisher:
+        for record in records(log):
+            publisher.send(record)
+    file = tmp_path / "monitor.toml"
+    file.write_text(to_toml(shop() | {"kafka": {"brokers": real_kafka.bootstrap, "topics": [name]}}))
+    told = json.loads(CliRunner().invoke(app, ["rejects", "--config", str(file), "--json"]).stdout)
+    assert (told["scanned"], told["counts"]) == (len(log), [["late", "uswm", 1]])
+
+
 def test_every_reason_can_be_asked_for(tmp_path: Path) -> None:
     """Of rejections and of warnings."""
     for reason in (*RejectReason, *EventWarning):
