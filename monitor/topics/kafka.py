@@ -227,7 +227,9 @@ def _read_until(consumer: Consumer, merge: _Merge, ends: Mapping[int, int], topi
                     continue
             unfinished.discard(partition)
             merge.behind.discard(partition)
-        yield from merge.ready()
+        for record in merge.ready():
+            yield record
+            moved_at = monotonic()  # what the reader takes is no standstill of the broker
         if unfinished and monotonic() - moved_at > STALL_S:
             stalled = f"topic {topic!r}: nothing came for {STALL_S:g} s from partitions {sorted(unfinished)}"
             raise TopicError(stalled)
