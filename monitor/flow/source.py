@@ -155,8 +155,11 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         self._consumer.close()
 
     def _is_to_end(self) -> bool:
-        at_end = self._stop_at is not None and self._position >= self._stop_at
-        return at_end or self._topics.restart or self._shared.stopping.is_set()
+        return self._is_at_end() or self._topics.restart or self._shared.stopping.is_set()
+
+    def _is_at_end(self) -> bool:
+        """Whether a bounded run has read the partition as far as it was to."""
+        return self._stop_at is not None and self._position >= self._stop_at
 
     def _read(self) -> tuple[list[Message], Mapping[int, int]]:
         """The messages that have arrived, and which of them are behind."""
@@ -222,7 +225,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         end = self._ends.of(self._topic, self._number)
         bound_ms = self._idleness.confirm(self._position, end)
         high_ms = max(self._progress.high_ms, bound_ms) if self._broker_time else self._progress.high_ms
-        is_over = self._ended and self._stop_at is not None
+        is_over = self._ended and self._is_at_end()  # not if it was only stopped
         if is_over and not self._broker_time:
             # what the next run finds behind the end is younger than the question for it, whatever the last stamps are
             high_ms = max(high_ms, min(self._stamps.ended(), self._end_confirmed_ms))

@@ -102,6 +102,14 @@ def test_stopping_ends_the_partition(rig: Rig) -> None:
     assert rig.log.closed
 
 
+def test_a_bounded_run_that_is_stopped_has_not_ended(rig: Rig) -> None:
+    """A partition that was not read to its end holds the watermark: what it still has is not late in the next run."""
+    rig.stopping.set()
+    for batches in ((), ([kafka_message(0, BASE_MS, kind=1)],)):
+        (chunk,) = until_end(rig.partition(*batches, stop_at=2, broker_time=False))
+        assert (chunk.progress.high_ms, chunk.progress.idle) == (NEVER, False)
+
+
 def test_a_position_is_resumed_as_it_was(rig: Rig) -> None:
     """With the epoch of its leader, by which the client recognises a truncation, and the id of its topic."""
     start = Position(5, BASE_MS, packed_stamps(Stamps(BASE_MS, 1, [BASE_MS])), "id-1", 4)
