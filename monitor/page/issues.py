@@ -29,6 +29,8 @@ LATE_SHARE = 0.01
 """Late visits of a variation up to this share of its assigned ones are none either."""
 UNKNOWN_SHARE = 0.05
 """Nor are events with an unknown variation, against the assigned visits: a visit has some ten events."""
+BAD_VALUE_SHARE = 0.001
+"""Bad values of a point up to this share of its tenant's events are none: single orders are broken everywhere."""
 NAMES_SHOWN = 5
 """Names in one sentence; the Health page has more."""
 
@@ -76,7 +78,12 @@ def by_name(tenant: str, state: ExperimentState, dc: DcHealth) -> list[Issue]:
 
 def of_values(tenant: str, dc: DcHealth) -> list[Issue]:
     """Points whose values cannot be summed, by name: they count as 0, which looks like a loss in every variation."""
-    bad = [of for of in dc.bad_values if of.tenant == tenant and of.last_5_min >= NAMED_MIN]
+    events = sum(flow.last_5_min for flow in dc.tenants if flow.tenant == tenant)
+    bad = [
+        of
+        for of in dc.bad_values
+        if of.tenant == tenant and of.last_5_min >= NAMED_MIN and of.last_5_min > BAD_VALUE_SHARE * events
+    ]
     if not bad:
         return []
     text = ", ".join(f"{of.point} {figures.plural(of.last_5_min, 'event')}" for of in bad[:NAMES_SHOWN])
@@ -93,7 +100,10 @@ def of_large_visits(visits: Sequence[LargeVisit]) -> list[Issue]:
         f"{figures.percent(visit.share)} of its total"
         for visit in visits[:NAMES_SHOWN]
     ]
-    fix = "A robot, or one id for many visitors: monitor rejects --reason crowded_visit names it."
+    fix = (
+        "A robot, or one id for many visitors: look at the ids of such events. Above limits.crowded_events, "
+        "monitor rejects --reason crowded_visit names it."
+    )
     return [Issue("large visit", f"In this range {'; '.join(said)}.", fix)]
 
 

@@ -66,7 +66,7 @@ class Messages(NamedTuple):
 
 def messages(dc: DcHealth) -> dict[str, Messages]:
     """The messages of the last minutes in a data center, by tenant."""
-    accepted = {flow.tenant: round(flow.events_per_s * MESSAGES_S) for flow in dc.tenants}
+    accepted = {flow.tenant: flow.last_5_min for flow in dc.tenants}
     tenants = dict.fromkeys([*accepted, *(count.tenant for count in (*dc.rejected, *dc.warnings))])
     return {
         tenant: Messages(accepted.get(tenant, 0), _lately(dc.rejected, tenant), _lately(dc.warnings, tenant))

@@ -119,6 +119,13 @@ def test_what_was_not_counted_is_an_issue_of_the_experiment_it_concerns() -> Non
     assert issues.unknown_experiments("t", dc) == "gone 9"
 
 
+def test_a_few_broken_values_of_many_events_are_no_issue() -> None:
+    """Single orders are broken everywhere; more than one per 1,000 events of the tenant are told."""
+    bad = [BadValueCount(tenant="t", point="order", events=90, last_5_min=31)]
+    assert issues.of_values("t", dc_health(events_per_s=104.0, bad_values=bad)) == []
+    assert len(issues.of_values("t", dc_health(events_per_s=102.0, bad_values=bad))) == 1
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
