@@ -28,10 +28,13 @@ class Bounds(NamedTuple):
 
 
 def reason_of_time(bounds: Bounds) -> str:
-    """SQL for the reason if a row is rejected by its time alone, else null."""
+    """SQL for the reason if a row is rejected by its time alone, else null.
+
+    It computes with event times only: these are bounded, while a timestamp may be near the ends of 64 bits.
+    """
     return (
-        f"CASE WHEN time > stamp + {bounds.future_ms} THEN 'future' "
-        f"WHEN greatest(stamp, high) - time > {bounds.lateness_ms} THEN 'late' END"
+        f"CASE WHEN time - {bounds.future_ms} > stamp THEN 'future' "
+        f"WHEN greatest(stamp, high) > time + {bounds.lateness_ms} THEN 'late' END"
     )
 
 

@@ -21,7 +21,7 @@ LogFile = Annotated[
 ]
 FromRun = Annotated[
     Path | None,
-    typer.Option("--run", help="Read the messages, configuration and store of the `monitor run` with this folder."),
+    typer.Option("--run", help="Read what the `monitor run` with this folder has recorded."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything, as one JSON object.")]
 Brokers = Annotated[str, typer.Option(help="Kafka's bootstrap servers: HOST:PORT, separated by commas.")]

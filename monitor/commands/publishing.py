@@ -10,14 +10,16 @@ _SHORTEST_WAIT_S = 0.002
 """Shorter sleeps take longer than asked for, and would hold up a fast log."""
 
 
-def paced(records: Iterable[Record], first_ms: int, speed: float) -> Iterator[Record]:
+def paced(records: Iterable[Record], first_ms: int, last_ms: float, speed: float) -> Iterator[Record]:
     """The records, none earlier than its timestamp says; late ones follow at once.
 
-    `speed`: how many times as fast as the timestamps; infinity for no pace at all.
+    So does one with a timestamp after `last_ms`, which is wrong. `speed`: how many times as fast as the timestamps;
+    infinity for no pace at all.
     """
     began_at = time.monotonic()
     for record in records:
-        due_at = began_at + (record.timestamp_ms - first_ms) / 1000 / speed
+        due_ms = record.timestamp_ms - first_ms if record.timestamp_ms <= last_ms else 0
+        due_at = began_at + due_ms / 1000 / speed
         if (wait_s := due_at - time.monotonic()) > _SHORTEST_WAIT_S:
             time.sleep(wait_s)
         yield record

@@ -1,9 +1,9 @@
 """`monitor rejects`: what is wrong with rejected messages, by reason, tenant, and the field or name at fault."""
 
-import math
 import re
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
@@ -14,17 +14,20 @@ import typer
 from monitor.commands.options import EXAMPLE, AsJson, ConfigFile, FromRun, LogFile
 from monitor.commands.progress import scanning
 from monitor.commands.run_folder import run_suggested, sources
+from monitor.config.settings import KafkaTable
 from monitor.core.compiled import CompiledConfig
 from monitor.core.events import EventWarning, RejectReason
+from monitor.core.watermark import STAMPS_KEPT
 from monitor.explain.rejects import Finding, Rejects
 from monitor.explain.rejects import rejects as found_rejects
 from monitor.runtime.console import moment, print_line, printable
 from monitor.runtime.errors import MonitorError
-from monitor.topics import recorded
-from monitor.topics.job_messages import messages
+from monitor.topics import job_messages, recorded
 
 SHOWN_MAX = 20
 """Faults that are printed of a reason and tenant."""
+APART_MS = 3_600_000
+"""How far the newest timestamp of a log may be ahead of nine tenths of the last ones, to be taken for its end."""
 REASONS = (*RejectReason, *EventWarning)
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
@@ -55,10 +58,10 @@ def rejects(
     compiled = CompiledConfig(
         settings.compiled_tenants(), settings.compiled_limits(), key_is_session_id=settings.kafka.key_is_session_id
     )
-    partitions, end_ms = _extent(path)
-    since_ms = 0 if last_ms is None else end_ms - last_ms
     with run_suggested(), ExitStack() as stack:
-        records = stack.enter_context(closing(scanning(messages(settings.kafka, path, stack))))
+        partitions, end_ms = _extent(settings.kafka, path)
+        since_ms = 0 if last_ms is None else end_ms - last_ms
+        records = stack.enter_context(closing(scanning(job_messages.messages(settings.kafka, path, stack))))
         found = found_rejects(compiled, records, partitions, since_ms, reason)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)))
@@ -78,16 +81,22 @@ def _milliseconds(text: str | None) -> int | None:
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
-def _extent(log: Path | None) -> tuple[list[str], int]:
-    """The partitions of a log, and the time to count `--last` back from. Of topics: none beforehand, and now."""
+def _extent(kafka: KafkaTable, log: Path | None) -> tuple[list[str], int]:
+    """The partitions with messages, and the time to count `--last` back from: the end of a log, or now."""
     if log is None:
-        return [], time.time_ns() // 1_000_000
+        return job_messages.partitions(kafka), time.time_ns() // 1_000_000
     partitions: set[str] = set()
-    end_ms = -math.inf
+    newest: deque[int] = deque(maxlen=STAMPS_KEPT)
     for record in recorded.read(log):
         partitions.add(str(record.partition))
-        end_ms = max(end_ms, record.timestamp_ms)
-    return sorted(partitions), int(end_ms) if partitions else 0
+        newest.append(record.timestamp_ms)
+    return sorted(partitions), _end_ms(newest) if newest else 0
+
+
+def _end_ms(newest: Collection[int]) -> int:
+    """The time of the last messages: the largest timestamp, apart from those of a tenth, which may be wrong."""
+    right_ms = sorted(newest)[-1 - len(newest) // 10]
+    return max(stamp_ms for stamp_ms in newest if stamp_ms <= right_ms + APART_MS)
 
 
 def _lines(found: Rejects) -> Iterator[str]:

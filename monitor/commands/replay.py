@@ -41,7 +41,7 @@ def replay(
     shift_ms = recorded.shift_for_replay(extent, now_ms(), pace) if shift_to_now else 0
     tally = Tally()
     with Publisher(brokers, topic, properties) as publisher:
-        records = paced(recorded.read(log), extent.first_ms, pace)
+        records = paced(recorded.read(log), extent.first_ms, extent.last_ms, pace)
         shifted = (recorded.shifted(record, shift_ms) for record in records) if shift_ms else records
         sent = published(shifted, publisher)
         with closing(with_progress(sent, tally, "replaying", extent.messages, tally.count)) as counted:

@@ -130,7 +130,7 @@ def simulate(
             records = stack.enter_context(closing(recorded.tee(log, records)))
         if topic is not None:
             publisher = stack.enter_context(Publisher(brokers, topic, properties))
-            records = published(paced(records, start_ms, 1.0 if at_pace else math.inf), publisher)
+            records = published(paced(records, start_ms, math.inf, 1.0 if at_pace else math.inf), publisher)
         length, done = (messages, tally.count) if messages else (1000 * length_s, tally.span_ms)
         records = stack.enter_context(closing(with_progress(records, tally, "simulating", length, done)))
         totals = count_truth((r.partition, r.key, r.value or b"", r.timestamp_ms) for r in records)

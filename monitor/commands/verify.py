@@ -64,8 +64,9 @@ def verify(
         workspace() as work,
         closing(Store(url or store_url, settings)) as store,
     ):
-        if run is not None and against is None and end_ms is None:
-            end_ms = _final_ms(store, stored_dc, run)
+        if run is not None and against is None:
+            final_ms = _final_ms(store, stored_dc, run)
+            end_ms = final_ms if end_ms is None else min(end_ms, final_ms)
         if against is None:
             verdict: Comparison | Mirrors = comparison.verify(work, settings, store, stored_dc, path, first_ms, end_ms)
         else:
@@ -95,7 +96,7 @@ def _final_ms(store: Store, dc: str, run: Path) -> int:
     if final_ms <= began_ms:
         message = (
             f"no minute of the run in {run} is final yet: its recorded log begins at {moment(began_ms)}, and "
-            "a minute is final time.allowed_lateness_s after it ends; wait, or say --to"
+            "a minute is final time.allowed_lateness_s after it ends: wait until then"
         )
         raise VerifyError(message)
     return final_ms

@@ -1,8 +1,8 @@
 """Sessions written with other definitions of their tenant, in the numbers of the present ones. Pure.
 
 What was counted stays counted, and what is defined now applies to events from now on: variations and points are
-identified by name, clauses by what they ask for, tags by their text. What is no longer defined is dropped; what is new
-begins empty.
+identified by name, also by one of before a rename, clauses by what they ask for, tags by their text. What is no longer
+defined is dropped; what is new begins empty.
 """
 
 from collections.abc import Hashable, Mapping
@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from monitor.core.attribution import Program
 from monitor.core.codes import Code, minute_and_tags
-from monitor.core.definitions import Tenant
+from monitor.core.definitions import Experiment, Tenant
 from monitor.core.packing import Packer
 from monitor.core.states import Entry, VisitState
 from monitor.core.tags import TagSets
@@ -34,9 +34,16 @@ class _Migration:
     def __init__(self, old: Program, new: Program) -> None:
         self.old, self.new = old, new
         was, now = old.numbering, new.numbering
-        self._variations = _renumbering(was.variation_numbers, now.variation_numbers)
+        experiments = _experiments(old.tenant, new.tenant)
+        variations = _variations(experiments)
+        self._variations = {
+            number: now.variation_numbers[renamed]
+            for pair, number in was.variation_numbers.items()
+            if (renamed := variations.get(pair)) is not None
+        }
         self._points = _renumbering(_numbered(was.point_names), _numbered(now.point_names))
-        self._experiments = _renumbering(_numbered(was.experiment_names), _numbered(now.experiment_names))
+        numbers = _numbered(was.experiment_names), _numbered(now.experiment_names)
+        self._experiments = {numbers[0][name]: numbers[1][e.name] for name, e in experiments.items()}
         self._clauses = _renumbering(_numbered(old.clauses.identities), _numbered(new.clauses.identities))
         self._old_tags, self._new_tags = TagSets(old.tenant.tags), TagSets(new.tenant.tags)
 
@@ -104,6 +111,22 @@ class _Migration:
         )
         migrated.before = entry.before and self._state(entry.before)
         return migrated
+
+
+def _experiments(old: Tenant, new: Tenant) -> dict[str, Experiment]:
+    """Old name -> the experiment as it is now: of the same name, else of the first of its `names` that there was."""
+    was = {experiment.name for experiment in old.experiments}
+    names = {e.name: [name for name in (e.name, *e.names) if name in was] for e in new.experiments}
+    return {names[e.name][0]: e for e in new.experiments if names[e.name]}
+
+
+def _variations(experiments: Mapping[str, Experiment]) -> dict[tuple[str, str], tuple[str, str]]:
+    """(old experiment, old variation) -> the present ones; a variation may have been named by an alias of today."""
+    return {
+        (name, text): (e.name, variation)
+        for name, e in experiments.items()
+        for text, variation in (*((own, own) for own, _ in e.variations), *e.aliases)
+    }
 
 
 def _numbered(names: list[str]) -> dict[str, int]:

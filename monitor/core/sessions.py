@@ -293,8 +293,9 @@ class SessionGroup:
             for visit in visits.touching(decoded, event.time, self._gap_ms)[:1]:
                 if visit.marks & LATE:
                     return
-                visit.marks |= LATE
                 variations = tuple([state.variation for state in visit.state.experiments]) or variations
+                if variations:  # else an event that carries one may still come
+                    visit.marks |= LATE
         for variation in variations:
             tally.late[variation] = tally.late.get(variation, 0) + 1
 

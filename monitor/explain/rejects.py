@@ -5,6 +5,7 @@ it refuses or warns about is looked at again, to find the name.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -202,6 +203,8 @@ def _json(value: object) -> str:
     """An attribute's value for people."""
     if value is None:
         return "missing"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "beyond any number that can be summed"
     try:
         return shortened(msgspec.json.encode(value).decode())
     except (ValueError, OverflowError):  # half a character, or an integer beyond 64 bits

@@ -104,6 +104,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         self._start = start
         self._position, self._leader_epoch = start.offset, start.leader_epoch
         self._stop_at = None if tail else end.offset
+        self._end_confirmed_ms = end.asked_ms - shared.idle_after_ms
         self._broker_time = broker_time
         self._stamps = unpacked_stamps(start.stamps, start.high_ms)
         self._idleness = IdleDetector(shared.idle_after_ms)
@@ -154,8 +155,11 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         self._consumer.close()
 
     def _is_to_end(self) -> bool:
-        at_end = self._stop_at is not None and self._position >= self._stop_at
-        return at_end or self._topics.restart or self._shared.stopping.is_set()
+        return self._is_at_end() or self._topics.restart or self._shared.stopping.is_set()
+
+    def _is_at_end(self) -> bool:
+        """Whether a bounded run has read the partition as far as it was to."""
+        return self._stop_at is not None and self._position >= self._stop_at
 
     def _read(self) -> tuple[list[Message], Mapping[int, int]]:
         """The messages that have arrived, and which of them are behind."""
@@ -221,9 +225,10 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         end = self._ends.of(self._topic, self._number)
         bound_ms = self._idleness.confirm(self._position, end)
         high_ms = max(self._progress.high_ms, bound_ms) if self._broker_time else self._progress.high_ms
-        is_over = self._ended and self._stop_at is not None
+        is_over = self._ended and self._is_at_end()  # not if it was only stopped
         if is_over and not self._broker_time:
-            high_ms = max(high_ms, self._stamps.ended())
+            # what the next run finds behind the end is younger than the question for it, whatever the last stamps are
+            high_ms = max(high_ms, min(self._stamps.ended(), self._end_confirmed_ms))
         # without a message ever, it is at the end of a bounded run as if the partition did not exist yet
         is_left_empty = is_over and high_ms == NEVER
         idle = not self._broker_time and (self._idleness.is_idle(self._shared.clock.now_ms()) or is_left_empty)

@@ -111,7 +111,7 @@ def _log_start(settings: Settings, source: object, options: RunOptions) -> None:
         version=__version__,
         config_hash=config_hash(settings),
         dc=settings.dc,
-        process=options.worker,
+        process=int(options.worker),
         processes=options.processes,
         topics=list(notices),
         recovery_directory=None if options.recovery_directory is None else str(options.recovery_directory),

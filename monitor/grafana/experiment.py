@@ -1,6 +1,6 @@
 """The dashboard of an experiment, for all tenants that run it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.core import wording
@@ -21,6 +21,7 @@ from monitor.grafana.dashboards import (
     tag_variables,
 )
 from monitor.grafana.panels import EXACT, Steps
+from monitor.grafana.stored import StoredNames, stored_names
 from monitor.grafana.targets import Json, divided, newest, per_interval, target
 from monitor.grafana.transformations import Ratio
 
@@ -39,11 +40,16 @@ class ShownExperiment(NamedTuple):
 
     name: str
     control: str
-    variations: tuple[str, ...]
+    stored: StoredNames
     tenants: dict[str, Experiment]
     points: dict[str, float | None]
     tags: dict[str, tuple[str, ...]]
     rules: dict[str, str]
+
+    @property
+    def variations(self) -> list[str]:
+        """The variations of all tenants, the control first."""
+        return list(self.stored.variations)
 
 
 def shown(tenants: Sequence[Tenant]) -> list[ShownExperiment]:
@@ -56,8 +62,6 @@ def _shown(name: str, tenants: Sequence[Tenant]) -> ShownExperiment:
     running = [
         (tenant, experiment) for tenant in tenants for experiment in tenant.experiments if experiment.name == name
     ]
-    control = running[0][1].control
-    variations = dict.fromkeys([control, *(variation for _, e in running for variation, _ in e.variations)])
     points: dict[str, float | None] = {}
     tags: dict[str, dict[str, None]] = {}
     for tenant, _ in running:
@@ -69,8 +73,8 @@ def _shown(name: str, tenants: Sequence[Tenant]) -> ShownExperiment:
             tags.setdefault(tag.name, {}).update(dict.fromkeys(tag.values))
     return ShownExperiment(
         name,
-        control,
-        tuple(variations),
+        running[0][1].control,
+        stored_names(running),
         {tenant.name: experiment for tenant, experiment in running},
         points,
         {tag: tuple(dict.fromkeys([*values, OTHER, UNKNOWN])) for tag, values in tags.items()},
@@ -112,7 +116,9 @@ class _Panels:
         self._experiment = experiment
         self._colours = panels.coloured(experiment.variations, experiment.control)
         names = tag_variables(experiment.tags)
-        self._tags = {"dc": "$dc", "experiment": "$experiment"}
+        self._stored = experiment.stored
+        self._tags: dict[str, str | Sequence[str]] = {"dc": "$dc"}
+        self._tags["experiment"] = ["$experiment", *self._stored.experiments[1:]]
         self._tags |= {tag: f"${name}" for tag, name in names.items()}
 
     def lines(self) -> Iterator[TimeSeries]:
@@ -136,6 +142,7 @@ class _Panels:
             calculation="sum",
             unit=EXACT,
             overrides=self._colours,
+            transformations=self._stored.added(),
         )
         split = panels.shares(
             "Split of the assigned visits",
@@ -143,6 +150,7 @@ class _Panels:
             "mismatch: find the cause before reading any result.",
             assigned,
             self._colours,
+            self._stored.added(),
         )
         yield TimeSeries(7, [(7, totals), (7, split), (6, self._qualified()), (4, self._newest())])
         assigned_course = panels.timeseries(
@@ -150,6 +158,7 @@ class _Panels:
             "By the minute of the first event after the assignment, per interval. The legend has the sum.",
             assigned,
             overrides=self._colours,
+            transformations=self._stored.added(),
         )
         qualified_course = panels.timeseries(
             "Qualified visits over time",
@@ -157,6 +166,7 @@ class _Panels:
             "the sum.",
             qualified,
             overrides=self._colours,
+            transformations=self._stored.added(),
         )
         yield TimeSeries(9, [(9, assigned_course), (9, qualified_course), (6, self._crossed())])
 
@@ -226,6 +236,7 @@ class _Panels:
             "All events of qualified visits, also several a visit, per interval. The legend has the sum.",
             self._of("fm", "$point"),
             overrides=self._colours,
+            transformations=self._stored.added(),
         )
         yield TimeSeries(9, [(6, rate), (10, course), (8, events)])
 
@@ -253,6 +264,7 @@ class _Panels:
             "The sum of the values of qualified visits, per interval. The legend has the sum.",
             amounts,
             overrides=self._colours,
+            transformations=self._stored.added(),
         )
         yield TimeSeries(9, [(6, per_visit), (10, course), (8, in_all)])
 
@@ -267,13 +279,12 @@ class _Panels:
             calculation="sum",
             unit=EXACT,
             overrides=self._colours,
-            transformations=renamed,
+            transformations=self._stored.added(renamed, values),
         )
         height = max(8, len(values) * len(self._experiment.variations))
         if not self._experiment.points:
             yield TimeSeries(height, [(24, visits)])
             return
-        series = [f"{variation} · {value}" for value in values for variation in self._experiment.variations]
         rate = panels.bars(
             f"Conversion by {tag}: $of_point",
             f"Visits with at least one $of_point, divided by qualified visits, each by the value that the tag {tag} "
@@ -285,7 +296,7 @@ class _Panels:
             ],
             unit="percentunit",
             overrides=self._colours,
-            transformations=transformations.in_total(_ratios(series, CONVERTED, VISITS), renamed),
+            transformations=transformations.in_total(_ratios(self._stored.names(values), CONVERTED, VISITS), renamed),
         )
         yield TimeSeries(height, [(10, visits), (14, rate)])
 
@@ -297,20 +308,21 @@ class _Panels:
         aggregators: Sequence[Json] = (),
         by: Sequence[str] = (),
     ) -> list[Json]:
-        """A target for each variation, called by its name and what follows it."""
+        """A target for each name of each variation, called by the name and what follows it."""
         return [
             target(
-                f"$tenant.visit.{scope}.{variation}.{what}",
-                f"{variation} {called}".strip(),
+                f"$tenant.visit.{scope}.{name}.{what}",
+                f"{name} {called or self._stored.called}".strip(),
                 self._tags,
                 *(aggregators or (per_interval("sum"),)),
                 by=by,
             )
-            for variation in self._experiment.variations
+            for names in self._stored.variations.values()
+            for name in names
         ]
 
     def _ratios(self, top: str, bottom: str) -> list[Ratio]:
-        return _ratios(self._experiment.variations, top, bottom)
+        return _ratios(self._stored.variations, top, bottom)
 
 
 def facts(experiment: ShownExperiment) -> str:
@@ -332,8 +344,11 @@ def _cell(words: str) -> str:
     return "`" + words.replace("`", "'").replace("|", "\\|") + "`"
 
 
-def _ratios(names: Sequence[str], top: str, bottom: str) -> list[Ratio]:
-    return [Ratio(name, (f"{name} {top}",), (f"{name} {bottom}",)) for name in names]
+def _ratios(stored: Mapping[str, Sequence[str]], top: str, bottom: str) -> list[Ratio]:
+    return [
+        Ratio(name, tuple(f"{one} {top}" for one in names), tuple(f"{one} {bottom}" for one in names))
+        for name, names in stored.items()
+    ]
 
 
 def _unscaled(divisor: float) -> tuple[Json, ...]:

@@ -8,6 +8,7 @@ from monitor.core.definitions import Experiment, Tenant
 from monitor.grafana import glance, panels, transformations
 from monitor.grafana.dashboards import OVERVIEW_UID, TimeSeries, dashboard, data_center, experiment_url, heading
 from monitor.grafana.panels import EXACT
+from monitor.grafana.stored import stored_names
 from monitor.grafana.targets import Json, newest, per_interval, target
 
 TITLE = "A/B experiments: overview"
@@ -42,14 +43,14 @@ def _lines(settings: Settings) -> Iterator[TimeSeries]:
 def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Json]]:
     variations = [variation for variation, _ in experiment.variations]
     colours = panels.coloured(variations, experiment.control)
-    tags = {"dc": "$dc", "experiment": experiment.name}
+    stored = stored_names([(tenant, experiment)])
+    tags = {"dc": "$dc", "experiment": stored.experiments}
+    names = [name for of_variation in stored.variations.values() for name in of_variation]
     qualified = [
-        target(f"{tenant.name}.visit.fm.{variation}.beta", variation, tags, per_interval("sum"))
-        for variation in variations
+        target(f"{tenant.name}.visit.fm.{name}.beta", f"{name} {stored.called}".strip(), tags, per_interval("sum"))
+        for name in names
     ]
-    assigned = [
-        target(f"{tenant.name}.visit.assigned.{variation}.beta", variation, tags, newest()) for variation in variations
-    ]
+    assigned = [target(f"{tenant.name}.visit.assigned.{name}.beta", name, tags, newest()) for name in names]
     points = {point.name: point for point in tenant.points}
     rule = f"Control: {experiment.control}. A visit qualifies with: {wording.rule(experiment.qualified_when, points)}."
     fresh = panels.stat(
@@ -70,6 +71,7 @@ def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Js
         calculation="sum",
         unit=EXACT,
         overrides=colours,
+        transformations=stored.added(),
         graph=False,
     )
     history = panels.timeseries(
@@ -77,6 +79,7 @@ def _of_experiment(tenant: Tenant, experiment: Experiment) -> list[tuple[int, Js
         f"By the minute in which they qualified, per interval. {rule}",
         qualified,
         overrides=colours,
+        transformations=stored.added(),
     )
     link = {"title": f"Experiment {experiment.name}", "url": experiment_url(experiment.name, tenant.name)}
     return [(width, panel | {"links": [link]}) for width, panel in ((4, fresh), (8, totals), (12, history))]

@@ -124,7 +124,13 @@ def bars(
     return panel
 
 
-def shares(title: str, description: str, targets: Sequence[Json], overrides: Sequence[Json]) -> Json:
+def shares(
+    title: str,
+    description: str,
+    targets: Sequence[Json],
+    overrides: Sequence[Json],
+    transformations: Sequence[Json] = (PLAIN,),
+) -> Json:
     """The share of each series in the sum of all."""
     options = {
         "reduceOptions": {"values": False, "calcs": ["sum"], "fields": ""},
@@ -138,7 +144,7 @@ def shares(title: str, description: str, targets: Sequence[Json], overrides: Seq
         },
         "tooltip": {"mode": "multi", "sort": "none"},
     }
-    return _panel("piechart", title, description, targets, EXACT, None, overrides, (PLAIN,), options)
+    return _panel("piechart", title, description, targets, EXACT, None, overrides, transformations, options)
 
 
 def text(title: str, markdown: str) -> Json:

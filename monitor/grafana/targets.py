@@ -9,8 +9,10 @@ PLUGIN = "arpnetworking-kairosdb-datasource"
 DATA_SOURCE: Json = {"type": PLUGIN, "uid": "abm-kairosdb"}
 
 
-def target(metric: str, alias: str, tags: Mapping[str, str], *aggregators: Json, by: Sequence[str] = ()) -> Json:
-    """One metric, filtered by one value (or variable) for each of `tags`, split by the tags `by`.
+def target(
+    metric: str, alias: str, tags: Mapping[str, str | Sequence[str]], *aggregators: Json, by: Sequence[str] = ()
+) -> Json:
+    """One metric, filtered by the value (or variable), or the values, for each of `tags`, split by the tags `by`.
 
     `tags` must contain `dc`: the totals of two data centers are copies, never to be added up.
     """
@@ -19,7 +21,10 @@ def target(metric: str, alias: str, tags: Mapping[str, str], *aggregators: Json,
         "query": {
             "metricName": metric,
             "alias": alias,
-            "tags": {tag: [value] for tag, value in {"dc": tags["dc"], **tags}.items()},
+            "tags": {
+                tag: [value] if isinstance(value, str) else list(value)
+                for tag, value in {"dc": tags["dc"], **tags}.items()
+            },
             "groupBy": {"tags": list(by)},
             "aggregators": list(aggregators),
             "overrideScalar": False,

@@ -4,7 +4,7 @@ KairosDB returns no series at all without data points. A ratio must then still b
 any more is what a monitor must show. So each side of a ratio is first summed over its existing series.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.grafana.targets import Json
@@ -27,6 +27,12 @@ def by_tag(tag: str) -> list[Json]:
     """Renames series `VARIATION WHAT{...}` split by a tag to `VARIATION · VALUE WHAT`, and others to plain names."""
     regex = rf"^(\S+)(.*?)\{{(?:.*, )?{tag}=([^,}}]*).*\}}$"
     return [{"id": "renameByRegex", "options": {"regex": regex, "renamePattern": "$1 · $3$2"}}, PLAIN]
+
+
+def added(names: Mapping[str, Sequence[str]], called: str, renamed: Sequence[Json] = (PLAIN,)) -> list[Json]:
+    """Each name as the sum of its series, which are named by the names that it stands for and `called`."""
+    sums = [_row_sum(name, tuple(f"{one} {called}" for one in of)) for name, of in names.items()]
+    return [*renamed, _JOINED, *sums, _only(["Time", *names])]
 
 
 def in_total(ratios: Sequence[Ratio], renamed: Sequence[Json] = (PLAIN,)) -> list[Json]:

@@ -126,14 +126,20 @@ class View(NamedTuple):
         """The view without a filter on a tag."""
         return self._replace(tags=tuple(pair for pair in self.tags if pair[0] != tag))
 
-    def known(self, tags: Mapping[str, Collection[str]], dcs: Collection[str]) -> tuple["View", list[str]]:
-        """The view without the tags, values and data centers that are not among these, and what was left out."""
+    def known(
+        self, tags: Mapping[str, Collection[str]], dcs: Collection[str], points: Collection[str]
+    ) -> tuple["View", list[str]]:
+        """The view without the tags, values, data centers and points that are not among these; what was left out."""
         unknown = [(tag, value) for tag, value in self.tags if value not in tags.get(tag, ())]
         left_out = [f"{tag} {value}" for tag, value in unknown]
         view = self._replace(tags=tuple(pair for pair in self.tags if pair not in unknown))
-        if self.dc is None or self.dc in dcs:
-            return view, left_out
-        return view._replace(dc=None), [*left_out, f"data center {self.dc}"]
+        if self.dc is not None and self.dc not in dcs:
+            left_out.append(f"data center {self.dc}")
+            view = view._replace(dc=None)
+        if self.goal is not None and self.goal not in points:
+            left_out.append(f"metric {self.goal}")
+            view = view._replace(goal=None)
+        return view, left_out
 
 
 class Search(NamedTuple):

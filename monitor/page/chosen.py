@@ -21,13 +21,13 @@ class Chosen(NamedTuple):
 
 
 def experiment(asking: Asking, tenant: str, name: str, view: View) -> Chosen:
-    """The content for a view: without tags and data centers that are not there, and without a range that is refused.
+    """The content for a view: without what is not configured, and without a range that is refused.
 
     Raises ProblemError, if the experiment is not configured or the store fails.
     """
     service = asking.service
     service.experiment(tenant, name)
-    known, left_out = view.known(answers.tag_values(service, tenant), service.dcs)
+    known, left_out = view.known(answers.tag_values(service, tenant), service.dcs, service.tenant(tenant).points)
     try:
         return Chosen(asking.experiment(tenant, name, known), left_out, None)
     except ProblemError as error:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from nicegui import context, ui
+from nicegui.element import Element
 
 from monitor.page import address, figures
 from monitor.page.elements import Fragment
@@ -30,11 +31,16 @@ def announce(text: str) -> None:
 class Top:
     """The places at the top of every page: the state of the monitor, and a notice where something is wrong."""
 
-    def __init__(self, status: Fragment, notice: Fragment, stale_after_s: float) -> None:
-        self._status, self._notice, self._stale_after_s = status, notice, stale_after_s
+    def __init__(self, status: Fragment, notice: Fragment, lost: Element, stale_after_s: float) -> None:
+        self._status, self._notice, self._lost, self._stale_after_s = status, notice, lost, stale_after_s
         self._health: HealthAnswer | None = None
         self._age_s: float | None = None
         self._shown_s = time.monotonic()
+
+    def expect_signs_of_life(self) -> None:
+        """Lets the browser say so when it hears nothing any more: for a page that is told that the service lives."""
+        with self._lost:
+            ui.html(_lost(), sanitize=False)
 
     def show(self, health: HealthAnswer, now: datetime) -> None:
         """Shows the state of the monitor, as it is at the moment `now`."""
@@ -79,9 +85,8 @@ def page(here: str, stale_after_s: float) -> Iterator[Top]:
         ui.html(element("p", data_printed=True, class_="printed"), sanitize=False)
         ui.html(element("div", aria_live="polite", data_live=True, class_="unseen"), sanitize=False)
         with ui.element("main").props('id="content" tabindex="-1"'):
-            ui.html(_lost(), sanitize=False)
-            notice = Fragment()
-            yield Top(status_place, notice, stale_after_s)
+            lost, notice = ui.element("div"), Fragment()
+            yield Top(status_place, notice, lost, stale_after_s)
         foot = element("a", "API", href="/docs")
         ui.html(
             element("p", "Times are in your time zone, with UTC beside them. ", foot, class_="foot"), sanitize=False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from monitor.page import figures
 from monitor.serve.findings import LargeVisit
-from monitor.serve.messages import MESSAGES_S, Messages, largest
+from monitor.serve.messages import MESSAGES_MIN, MESSAGES_S, Messages, largest
 from monitor.serve.models import Basis, DcHealth, ExperimentState, Running, SplitVerdict
 
 JUDGED_MINUTES = 2
@@ -27,6 +27,10 @@ NAMED_MIN = 5
 """Fewer events or visits that were not counted under a name are no issue."""
 LATE_SHARE = 0.01
 """Late visits of a variation up to this share of its assigned ones are none either."""
+UNKNOWN_SHARE = 0.05
+"""Nor are events with an unknown variation, against the assigned visits: a visit has some ten events."""
+BAD_VALUE_SHARE = 0.001
+"""Bad values of a point up to this share of its tenant's events are none: single orders are broken everywhere."""
 NAMES_SHOWN = 5
 """Names in one sentence; the Health page has more."""
 
@@ -61,12 +65,11 @@ def by_name(tenant: str, state: ExperimentState, dc: DcHealth) -> list[Issue]:
         issues.append(
             Issue("late events", f"Visits with events that came too late to count, in 5 minutes: {text}.", fix)
         )
-    unknown = [
-        of
-        for of in dc.unknown_names
-        if (of.tenant, of.experiment) == (tenant, state.experiment) and of.last_5_min >= NAMED_MIN
-    ]
-    if unknown:
+    unknown = [of for of in dc.unknown_names if (of.tenant, of.experiment) == (tenant, state.experiment)]
+    events = sum(of.last_5_min for of in unknown)
+    visits = sum(sum(minutes[-LATELY_MINUTES:]) for minutes in state.assigned_recent.values())
+    if events >= MESSAGES_MIN and events > UNKNOWN_SHARE * visits:
+        unknown = [of for of in unknown if of.last_5_min]
         text = ", ".join(f"{of.name} {figures.plural(of.last_5_min, 'event')}" for of in unknown[:NAMES_SHOWN])
         fix = "Configure them, or add them to the experiment's aliases; or the producer must fix them."
         issues.append(Issue("unknown variations", f"Variations that are not configured, in 5 minutes: {text}.", fix))
@@ -75,7 +78,12 @@ def by_name(tenant: str, state: ExperimentState, dc: DcHealth) -> list[Issue]:
 
 def of_values(tenant: str, dc: DcHealth) -> list[Issue]:
     """Points whose values cannot be summed, by name: they count as 0, which looks like a loss in every variation."""
-    bad = [of for of in dc.bad_values if of.tenant == tenant and of.last_5_min >= NAMED_MIN]
+    events = sum(flow.last_5_min for flow in dc.tenants if flow.tenant == tenant)
+    bad = [
+        of
+        for of in dc.bad_values
+        if of.tenant == tenant and of.last_5_min >= NAMED_MIN and of.last_5_min > BAD_VALUE_SHARE * events
+    ]
     if not bad:
         return []
     text = ", ".join(f"{of.point} {figures.plural(of.last_5_min, 'event')}" for of in bad[:NAMES_SHOWN])
@@ -92,7 +100,10 @@ def of_large_visits(visits: Sequence[LargeVisit]) -> list[Issue]:
         f"{figures.percent(visit.share)} of its total"
         for visit in visits[:NAMES_SHOWN]
     ]
-    fix = "A robot, or one id for many visitors: monitor rejects --reason crowded_visit names it."
+    fix = (
+        "A robot, or one id for many visitors: look at the ids of such events. Above limits.crowded_events, "
+        "monitor rejects --reason crowded_visit names it."
+    )
     return [Issue("large visit", f"In this range {'; '.join(said)}.", fix)]
 
 

@@ -8,15 +8,13 @@ from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
 from monitor.page.issues import Issue, issues_of, of_tenant, of_values, unknown_experiments
 from monitor.page.markup import Html, element, joined, moment
-from monitor.serve.health_ranges import REJECTS
-from monitor.serve.messages import MESSAGES_S, Messages, messages
+from monitor.serve.messages import MESSAGES_S, STRANGERS, Messages, messages, strangers_share
 from monitor.serve.models import DcHealth, ExperimentsAnswer, ExperimentState, HealthAnswer, Running
 
 SPARK_HOURS = 2
 """The hours that `qualified_recent` covers."""
 NAMES_SHOWN = 4
 """The shares of more variations than these are not written out."""
-UNKNOWN = "unknown"
 COLUMNS = ("Experiment", f"Qualified, {SPARK_HOURS} h", "Qualified, 24 h", "Assigned, 24 h", "Share", "Last visit")
 
 
@@ -93,17 +91,15 @@ def tenants(overview: Overview, search: Search) -> Html:
 
 def strangers(overview: Overview) -> Html:
     """A notice of messages whose tenant is not configured or could not be read."""
-    messages = overview.messages.get(UNKNOWN)
-    rejected = sum(messages.rejected.values()) if messages else 0
-    accepted = sum(of.accepted for name, of in overview.messages.items() if name != UNKNOWN)
-    if messages is None or rejected <= REJECTS.normal * (accepted + rejected):
+    share = strangers_share(overview.messages)
+    if share is None:
         return joined()
-    reasons = ", ".join(f"{reason} {figures.count(n)}" for reason, n in sorted(messages.rejected.items()))
+    rejected = overview.messages[STRANGERS].lost
+    reasons = ", ".join(f"{reason} {figures.count(n)}" for reason, n in sorted(rejected.items()))
     return element(
         "p",
         element("strong", "High rejection rate. "),
-        f"{figures.percent(rejected / (accepted + rejected))} of all messages in the last 5 minutes belong to no "
-        f"configured tenant: {reasons}. ",
+        f"{figures.percent(share)} of all messages in the last 5 minutes belong to no configured tenant: {reasons}. ",
         element("a", "Health", href="/health"),
         class_="notice",
     )

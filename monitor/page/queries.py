@@ -1,7 +1,7 @@
 """The KairosDB queries behind a number, with which anyone can check it. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Scope, Served
+from monitor.serve.problems import refuse_parameter
 from monitor.serve.results import SCOPES
 
 SCOPE_OF = {"assigned": "assigned", "qualified": "fm", "crossed": "crossed"}
@@ -35,6 +36,31 @@ class QueriedNumber(NamedTuple):
         else:
             key = MetricKey(self.experiment, SCOPES[self.scope], self.variation, self.point, PART_OF[self.what])
         return metric_name(self.tenant, key)
+
+    def title(self) -> str:
+        """Its name for people."""
+        return f"{self.what}{f' of {self.point}' if self.point else ''}, {self.variation}"
+
+
+def number_of(
+    tenant: str,
+    experiment: str,
+    variations: Collection[str],
+    points: Collection[str],
+    scope: Scope,
+    parameters: Mapping[str, str],
+) -> QueriedNumber:
+    """The number that the parameters of an address name. Raises ProblemError where there is no such number."""
+
+    def chosen(name: str, among: Collection[str]) -> str:
+        given = parameters.get(name, "")
+        if given not in among:
+            refuse_parameter(name, f"must be one of {', '.join(among)}; got '{given}'", "Follow a number's link.")
+        return given
+
+    what, variation = chosen("what", WHATS), chosen("variation", variations)
+    point = chosen("point", points) if what in PART_OF else None
+    return QueriedNumber(tenant, experiment, variation, what, point, scope)
 
 
 def body(

@@ -1,7 +1,6 @@
 """The pages, which show the answers for their addresses. Mounted into the application of `monitor serve`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from monitor.page.markup import Html, element, joined
 from monitor.serve import answers, health_ranges
 from monitor.serve.health_ranges import HealthRange
 from monitor.serve.models import HealthAnswer
-from monitor.serve.problems import ProblemError, refuse_parameter
+from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 
 T = TypeVar("T")
@@ -60,6 +59,7 @@ def mount(app: FastAPI, service: Service, notice: str = "") -> None:
 def _living(
     asking: Asking, request: Request, ask: Callable[[str], T], show: Callable[[T], None], top: frame.Top
 ) -> Living[T]:
+    top.expect_signs_of_life()
     return Living(request.url.query, ask, show, top, asking.store_watch.problem)
 
 
@@ -210,30 +210,30 @@ def _add_query(asking: Asking) -> None:
                 ui.html(frame.not_found(error.problem), sanitize=False)
                 return context.client.build_response(request, error.problem.status)
             content = Fragment(frame.waiting())
-            ask = partial(_query, asking, tenant, name, parameters)
-            await _living(asking, request, ask, content.show, top).begin()
+
+            def show(answer: tuple[Html, HealthAnswer]) -> None:
+                shown, state = answer
+                top.show(state, asking.now())
+                content.show(shown)
+
+            def ask(query: str) -> tuple[Html, HealthAnswer]:
+                return _query(asking, tenant, name, parameters, query), asking.health()
+
+            await _living(asking, request, ask, show, top).begin()
         return None
 
 
 def _query(asking: Asking, tenant: str, name: str, parameters: Mapping[str, str], query: str) -> Html:
-    what, view = parameters.get("what", ""), asking.known(tenant, View.read(query))
-    if what not in queries.WHATS:
-        refuse_parameter("what", f"must be one of {', '.join(queries.WHATS)}; got '{what}'", "Follow a number's link.")
-    table = asking.service.experiment(tenant, name)
-    variation = parameters.get("variation", "")
-    if variation not in table.variations:
-        names = ", ".join(table.variations)
-        refuse_parameter("variation", f"must be one of {names}; got '{variation}'", "Follow a number's link.")
-    point = parameters.get("point")
-    number = queries.QueriedNumber(tenant, name, variation, what, point, view.scope)
-    view, _ = view.known(answers.tag_values(asking.service, tenant), asking.service.dcs)
+    view, table = View.read(query), asking.service.experiment(tenant, name)
+    points = asking.service.tenant(tenant).points
+    number = queries.number_of(tenant, name, table.variations, points, view.scope, parameters)
+    view, _ = view.known(answers.tag_values(asking.service, tenant), asking.service.dcs, points)
     answer = answers.experiment(
         asking.service, tenant, name, asking.span(view), tags=view.filter(), scope=view.scope, dc=view.dc
     )
-    title = f"{what} of {point}, {variation}" if point else f"{what}, {variation}"
     return joined(
         frame.crumbs(tenant, name),
-        element("h1", title),
+        element("h1", number.title()),
         queries.content(number, answer.basis.served, answer.tags, asking.service.store.url, table),
     )
 

@@ -7,7 +7,7 @@ from monitor.serve.problems import Problem, ProblemError
 from monitor.serve.store import Store
 
 EVERY_S = 1.0
-QUIET_S = 6.0
+QUIET_S = 5.0
 """The store is asked if it has answered nothing for so long: longer than the time between two refreshes of a page."""
 WATCHED_S = 10.0
 """It is not asked if no reader has looked for so long."""

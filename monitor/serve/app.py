@@ -65,9 +65,24 @@ InScope = Annotated[Scope, Query(description="the visits that points are counted
 Point = Annotated[str | None, Query(description="the point, for total, visits, rate, sum and mean")]
 
 
+class Api(FastAPI):
+    """The application with a description of the errors that it gives, not of those that the framework would."""
+
+    def openapi(self) -> dict[str, Any]:
+        """OpenAPI: a parameter that breaks its rule is answered with 400, never with 422."""
+        if self.openapi_schema is None:
+            described = super().openapi()
+            for of_path in described["paths"].values():
+                for operation in of_path.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                described["components"]["schemas"].pop(name, None)
+        return super().openapi()
+
+
 def create_app(service: Service) -> FastAPI:
     """The application; `/` is left to the page."""
-    app = FastAPI(
+    app = Api(
         title="AB Monitor",
         description="Experiments and health, read from the store. Each minute is read from one data center.",
         version="1",
@@ -80,6 +95,7 @@ def create_app(service: Service) -> FastAPI:
     _add_overviews(app, service)
     _add_experiment(app, service)
     _add_series(app, service)
+    _add_nothing(app)
     app.add_middleware(HeadAsGet)
     return app
 
@@ -176,6 +192,16 @@ def _add_series(app: FastAPI, service: Service) -> None:
             dc=dc,
         )
         return _dated(request, answer, answer.basis)
+
+
+def _add_nothing(app: FastAPI) -> None:
+    """Adds what is below /api but no path of it: otherwise the page would answer, with HTML."""
+
+    @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    def nothing(request: Request, path: str) -> None:
+        if request.method != "GET":
+            raise HTTPException(405, "only GET and HEAD are answered", {"Allow": "GET, HEAD"})
+        raise HTTPException(404, f"nothing is at /api/{path}")
 
 
 def _span(service: Service, start: str | None, end: str | None) -> Span:

@@ -8,7 +8,7 @@ STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
     "code{font-size:.95em}table{border-collapse:collapse;width:100%;margin:.5rem 0}"
     "th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-top:1px solid #8884}"
-    "section{margin:2rem 0}summary{cursor:pointer}"
+    "section{margin:2rem 0}summary{cursor:pointer}details{overflow-x:auto}h1,h2,p{overflow-wrap:anywhere}"
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from monitor.config.settings import milliseconds
 from monitor.core.notices import NOTICES
 from monitor.kairosdb.reader import Row
 from monitor.serve.evidence import current_evidence
@@ -109,7 +110,7 @@ def _dc(service: Service, evidence: Evidence, dc: str, reported: Reports) -> DcH
         dead_letters=reported.total("dead_letters", dc),
         repaired=reported.total("repaired", dc),
         unread=reported.total("unread", dc),
-        tenants=list(_flows(service, dc, reported)),
+        tenants=list(_flows(service, dc, reported, now_ms)),
         rejected=_counts("rejected", dc, reported),
         warnings=_counts("noted", dc, reported),
         **_by_name(dc, reported),
@@ -155,10 +156,14 @@ def _by_name(dc: str, reported: Reports) -> dict[str, Any]:
     }
 
 
-def _flows(service: Service, dc: str, reported: Reports) -> Iterator[TenantFlow]:
+def _flows(service: Service, dc: str, reported: Reports, now_ms: int) -> Iterator[TenantFlow]:
+    """The flow of each tenant; the rate is that of 5 minutes, or of the time since the job's first report."""
+
     def by_tenant(name: str) -> dict[str, tuple[int, int]]:
         return {tenant: (hour, recent) for (tenant,), hour, recent in reported.counts(name, dc, 1)}
 
+    first_ms = min((row.at_ms for row in reported.hour["events"] if row.group[0] == dc), default=now_ms)
+    told_ms = max(1_000, min(RATE_MS, now_ms - first_ms + milliseconds(service.settings.time.flush_s)))
     events, counts, sums = (by_tenant(name) for name in ("events", "delay_ms.count", "delay_ms.sum"))
     maxima = reported.largest("delay_ms.max", dc)
     for tenant in service.settings.tenants:
@@ -167,7 +172,8 @@ def _flows(service: Service, dc: str, reported: Reports) -> Iterator[TenantFlow]
         yield TenantFlow(
             tenant=tenant,
             events=accepted,
-            events_per_s=recent * 1_000 / RATE_MS,
+            last_5_min=recent,
+            events_per_s=recent * 1_000 / told_ms,
             delay_ms_mean=delay_ms / delays if delays else None,
             delay_ms_max=maxima.get(tenant),
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.serve.health_ranges import HealthRange, Unit
-from monitor.serve.messages import MESSAGES_MIN, STRANGERS, largest, messages, together
+from monitor.serve.messages import MESSAGES_MIN, STRANGERS, largest, messages, strangers_share, together
 from monitor.serve.models import DcHealth, DcState, Divergence, StoreHealth
 from monitor.serve.spans import iso
 
@@ -106,15 +106,12 @@ def _of_partitions(dc: DcHealth) -> Iterator[str]:
 def _of_messages(dc: DcHealth, ranges: Ranges) -> Iterator[str]:
     """The tenants whose messages are rejected, by name: a small one does not show in the sum of all."""
     of_tenants = messages(dc)
-    of_all = together(of_tenants.values()).all
     for tenant, of_tenant in of_tenants.items():
         if tenant == STRANGERS:
-            lost = sum(of_tenant.lost.values())
-            share, whose = (lost / of_all if of_all else 0.0), "of no configured tenant"
-            is_many = lost >= MESSAGES_MIN and share > ranges["rejects"].normal
+            share, whose = strangers_share(of_tenants), "of no configured tenant"
         else:
-            share, whose, is_many = of_tenant.lost_share, f"of tenant {tenant}", of_tenant.has_many_lost
-        if is_many:
+            share, whose = (of_tenant.lost_share if of_tenant.has_many_lost else None), f"of tenant {tenant}"
+        if share is not None:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in largest(of_tenant.lost))
             of = "all messages are" if tenant == STRANGERS else "the messages"
             rejected = "" if tenant == STRANGERS else "were rejected "

@@ -66,7 +66,7 @@ class Messages(NamedTuple):
 
 def messages(dc: DcHealth) -> dict[str, Messages]:
     """The messages of the last minutes in a data center, by tenant."""
-    accepted = {flow.tenant: round(flow.events_per_s * MESSAGES_S) for flow in dc.tenants}
+    accepted = {flow.tenant: flow.last_5_min for flow in dc.tenants}
     tenants = dict.fromkeys([*accepted, *(count.tenant for count in (*dc.rejected, *dc.warnings))])
     return {
         tenant: Messages(accepted.get(tenant, 0), _lately(dc.rejected, tenant), _lately(dc.warnings, tenant))
@@ -83,6 +83,15 @@ def together(of_tenants: Iterable[Messages]) -> Messages:
             for reason, count in counts.items():
                 into[reason] = into.get(reason, 0) + count
     return Messages(accepted, rejected, warnings)
+
+
+def strangers_share(of_tenants: Mapping[str, Messages]) -> float | None:
+    """The share of all messages that belong to no configured tenant; None if they are few or within the range."""
+    strangers = of_tenants.get(STRANGERS)
+    if strangers is None or sum(strangers.lost.values()) < MESSAGES_MIN:
+        return None
+    share = sum(strangers.lost.values()) / together(of_tenants.values()).all
+    return share if share > REJECTS.normal else None
 
 
 def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:

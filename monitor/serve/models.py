@@ -299,6 +299,7 @@ class TenantFlow(Answer):
 
     tenant: str
     events: int = Field(description="accepted within the last hour")
+    last_5_min: int
     events_per_s: float = Field(description="mean over the last 5 minutes")
     delay_ms_mean: float | None = Field(description="message timestamp - event time, within the last hour")
     delay_ms_max: int | None

@@ -28,7 +28,10 @@ def add_probes(app: FastAPI, service: Service) -> None:
     @app.get(
         "/readyz",
         response_model=Alive,
-        responses={503: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "The store does not answer"}},
+        responses={
+            502: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "The store answers with an error"},
+            503: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "The store does not answer"},
+        },
     )
     def readyz() -> Alive:
         """200 if the store answers, so that questions can be answered; otherwise 502 or 503 with the reason."""

@@ -44,7 +44,8 @@ def rate(visits: int, of: int) -> Estimate | None:
     z2 = Z_95**2
     middle = (p + z2 / (2 * of)) / (1 + z2 / of)
     half = Z_95 / (1 + z2 / of) * math.sqrt(p * (1 - p) / of + z2 / (4 * of * of))
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    # both are exactly 0 and 1 where all visits are alike, which rounding would miss
+    low, high = max(0.0, middle - half) if visits else 0.0, min(1.0, middle + half) if visits < of else 1.0
     return Estimate(value=p, standard_error=math.sqrt(p * (1 - p) / of), low=low, high=high)
 
 

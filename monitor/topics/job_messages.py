@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from monitor.topics import recorded
-from monitor.topics.kafka import read_topic
+from monitor.topics.kafka import filled_partitions, read_topic
 from monitor.topics.recorded import Record
 
 Read: TypeAlias = tuple[str, Record]
@@ -39,13 +39,25 @@ def _of_log(path: Path) -> Iterator[Read]:
 
 def _of_topics(kafka: Topics, stack: ExitStack) -> Iterator[Read]:
     """All messages of the topics by time, as far as the order of reading permits; a partition is named TOPIC/NUMBER."""
-    options = {name: _property(value) for name, value in kafka.options.items()}
+    options = _options(kafka)
 
     def of(topic: str) -> Iterator[Read]:
         records = stack.enter_context(closing(read_topic(kafka.brokers, topic, options, None)))
         return ((f"{topic}/{record.partition}", record) for record in records)
 
     return heapq.merge(*[of(topic) for topic in kafka.topics], key=lambda item: item[1].timestamp_ms)
+
+
+def partitions(kafka: Topics) -> list[str]:
+    """The names of the partitions that hold messages. Raises TopicError."""
+    options = _options(kafka)
+    return [
+        f"{topic}/{number}" for topic in kafka.topics for number in filled_partitions(kafka.brokers, topic, options)
+    ]
+
+
+def _options(kafka: Topics) -> dict[str, str]:
+    return {name: _property(value) for name, value in kafka.options.items()}
 
 
 def _property(value: str | int | float | bool) -> str:

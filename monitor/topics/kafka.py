@@ -150,19 +150,10 @@ def read_topic(brokers: str, topic: str, options: Options, seconds: float | None
     Reads up to the present end of the topic, or for `seconds` if given. Raises TopicError.
     """
     count = partitions_of(brokers, topic, options)
-    consumer = Consumer(
-        {
-            "group.id": "monitor-record",  # the client requires one; nothing is committed under it
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "fetch.queue.backoff.ms": 50,
-            **_properties(brokers, options),
-        }
-    )
+    consumer = _consumer(brokers, options)
     try:
-        partitions = [TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(count)]
-        bounds = {p.partition: consumer.get_watermark_offsets(p, timeout=ANSWER_S) for p in partitions}
-        consumer.assign(partitions)
+        bounds = _bounds(consumer, topic, count)
+        consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(count)])
         merge = _Merge({n for n, (first, end) in bounds.items() if first < end})
         if seconds is not None:
             yield from _read_for(consumer, merge, seconds)
@@ -174,6 +165,37 @@ def read_topic(brokers: str, topic: str, options: Options, seconds: float | None
         raise TopicError(message) from error
     finally:
         consumer.close()
+
+
+def filled_partitions(brokers: str, topic: str, options: Options) -> list[int]:
+    """The numbers of a topic's partitions that hold messages. Raises TopicError."""
+    count = partitions_of(brokers, topic, options)
+    consumer = _consumer(brokers, options)
+    try:
+        return [number for number, (first, end) in _bounds(consumer, topic, count).items() if first < end]
+    except KafkaException as error:
+        message = f"topic {topic!r} cannot be read: {_reason(error)}"
+        raise TopicError(message) from error
+    finally:
+        consumer.close()
+
+
+def _consumer(brokers: str, options: Options) -> Consumer:
+    return Consumer(
+        {
+            "group.id": "monitor-record",  # the client requires one; nothing is committed under it
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "fetch.queue.backoff.ms": 50,
+            **_properties(brokers, options),
+        }
+    )
+
+
+def _bounds(consumer: Consumer, topic: str, count: int) -> dict[int, tuple[int, int]]:
+    """The first offset of each partition, and its end."""
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    return {p.partition: consumer.get_watermark_offsets(p, timeout=ANSWER_S) for p in partitions}
 
 
 def _read_for(consumer: Consumer, merge: _Merge, seconds: float) -> Iterator[Record]:
@@ -205,7 +227,9 @@ def _read_until(consumer: Consumer, merge: _Merge, ends: Mapping[int, int], topi
                     continue
             unfinished.discard(partition)
             merge.behind.discard(partition)
-        yield from merge.ready()
+        for record in merge.ready():
+            yield record
+            moved_at = monotonic()  # what the reader takes is no standstill of the broker
         if unfinished and monotonic() - moved_at > STALL_S:
             stalled = f"topic {topic!r}: nothing came for {STALL_S:g} s from partitions {sorted(unfinished)}"
             raise TopicError(stalled)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import gzip
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from json import JSONDecoder
 from pathlib import Path
 from re import compile as pattern
@@ -33,6 +35,11 @@ LINE_BYTES_MAX = 64 * 1024 * 1024
 PART_SUFFIX = ".ndjson.gz"
 """The end of the name of a part of a recorded log in a folder."""
 GZIP_LEVEL = 1
+MINUTE_MS = 60_000
+WRONG_DIVISOR = 10
+"""One of so many timestamps at either end of a log may be wrong."""
+GAP_MINUTES = 60
+"""A gap before the first, or behind the last, right timestamp that tells wrong ones from the rest."""
 _TIME_END = 2**53
 _SEPARATORS = pattern(r"[\s,:]*")
 _NATURAL = Annotated[int, msgspec.Meta(ge=0)]
@@ -124,14 +131,36 @@ def line_of(record: Record) -> bytes:
 
 
 def survey(records: Iterable[Record]) -> Survey:
-    """The extent of some messages."""
-    count, first_ms, last_ms, partition_max = 0, 0, 0, -1
+    """The extent of some messages.
+
+    Up to a tenth of the timestamps at either end may be wrong: those behind a gap of an hour do not count.
+    """
+    count, partition_max, minutes = 0, -1, Counter[int]()
+    extremes: dict[int, tuple[int, int]] = {}
     for record in records:
-        first_ms = record.timestamp_ms if count == 0 else min(first_ms, record.timestamp_ms)
-        last_ms = max(last_ms, record.timestamp_ms)
         partition_max = max(partition_max, record.partition)
         count += 1
-    return Survey(count, first_ms, last_ms, partition_max)
+        if record.timestamp_ms >= 0:
+            minute = record.timestamp_ms // MINUTE_MS
+            minutes[minute] += 1
+            low, high = extremes.get(minute, (record.timestamp_ms, record.timestamp_ms))
+            extremes[minute] = min(low, record.timestamp_ms), max(high, record.timestamp_ms)
+    if not minutes:
+        return Survey(count, 0, 0, partition_max)
+    first, last = _edge(minutes, sorted(minutes)), _edge(minutes, sorted(minutes, reverse=True))
+    return Survey(count, extremes[first][0], extremes[last][1], partition_max)
+
+
+def _edge(messages: Counter[int], minutes: list[int]) -> int:
+    """The first of these minutes, apart from those behind a gap that hold a tenth of the messages at most."""
+    edge, passed = minutes[0], 0
+    for minute, following in pairwise(minutes):
+        passed += messages[minute]
+        if passed > messages.total() // WRONG_DIVISOR:
+            break
+        if abs(following - minute) > GAP_MINUTES:
+            edge = following
+    return edge
 
 
 def shift_for_replay(log: Survey, now_ms: int, speed: float) -> int:
@@ -141,7 +170,7 @@ def shift_for_replay(log: Survey, now_ms: int, speed: float) -> int:
     past. It is a whole number of minutes, so that every minute keeps its events; the log may end up to a minute early.
     """
     span_ms = log.last_ms - log.first_ms
-    return (now_ms + round(span_ms / speed) - log.last_ms) // 60_000 * 60_000
+    return (now_ms + round(span_ms / speed) - log.last_ms) // MINUTE_MS * MINUTE_MS
 
 
 def shifted(record: Record, by_ms: int) -> Record:

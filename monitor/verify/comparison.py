@@ -1,6 +1,6 @@
 """Comparisons: the store with the batch answer of a log, and a data center with its mirror."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,6 +21,10 @@ EXPLAINED_MAX, VISITS_MAX = 20, 3
 """Differences whose visits are looked up, and visits for each of them."""
 ROUNDING = 2.0**-52
 """Twice the largest relative error of an integer that is rounded to a double."""
+FIRST_STAMPS = 1_000
+"""Timestamps of a partition from which the beginning of a log is known, of which a tenth may be wrong."""
+APART_MS = 60 * MINUTE_MS
+"""How far the first of them may be before nine tenths of them, to be taken for right."""
 MIRRORED_MS = 24 * 60 * MINUTE_MS
 """The time span over which mirrors are compared by default."""
 
@@ -100,7 +104,8 @@ class _Scan:
     def __init__(self) -> None:
         self.messages = 0
         # Both have an entry for each partition of the topics.
-        self.firsts: dict[str, tuple[int, int]] = {}
+        self.firsts: dict[str, tuple[int, list[int]]] = {}
+        """The first offset, and the first timestamps, FIRST_STAMPS at most."""
         self.numbers: dict[str, int] = {}
 
     def records(self, read: Iterable[Read]) -> Iterator[Record]:
@@ -108,15 +113,26 @@ class _Scan:
         for partition, record in read:
             self.messages += 1
             if partition not in self.firsts:
-                self.firsts[partition] = record.offset, record.timestamp_ms
+                self.firsts[partition] = record.offset, []
                 self.numbers[partition] = len(self.numbers)
+            if len(stamps := self.firsts[partition][1]) < FIRST_STAMPS:
+                stamps.append(record.timestamp_ms)
             number = self.numbers[partition]
             yield record if record.partition == number else record._replace(partition=number)
 
     def missing_until_ms(self, future_ms: int) -> int | None:
         """The latest event time of a message from before the log's beginning; None if the log begins at offset 0."""
-        newest = [stamp_ms + future_ms for offset, stamp_ms in self.firsts.values() if offset > 0]
+        newest = [_began_ms(stamps) + future_ms for offset, stamps in self.firsts.values() if offset > 0]
         return max(newest, default=None)
+
+
+def _began_ms(stamps: Sequence[int]) -> int:
+    """The first timestamp of a partition's messages, given the first of them.
+
+    A tenth of these may be wrong. If the first one is, by the others, it is a later one that cannot be too early.
+    """
+    surely_ms = sorted(stamps)[len(stamps) // 10]
+    return stamps[0] if surely_ms - APART_MS <= stamps[0] <= surely_ms else surely_ms
 
 
 def verify(

@@ -156,6 +156,13 @@ def test_lateness_and_future_are_of_each_message() -> None:
     assert totals["assigned.red.home_page", 10] == totals["assigned.red.home_page", 21] == 1
 
 
+def test_timestamps_at_the_ends_of_64_bits() -> None:
+    """They are judged as any other."""
+    first = message(0, sessionId="a")._replace(timestamp=-(2**63))
+    last = message(0, sessionId="b")._replace(timestamp=2**63 - 1)
+    assert agreed(shop(), [first, message(0), last])[1] == {"future": 1, "late": 1}
+
+
 def test_a_duplicate_is_one_of_the_same_visit() -> None:
     """An id is refused where the visit holds it, at whatever time; in another visit of the session it is new."""
     config = shop(gap_s=120, lateness_s=120)

@@ -153,6 +153,20 @@ def test_what_a_log_without_its_beginning_cannot_tell_is_left_out(place: Place) 
     assert verdict["counts"] == []
 
 
+@pytest.mark.parametrize("wrong_ms", [BASE_MS * 1_000, BASE_MS // 1_000, -1, 2**63 - 1])
+def test_a_wrong_clock_at_the_beginning_of_such_a_log_changes_nothing(place: Place, wrong_ms: int) -> None:
+    """The first message of each partition is stamped wrong: as much is compared, but for what it brings along."""
+    rest = [message for message in place.log if message.timestamp > BASE_MS + HOUR_MS]
+    firsts = {message.partition: message for message in reversed(rest)}
+    wrong = [firsts[number]._replace(timestamp=wrong_ms, value=b"{}") for number in firsts]
+    recorded.write(place.folder / "rest.ndjson", (Record(*message) for message in rest))
+    _, wanted = place.verdict("--log", str(place.folder / "rest.ndjson"))
+    recorded.write(place.folder / "wrong.ndjson", (Record(*message) for message in [*wrong, *rest]))
+    status, verdict = place.verdict("--log", str(place.folder / "wrong.ndjson"))
+    assert (status, verdict["differences"]) == (0, [])
+    assert verdict["compared"] > wanted["compared"] / 2
+
+
 def test_many_points_are_read_in_parts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the parts, the comparison is the same."""
     monkeypatch.setattr(stored, "POINTS_PER_REQUEST", 40)

@@ -138,6 +138,47 @@ def test_a_raised_gap_joins_from_now_on(at_s: int) -> None:
     assert sum(assigned) == len(visits)
 
 
+@pytest.mark.parametrize("said", ["red", "crimson"])
+def test_a_visit_goes_on_under_the_names_of_a_rename(said: str) -> None:
+    """It is not assigned anew, whichever name events carry; a late event takes back under the new name."""
+    core = Core(shop())
+    core.feed([message(60_000, "home")])
+    config = shop()
+    experiment = config["tenants"]["uswm"]["experiments"].pop("button_color")
+    experiment |= {"variations": {"blue": 1, "crimson": 1}, "aliases": {"red": "crimson"}, "names": ["button_color"]}
+    config["tenants"]["uswm"]["experiments"]["button"] = experiment
+    reconfigure(core, config)
+    core.feed([message(120_000, "item", assignments={"button": said})])
+    assert names_of(core)["fm.crimson.item_page.beta", 2] == 1
+    assert ("assigned.crimson.beta", 2) not in names_of(core)
+    core.feed([message(0, "home", 120_000)])
+    found = names_of(core)
+    beta = {name: total for name, total in found.items() if name[0].endswith(("assigned.red.beta", "crimson.beta"))}
+    assert beta == {
+        ("assigned.red.beta", 1): 1,
+        ("assigned.crimson.beta", 1): -1,
+        ("assigned.crimson.beta", 0): 1,
+        ("fm.crimson.beta", 1): -1,
+        ("fm.crimson.beta", 0): 1,
+    }
+
+
+def test_experiments_that_are_put_together_go_on_as_one() -> None:
+    """A visit has one state of an experiment: that of the first of its names that there was."""
+    config = shop()
+    experiments = config["tenants"]["uswm"]["experiments"]
+    experiments["other"] = experiments["button_color"]
+    core = Core(config)
+    core.feed([message(0, "home", assignments={"button_color": "red", "other": "blue"})])
+    merged = shop()
+    merged["tenants"]["uswm"]["experiments"] = {"one": {**experiments["other"], "names": ["other", "button_color"]}}
+    reconfigure(core, merged)
+    core.feed([message(60_000, "item", assignments=None)])
+    found = names_of(core)
+    assert found["fm.blue.item_page", 1] == 1
+    assert ("fm.red.item_page", 1) not in found
+
+
 def test_what_is_no_longer_defined_is_dropped() -> None:
     """A visit of an experiment that was taken away counts no more; if that returns, the visit is assigned anew."""
     core = Core(shop())

@@ -19,6 +19,8 @@ from tests.support.oracle import Message
 from tests.support.strategies import Config, configs, logs, to_toml
 
 MIB = 1_048_576
+LATE_OF_A_VISIT = (1, None), (2, {"button_color": "red"}), (3, {"button_color": "red"})
+"""Times in ms, and assignments."""
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,15 @@ def test_both_sides_of_late_and_future(at_ms: int, arrives_ms: int, reason: Reje
     core = Core(shop())
     core.feed([message(at_ms, "home", arrives_ms)])
     assert core.rejected == ({("uswm", reason): 1} if reason else {})
+
+
+def test_a_late_event_with_the_variation_counts_after_one_without() -> None:
+    """Once per visit, though the assignment itself came too late, and another event of the visit before it."""
+    core = Core(shop())
+    core.feed([message(0, "home", assignments=None)])
+    late = [message(at_ms, "item", 700_000, assignments=said) for at_ms, said in LATE_OF_A_VISIT]
+    core.group.feed((sent.key, sent.value, sent.timestamp) for sent in late)
+    assert core.group.take()["uswm"].late == {1: 1}
 
 
 @pytest.mark.parametrize(("behind_ms", "reason"), [(0, None), (1, RejectReason.LATE)])

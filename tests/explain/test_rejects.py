@@ -1,6 +1,7 @@
 """What `monitor rejects` names is what the job refuses: counted as the oracle counts, each with its field or name."""
 
 import json
+import math
 import tomllib
 import uuid
 from collections.abc import Sequence
@@ -83,6 +84,12 @@ def test_each_fault_has_its_name() -> None:
     }
 
 
+def test_a_value_that_is_not_finite_is_not_called_null() -> None:
+    """JSON can write it, and nothing can sum it."""
+    (finding,) = of(shop(), [message(0, event="order", attributes={"total": math.inf})]).findings
+    assert (finding.fault, finding.why) == ("total of point order", "is beyond any number that can be summed")
+
+
 def test_the_last_example_is_kept_and_shortened() -> None:
     """How often, when last, and the beginning of that message."""
     log = [message(n * MIN, "home", time=f"{n}" * 300, sessionId=f"s-{n}", eventId="e") for n in range(3)]
@@ -161,6 +168,14 @@ def test_the_last_minutes_of_a_log_are_counted_from_its_end(tmp_path: Path) -> N
     assert told["counts"] == [["bad_field", "uswm", 2]]
 
 
+def test_wrong_clocks_are_not_the_end_of_a_log(tmp_path: Path) -> None:
+    """A tenth of its last messages may be stamped ahead, in whatever unit."""
+    log = [message(0, time="x", sessionId="s")._replace(timestamp=BASE_MS + at * MIN) for at in range(20)]
+    log += [log[0]._replace(timestamp=BASE_MS * 1_000), log[0]._replace(timestamp=2**63 - 1)]
+    told = json.loads(run(tmp_path, shop(), log, "--last", "10m", "--json").stdout)
+    assert told["since_ms"] == BASE_MS + 9 * MIN
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -209,6 +224,25 @@ def test_of_a_topic(real_kafka: Kafka, tmp_path: Path) -> None:
     assert told["scanned"] == 2
     (finding,) = told["findings"]
     assert (finding["fault"], finding["messages"]) == ("time: a number", 1)
+
+
+def test_a_topic_that_begins_with_a_wrong_clock(real_kafka: Kafka, tmp_path: Path) -> None:
+    """Its partition is then read after the other one, and nothing in it is late for that."""
+    name = f"rejects-{uuid.uuid4().hex}"
+    real_kafka.create_topic(name, partitions=2)
+    log = [
+        message(at_ms, "home", at_ms, sessionId=f"s-{partition}-{at_ms}")._replace(partition=partition)
+        for partition in (0, 1)
+        for at_ms in range(0, 60 * MIN, 10_000)
+    ]
+    log[0] = log[0]._replace(timestamp=BASE_MS * 1_000)
+    with Publisher(real_kafka.bootstrap, name, {}) as publisher:
+        for record in records(log):
+            publisher.send(record)
+    file = tmp_path / "monitor.toml"
+    file.write_text(to_toml(shop() | {"kafka": {"brokers": real_kafka.bootstrap, "topics": [name]}}))
+    told = json.loads(CliRunner().invoke(app, ["rejects", "--config", str(file), "--json"]).stdout)
+    assert (told["scanned"], told["counts"]) == (len(log), [["late", "uswm", 1]])
 
 
 def test_every_reason_can_be_asked_for(tmp_path: Path) -> None:

@@ -80,6 +80,17 @@ def test_a_bounded_run_leaves_a_watermark(rig: Rig) -> None:
     assert not last.progress.idle
 
 
+def test_a_wrong_clock_at_the_end_of_a_bounded_run_does_not_reach_the_next(rig: Rig) -> None:
+    """Of a partition with too few messages all timestamps may be wrong: what follows its end is not late by them."""
+    ahead = kafka_message(0, BASE_MS * 1_000, kind=1)
+    partition = rig.partition([ahead], stop_at=1, broker_time=False)
+    *_, last = until_end(partition)
+    assert last.progress.high_ms == BASE_MS - 30_000
+    right = [kafka_message(offset, BASE_MS + offset, kind=1) for offset in range(1, 5)]
+    partition = rig.partition(right, start=position_of(partition.snapshot()), stop_at=5, broker_time=False)
+    assert [chunk.behind for chunk in until_end(partition)] == [{}, {}]
+
+
 def test_stopping_ends_the_partition(rig: Rig) -> None:
     """Asked to stop, the partition reads no more, and hands on how far it was read."""
     partition = rig.partition([kafka_message(5, BASE_MS)], offset=5)
@@ -89,6 +100,14 @@ def test_stopping_ends_the_partition(rig: Rig) -> None:
     assert position_of(partition.snapshot()) == Position(5, NEVER, topic_id="id-1")
     partition.close()
     assert rig.log.closed
+
+
+def test_a_bounded_run_that_is_stopped_has_not_ended(rig: Rig) -> None:
+    """A partition that was not read to its end holds the watermark: what it still has is not late in the next run."""
+    rig.stopping.set()
+    for batches in ((), ([kafka_message(0, BASE_MS, kind=1)],)):
+        (chunk,) = until_end(rig.partition(*batches, stop_at=2, broker_time=False))
+        assert (chunk.progress.high_ms, chunk.progress.idle) == (NEVER, False)
 
 
 def test_a_position_is_resumed_as_it_was(rig: Rig) -> None:

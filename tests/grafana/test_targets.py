@@ -209,7 +209,7 @@ def group_of(result: Json) -> tuple[tuple[str, str], ...]:
 def test_conversion_is_what_the_totals_say(store: Store, dashboards: dict[str, Json]) -> None:
     """Of the qualified visits those with the point, by variation, for the tenant and the tag value that are chosen."""
     dashboard = dashboards["Experiment fast_checkout"]
-    for tenant, tags in (("day", {}), ("night", {}), ("day", {"device": "mobile"})):
+    for tenant, tags in (("day", {}), ("night", {}), ("day", {"device": "other"})):
         chosen: dict[str, str | list[str]] = {f"tag_{tag}": [value] for tag, value in tags.items()}
         chosen["tenant"] = tenant
         drawn = store.columns(dashboard, "Conversion: order", **chosen)
@@ -277,6 +277,34 @@ def test_the_newest_minute_is_that_of_the_log(store: Store, dashboards: dict[str
     newest = max(at_ms for points in drawn.values() for at_ms, _ in points)
     times_ms = [c.timestamp_ms for c in store.cells if re.match(r"day\.visit\.assigned\.[^.]+\.beta$", c.name)]
     assert newest == max(times_ms)
+
+
+def test_what_is_stored_under_names_of_before_is_added(store: Store) -> None:
+    """An experiment and variations that were renamed: each line is the sum of its names, also by tag."""
+    renamed = golden_config()
+    for tenant in ("day", "night"):
+        experiments = renamed["tenants"][tenant]["experiments"]
+        now = experiments.pop("fast_checkout") | {"variations": {"fc_off": 1, "fc_quick": 1}}
+        experiments["checkout_speed"] = now | {"names": ["fast_checkout", "Fast?"], "aliases": {"fc_on": "fc_off"}}
+    by_title = dashboards_of(reader.parse(renamed))
+    dashboard = by_title["Experiment checkout_speed"]
+    both = ("fc_off", "fc_on")
+    visits = sum(store.total(f"day.visit.fm.{name}.beta", experiment="fast_checkout") for name in both)
+    orders = sum(store.total(f"day.visit.fm.{name}.order.beta", experiment="fast_checkout") for name in both)
+    for panel in ("Qualified visits", "Qualified visits over time"):
+        drawn = store.columns(dashboard, panel)
+        assert sum(count or 0 for _, count in drawn["fc_off"]) == visits > 0
+        assert drawn.keys() == {"fc_off", "fc_quick"}
+    of_all = store.columns(by_title["A/B experiments: overview"], "checkout_speed: qualified visits")
+    assert sum(count or 0 for _, count in of_all["fc_off"]) == visits
+    assert store.columns(dashboard, "Conversion: order")["fc_off"][0][1] == pytest.approx(orders / visits)
+    others = sum(store.total(f"day.visit.fm.{name}.beta", experiment="fast_checkout", device="other") for name in both)
+    by_device = store.columns(dashboard, "Qualified visits by device")
+    assert sum(count or 0 for _, count in by_device["fc_off · other"]) == others > 0
+    rate = store.columns(dashboard, "Conversion by device: $of_point", of_point="order")["fc_off · other"][0][1]
+    converted = sum(store.total(f"day.visit.fm.{name}.order.beta", device="other") for name in both)
+    assert converted > 0
+    assert rate == pytest.approx(converted / others)
 
 
 def test_health_ratios_are_what_the_counters_say(store: Store, dashboards: dict[str, Json]) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.page import figures, issues
+from monitor.page import figures, issues, overview
 from monitor.serve import messages
 from monitor.serve.findings import BadValueCount, LargeVisit, LateCount, UnknownNameCount
 from monitor.serve.models import (
@@ -107,7 +107,7 @@ def test_what_was_not_counted_is_an_issue_of_the_experiment_it_concerns() -> Non
         late=[LateCount(tenant="t", experiment="e", variation="red", visits=90, last_5_min=30)],
         bad_values=[BadValueCount(tenant="t", point="order", events=40, last_5_min=9)],
         unknown_names=[
-            UnknownNameCount(tenant="t", kind="variation", experiment="e", name="redd", events=9, last_5_min=9),
+            UnknownNameCount(tenant="t", kind="variation", experiment="e", name="redd", events=90, last_5_min=90),
             UnknownNameCount(tenant="t", kind="experiment", experiment="", name="gone", events=9, last_5_min=9),
         ],
     )
@@ -117,6 +117,47 @@ def test_what_was_not_counted_is_an_issue_of_the_experiment_it_concerns() -> Non
     assert issues.by_name("other", experiment, dc) == []
     assert [o.short for o in issues.of_values("t", dc)] == ["bad values"]
     assert issues.unknown_experiments("t", dc) == "gone 9"
+
+
+def test_a_few_broken_values_of_many_events_are_no_issue() -> None:
+    """Single orders are broken everywhere; more than one per 1,000 events of the tenant are told."""
+    bad = [BadValueCount(tenant="t", point="order", events=90, last_5_min=31)]
+    assert issues.of_values("t", dc_health(events_per_s=104.0, bad_values=bad)) == []
+    assert len(issues.of_values("t", dc_health(events_per_s=102.0, bad_values=bad))) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"old": 5}, []),
+        ({"old": 19}, []),
+        ({"old": 29}, []),
+        ({"old": 31}, ["unknown variations"]),
+        ({"old": 16, "older": 16}, ["unknown variations"]),
+    ],
+)
+def test_one_visitor_with_an_old_variation_is_no_issue(names: dict[str, int], said: list[str]) -> None:
+    """It needs 20 events, and 5 % of the 600 visits that were assigned meanwhile."""
+    unknown = [
+        UnknownNameCount(tenant="t", kind="variation", experiment="e", name=name, events=99, last_5_min=events)
+        for name, events in names.items()
+    ]
+    named = issues.by_name("t", state([60] * 16, [60] * 16), dc_health(unknown_names=unknown))
+    assert [o.short for o in named] == said
+
+
+def test_without_assigned_visits_unknown_variations_are_an_issue() -> None:
+    """Nothing but old names comes: 20 events are enough."""
+    of = UnknownNameCount(tenant="t", kind="variation", experiment="e", name="old", events=20, last_5_min=20)
+    named = issues.by_name("t", state([0] * 16, [0] * 16), dc_health(unknown_names=[of]))
+    assert [o.short for o in named] == ["unknown variations"]
+
+
+@pytest.mark.parametrize(("strangers", "is_said"), [(4, False), (19, False), (30, True)])
+def test_a_few_messages_of_strangers_are_no_high_rejection_rate(strangers: int, is_said: bool) -> None:
+    """In the first minute a few are many percent: the overview says no more than the Health page."""
+    few = {"t": messages.Messages(100, {"late": 1}, {}), "unknown": messages.Messages(0, {"not_json": strangers}, {})}
+    assert ("High rejection rate" in overview.strangers(overview.Overview([], few))) == is_said
 
 
 def test_silence_and_a_sample_ratio_mismatch_are_issues() -> None:

@@ -28,6 +28,7 @@ from monitor.serve.models import (
     ServingReason,
     Step,
 )
+from monitor.serve.problems import ProblemError
 from tests.support import served
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +131,29 @@ def test_the_query_behind_a_number_gives_it(url: str, tags: dict[str, list[str]]
 def test_the_metric_behind_a_number(number: QueriedNumber, metric: str) -> None:
     """As the reference names it."""
     assert number.metric() == metric
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fault"),
+    [
+        ({"what": "everything", "variation": "red"}, "what must be one of assigned"),
+        ({"what": "assigned", "variation": "green"}, "variation must be one of red, blue; got 'green'"),
+        ({"what": "sum", "variation": "red"}, "point must be one of order; got ''"),
+        ({"what": "visits", "variation": "red", "point": "gone"}, "point must be one of order; got 'gone'"),
+    ],
+)
+def test_an_address_without_a_number_is_refused(parameters: dict[str, str], fault: str) -> None:
+    """With what is wrong: no such number, variation or point, or no point where one is needed."""
+    with pytest.raises(ProblemError) as refused:
+        queries.number_of("t", "e", ["red", "blue"], ["order"], Scope.QUALIFIED, parameters)
+    assert fault in refused.value.problem.detail
+
+
+def test_a_number_of_no_point_needs_none() -> None:
+    """A point in its address changes nothing."""
+    parameters = {"what": "assigned", "variation": "red", "point": "order"}
+    number = queries.number_of("t", "e", ["red", "blue"], ["order"], Scope.QUALIFIED, parameters)
+    assert (number.metric(), number.title()) == ("t.visit.assigned.red.beta", "assigned, red")
 
 
 def test_a_number_of_two_data_centers_has_two_queries() -> None:

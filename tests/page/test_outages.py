@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from playwright.sync_api import Browser, Page, expect
 
 from monitor import devstore
@@ -13,7 +14,13 @@ from tests.support import browser, page_case, tcp_proxy
 from tests.support.tcp_proxy import Proxy
 
 EXPERIMENT = "/experiments/uswm/fast_checkout"
-PAGES = {"overview": "/", "experiment": EXPERIMENT, "health": "/health"}
+PAGES = {
+    "overview": "/",
+    "experiment": EXPERIMENT,
+    "query": "/query/uswm/fast_checkout?what=assigned&variation=fc_on",
+    "health": "/health",
+}
+NOWHERE = {"address": "/nothing", "experiment": "/experiments/uswm/nothing", "query": "/query/uswm/nothing"}
 TOP_PX = 400
 REFRESHES, REQUESTS_MAX = 4, 6
 
@@ -89,6 +96,27 @@ def test_a_dead_network_is_told_at_the_top(page: Page, served: str, how: str) ->
         is_told_at_the_top(page, "The monitor's page service is silent")
         network.mend()
         expect(page.locator("[data-lost]")).to_be_hidden(timeout=60_000)
+
+
+@pytest.mark.parametrize("path", NOWHERE.values(), ids=NOWHERE)
+def test_a_page_that_is_not_refreshed_tells_of_no_silence(page: Page, served: str, path: str) -> None:
+    """What is not found is told once: that nothing more comes is no fault."""
+    page.clock.install()
+    page.goto(served + path)
+    page.clock.run_for(60_000)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.get_by_text("The monitor's page service is silent.")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/api/nothing", 404), ("HEAD", "/api/a/b", 404), ("POST", "/api/health", 405)],
+)
+def test_what_the_api_does_not_have_is_a_problem(served: str, method: str, path: str, status: int) -> None:
+    """Not a page: machines ask below /api."""
+    answer = requests.request(method, served + path, timeout=30)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
 def test_a_refresh_costs_few_requests_for_all_readers(chromium: Browser, page: Page, served: str, store: Proxy) -> None:

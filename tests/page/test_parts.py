@@ -182,6 +182,15 @@ def test_the_address_holds_the_view(view: View) -> None:
     assert View.read(view.query()) == view
 
 
+def test_what_is_not_configured_is_left_out_of_a_view() -> None:
+    """A tag, a value, a data center and a metric, each by its name; the rest stays."""
+    view = View.read("?tag.device=watch&tag.device=mobile&tag.colour=red&dc=xyz&goal=gone&by=hour")
+    known, left_out = view.known({"device": ["mobile"]}, ["dal"], ["order"])
+    assert known == View(by=By.HOUR, tags=(("device", "mobile"),))
+    assert left_out == ["device watch", "colour red", "data center xyz", "metric gone"]
+    assert known._replace(dc="dal", goal="order").known({"device": ["mobile"]}, ["dal"], ["order"])[1] == []
+
+
 @given(st.text())
 def test_any_address_is_a_view(query: str) -> None:
     """Unknown parameters are ignored; nothing fails."""

@@ -106,6 +106,21 @@ def test_nothing_is_cut_or_too_wide(page: Page, address: str, path: str) -> None
         assert page.evaluate(OUTSIDE) == [], width
 
 
+def test_the_description_of_the_api_is_not_too_wide(page: Page, address: str) -> None:
+    """On a phone too, whatever the reader opens."""
+    page.goto(f"{address}/docs")
+    page.set_viewport_size({"width": min(WIDTHS), "height": 900})
+    page.evaluate("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= min(WIDTHS)
+
+
+def test_what_can_be_opened_looks_like_it(page: Page, address: str) -> None:
+    """With the triangle that the browser draws."""
+    shown(page, f"{address}/health")
+    expect(page.get_by_text("Lag by partition").first).to_have_css("display", "list-item")
+    expect(page.get_by_text("Lag by partition").first).to_have_css("cursor", "pointer")
+
+
 BOXES = ".panel, .card, .verdict, .chart, td, th, .choices, .notice"
 OUTSIDE = f"""() => [...document.querySelectorAll(".monitor :is({BOXES})")]
   .filter((box) => box.clientWidth > 1 && !box.closest(".unseen, thead"))

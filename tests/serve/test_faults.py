@@ -96,6 +96,18 @@ def test_the_api_describes_itself(light: Client) -> None:
     assert light.ask("/docs").status_code == 200
 
 
+def test_the_described_errors_are_those_that_are_given(light: Client) -> None:
+    """A bad parameter gets 400: no path says 422, and no model of it is described; a probe may get 502 too."""
+    refused = requests.get(f"{light.url}{PATH}/{BUTTON}/series?step=7m", timeout=30)
+    assert refused.status_code == 400
+    described = light.ask("/openapi.json").json()
+    statuses = {path: set(of["get"]["responses"]) for path, of in described["paths"].items()}
+    assert not any("422" in of_path for of_path in statuses.values())
+    assert statuses["/readyz"] == {"200", "502", "503"}
+    assert not any("ValidationError" in name for name in described["components"]["schemas"])
+    assert "422" not in light.ask("/docs").text
+
+
 def test_the_description_needs_nothing_from_elsewhere(light: Client) -> None:
     """No script, no other host; each path, parameter and field is in it."""
     text = light.ask("/docs").text

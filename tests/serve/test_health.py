@@ -25,8 +25,11 @@ def count(reason: str, messages: int) -> Count:
 
 
 def delays(**changes: Any) -> list[TenantFlow]:
-    flow = TenantFlow(tenant="t", events=72_000, events_per_s=20.0, delay_ms_mean=900.0, delay_ms_max=4_000)
-    return [flow.model_copy(update=changes)]
+    flow = TenantFlow(
+        tenant="t", events=72_000, last_5_min=6_000, events_per_s=20.0, delay_ms_mean=900.0, delay_ms_max=4_000
+    )
+    events = {"last_5_min": round(300 * changes.get("events_per_s", 20.0))}
+    return [flow.model_copy(update=events | changes)]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +144,17 @@ def test_what_the_job_reports_by_name_is_in_the_answer(reported: tuple[str, Serv
         (False, True),
         (True, False),
     ]
+
+
+def test_the_rate_of_a_young_job_is_over_its_own_age(reported: tuple[str, Served, Client]) -> None:
+    """Not over 5 minutes: 600 events in the minute since its first report, which told those of a flush."""
+    url, case, client = reported
+    at = [case.now_ms - 50_000, case.now_ms - 5_000]
+    served.post(url, [("monitor.events", at_ms, {"dc": DCS[0], "tenant": TENANT}, 300) for at_ms in at])
+    ((flow,),) = [dc["tenants"] for dc in client.ask("/api/health").json()["dcs"]]
+    flush_s = client.service.settings.time.flush_s
+    assert (flow["events"], flow["last_5_min"]) == (600, 600)
+    assert flow["events_per_s"] == pytest.approx(600 / (50 + flush_s))
 
 
 def test_a_watermark_of_the_year_58879_is_told(reported: tuple[str, Served, Client]) -> None:

@@ -74,6 +74,10 @@ def test_the_interval_of_a_rate_is_wilsons() -> None:
     assert estimate is not None
     assert estimate.low == pytest.approx(0.2553, abs=5e-5)
     assert estimate.high == pytest.approx(0.3662, abs=5e-5)
+    none, every = rate(0, 7), rate(7, 7)
+    assert none is not None
+    assert every is not None
+    assert (none.low, every.high) == (0.0, 1.0)
     assert rate(0, 0) is None
     assert rate(3, 2) == Estimate(value=1.5)
 

@@ -92,7 +92,7 @@ class Core:
                 for deltas in deltas_of([tally], SeriesTable(self.compiled.tenants[tenant], GROUPS)).values():
                     add_deltas(changed, deltas)
         for point in self.ledger.apply(changed):
-            self.totals[point.series, point.timestamp_ms] = int(point.value)
+            self.totals[point.series, point.timestamp_ms] = point.value
         if self.group.watermark.value_ms > NEVER:
             self.ledger.seal({0: self.group.watermark.value_ms}, 1)
         return changed

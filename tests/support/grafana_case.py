@@ -2,6 +2,7 @@
 
 import json
 import re
+from copy import deepcopy
 from pathlib import Path
 
 from monitor.config.settings import Settings
@@ -29,8 +30,8 @@ other variations and one of its own."""
 
 
 def golden_config() -> Config:
-    """The configuration of the log."""
-    return {**CASE.config, "dc": DC}
+    """The configuration of the log, for the caller to change."""
+    return {**deepcopy(CASE.config), "dc": DC}
 
 
 def dashboards_of(settings: Settings) -> dict[str, Json]:

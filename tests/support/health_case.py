@@ -10,7 +10,14 @@ AT = datetime(2026, 11, 25, 14, 30, 30, tzinfo=UTC)
 
 def dc_health(events_per_s: float = 20.0, **changes: Any) -> DcHealth:
     """The data center dal, with one tenant t."""
-    flow = TenantFlow(tenant="t", events=72_000, events_per_s=events_per_s, delay_ms_mean=900.0, delay_ms_max=4_000)
+    flow = TenantFlow(
+        tenant="t",
+        events=72_000,
+        last_5_min=round(300 * events_per_s),
+        events_per_s=events_per_s,
+        delay_ms_mean=900.0,
+        delay_ms_max=4_000,
+    )
     values: dict[str, Any] = {
         "dc": "dal",
         "state": DcState.HEALTHY,

@@ -119,7 +119,7 @@ def test_new_partitions_can_be_told_only(real_kafka: Kafka, real_kairosdb: str, 
         run.awaits(lambda: messages_counted(real_kairosdb, job.dc) == 10, "messages")
         run.stop()
     assert _watermark_s(real_kairosdb, job.dc) == stands_s
-    assert run.said().count("new_partitions") == 1
+    assert run.said().count('"event": "new_partitions"') == 1
 
 
 def test_a_topic_made_anew_is_noticed_at_start(real_kafka: Kafka, real_kairosdb: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from monitor.commands.main import app
+from monitor.commands.publishing import paced
 from monitor.topics import kafka, recorded
 from monitor.topics.recorded import Record, RecordedLogError, Survey
 
@@ -183,6 +184,33 @@ def test_a_shifted_log_ends_as_it_is_sent(first: int, span: int, now: int, speed
     sent_at = now + (round(span / speed))
     assert by % 60_000 == 0
     assert sent_at - 60_000 < first + span + by <= sent_at
+
+
+@pytest.mark.parametrize(
+    ("wrong", "first_ms", "last_ms"),
+    [
+        ([], 0, 59_000),
+        ([1_795_491_000_000_000, -1, 10**15, 5], 0, 59_000),
+        ([3_700_000 + 59_000], 0, 59_000),
+        ([1_800_000 + 59_000], 0, 1_859_000),
+        ([-7_200_000, -9_000_000], 0, 59_000),
+        ([-7_200_000] * 12, -7_200_000, 59_000),
+    ],
+)
+def test_wrong_timestamps_are_not_the_extent_of_a_log(wrong: list[int], first_ms: int, last_ms: int) -> None:
+    """Up to a tenth, ahead or behind by more than an hour, or without any; more than that are right."""
+    base_ms = 1_795_491_000_000
+    stamps = [base_ms + 1_000 * number for number in range(60)]
+    strange = [stamp if abs(stamp) < 10 or stamp > 10**13 else base_ms + stamp for stamp in wrong]
+    found = recorded.survey(Record(0, number, stamp, None, None) for number, stamp in enumerate([*strange, *stamps]))
+    assert found == Survey(len(strange) + 60, base_ms + first_ms, base_ms + last_ms, 0)
+
+
+def test_a_message_from_the_year_58879_is_not_waited_for() -> None:
+    """It is sent at once, wherever it stands."""
+    stamps = [1_000, 1_000_000_000_000_000, 1_010]
+    records = [Record(0, number, stamp, None, None) for number, stamp in enumerate(stamps)]
+    assert list(paced(records, 1_000, 1_010, 1.0)) == records
 
 
 # Commands
