@@ -241,7 +241,7 @@ class Kafka(Server):
             if known.error is not None:
                 raise KafkaException(known.error)
             partitions = [TopicPartition(topic, number) for number in known.partitions]
-            return {at.partition: consumer.get_watermark_offsets(at, REQUEST_TIMEOUT_S)[1] for at in partitions}
+            return {at.partition: _end_offset(consumer, at) for at in partitions}
         finally:
             consumer.close()
 
@@ -292,6 +292,19 @@ class Kafka(Server):
         timeout_ms = REQUEST_TIMEOUT_S * 1000
         options = {"enable.idempotence": True, "message.max.bytes": MESSAGE_BYTES_MAX, "message.timeout.ms": timeout_ms}
         return Producer(self._client | options)
+
+
+def _end_offset(consumer: Consumer, at: TopicPartition) -> int:
+    """The offset of the next record; a partition that was just added may have no leader for a moment."""
+    until_s = time.monotonic() + REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(at, REQUEST_TIMEOUT_S)[1])
+        except KafkaException as error:
+            no_leader = KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE
+            if error.args[0].code() not in no_leader or time.monotonic() > until_s:
+                raise
+            time.sleep(READY_POLL_S)
 
 
 class KairosDB(Server):
