@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow:flow")
 RUN_S = 180.0
 """The longest that a run over a test's topic, a stop, or anything that is waited for may take on a busy machine."""
+WRITTEN_S = 15.0
+"""The longest that KairosDB may take to write what it has accepted."""
 POLL_S = 0.1
 SAID_CHARACTERS = 4_000
 SLOW: Mapping[str, str | int] = {
@@ -83,6 +85,15 @@ class Run:
         """Ends it with SIGKILL."""
         self.process.kill()
         self.process.wait()
+
+    def awaits_after_end(self, condition: Callable[[], T | None], what: str) -> T:
+        """Asks until the answer is true: KairosDB answers before it has written what a job has written last."""
+        until_s = time.monotonic() + WRITTEN_S
+        while not (found := condition()):
+            if time.monotonic() > until_s:
+                pytest.fail(f"no {what} after {WRITTEN_S} s; the job said:\n{self.said()[-SAID_CHARACTERS:]}")
+            time.sleep(POLL_S)
+        return found
 
     def awaits(self, condition: Callable[[], T | None], what: str, timeout_s: float = RUN_S) -> T:
         """Asks until the answer is true, and gives it; fails the test if that takes too long, or the job ends."""
@@ -227,9 +238,17 @@ def expected(answer: Answer, dc: str) -> dict[Key, float]:
 
 
 def assert_stored(url: str, config: Config, answer: Answer) -> None:
-    """Fails, with the first differences, unless the store holds exactly what the oracle says."""
-    got, want = totals(url, config), expected(answer, config["dc"])
-    wrong = sorted(key for key in got.keys() | want.keys() if got.get(key) != want.get(key))
+    """Fails, with the first differences, unless the store comes to hold exactly what the oracle says.
+
+    KairosDB answers before it has written, so what a job has written last may be there a moment later.
+    """
+    want, until_s = expected(answer, config["dc"]), time.monotonic() + WRITTEN_S
+    while True:
+        got = totals(url, config)
+        wrong = sorted(key for key in got.keys() | want.keys() if got.get(key) != want.get(key))
+        if not wrong or time.monotonic() > until_s:
+            break
+        time.sleep(POLL_S)
     shown = "\n".join(f"{key}: {got.get(key)} stored, {want.get(key)} wanted" for key in wrong[:10])
     assert not wrong, f"{len(wrong)} of {len(want)} totals differ:\n{shown}"
     assert want, "a log that comes to nothing tests nothing"

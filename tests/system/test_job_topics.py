@@ -195,8 +195,9 @@ def test_a_bounded_run_on_a_short_topic_leaves_its_last_report(
     real_kafka.create_topic("short", 4)
     real_kafka.produce("short", _events(range(20), 3))
     job = _job(real_kafka, "short", real_kairosdb, tmp_path)
-    job.run()
-    assert _watermark_s(real_kairosdb, job.dc)
+    with job.running(KAFKA__TAIL="false") as run:
+        run.ends_well()
+        run.awaits_after_end(lambda: _watermark_s(real_kairosdb, job.dc), "watermark")
     lags = health(real_kairosdb, job.dc, "lag")["lag"]
     assert {point.tags["partition"]: point.value for point in lags} == {str(number): 0 for number in range(4)}
     assert sum(_values(real_kairosdb, job.dc, "points_written")) > len(
