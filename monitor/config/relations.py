@@ -9,8 +9,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 from monitor.config.errors import SettingError, names, shown
 from monitor.config.settings import DEFAULT_MAXIMUM, LimitsTable, TimeTable
+from monitor.config.values import moment_ms
 from monitor.core.codes import TAGS_BITS
 
 SUM_END = 2**63
@@ -83,10 +86,30 @@ def _experiment_errors(
             if isinstance(variation, str) and variations and variation not in variations:
                 rule = f"must be one of the variations {names(variations)}; got {shown(variation)}"
                 yield SettingError(f"{place}.aliases.{alias}", rule)
+        yield from _phase_errors(table, variations, place)
         for setting, point in _point_references(_table(table, "qualified_when"), f"{place}.qualified_when"):
             if point not in points:
                 rule = f"must be a point of the tenant; got {shown(point)}, there are {names(points)}"
                 yield SettingError(setting, rule)
+
+
+def _phase_errors(table: Any, variations: Mapping[str, Any], place: str) -> Iterator[SettingError]:
+    """Phases have the experiment's variations, and follow each other in time."""
+    phases = table.get("phases") if isinstance(table, dict) else None
+    before = table.get("started") if isinstance(table, dict) else None
+    for i, phase in enumerate(phases if isinstance(phases, list) else ()):
+        weights = _table(phase, "weights")
+        if weights and variations and set(weights) != set(variations):
+            rule = f"must have a weight for each of the variations {names(variations)}; got {names(weights)}"
+            yield SettingError(f"{place}.phases.{i}.weights", rule)
+        begins = phase.get("from") if isinstance(phase, dict) else None
+        try:
+            is_later = before is None or moment_ms(begins) > moment_ms(before)
+        except PydanticCustomError:
+            continue  # its own error
+        if not is_later:
+            yield SettingError(f"{place}.phases.{i}.from", f"must be after the phase before it; got {shown(begins)}")
+        before = begins
 
 
 def _name_errors(experiments: Mapping[str, Any], tenant: str) -> Iterator[SettingError]:

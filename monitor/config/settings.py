@@ -13,6 +13,7 @@ from monitor.config.values import (
     AnyScalar,
     DataCenter,
     KafkaProperty,
+    Moment,
     Name,
     NonZero,
     Number,
@@ -94,6 +95,9 @@ class PointTable(PredicateTable):
 
     nth: int | None = Field(None, ge=1, description="count only the n-th matching event of a visit")
     value: ValueTable | None = Field(None, description="also sum this number")
+    better: Literal["up", "down", "none"] = Field(
+        "up", description="more conversions are better, or fewer: the other is harm; none: nothing is harm"
+    )
 
     def compiled(self, name: str) -> definitions.MeasurementPoint:
         """The point for the core."""
@@ -134,6 +138,13 @@ AnyRule = Annotated[
 ]
 
 
+class PhaseTable(_Model):
+    """A change of the weights of a running experiment."""
+
+    begins: Moment = Field(alias="from", description="from when on assignment follows the weights")
+    weights: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
+
+
 class ExperimentTable(_Model):
     """An experiment."""
 
@@ -142,6 +153,11 @@ class ExperimentTable(_Model):
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
     aliases: dict[str, str] = Field({}, description="further texts of variations, as events carry them")
     names: list[str] = Field([], description="further names of the experiment, as events carry them")
+    started: Moment | None = Field(None, description="from when on it is judged; absent: from its first visit")
+    phases: list[PhaseTable] = Field([], description="changes of the weights since then, in order of time")
+    settle_s: int = Field(300, ge=0, le=86_400, description="visits so soon after a phase began are not judged")
+    sticky: bool = Field(False, description="true: visitors keep their variation when the weights change")
+    smallest_effect: float = Field(0, ge=0, lt=1, description="a smaller relative change of conversions is no harm")
 
     def compiled(self, name: str) -> definitions.Experiment:
         """The experiment for the core."""
@@ -238,6 +254,13 @@ class LimitsTable(_Model):
     )
 
 
+class GuardTable(_Model):
+    """What the checks of all experiments tolerate."""
+
+    split_tolerance: float = Field(0.005, ge=0, lt=1, description="a smaller relative deviation of a split is none")
+    crossed_share: float = Field(0.02, gt=0, lt=1, description="the share of visits that may cross over")
+
+
 class ServeTable(_Model):
     """The query service: the data centers that it reads, when it changes to another one, and its bounds."""
 
@@ -275,6 +298,7 @@ class Settings(_Model):
     time: TimeTable = TimeTable()
     limits: LimitsTable = LimitsTable()
     serve: ServeTable = ServeTable()
+    guard: GuardTable = GuardTable()
     tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
 
     def compiled_tenants(self) -> list[definitions.Tenant]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, PlainValidator
@@ -11,6 +12,9 @@ from monitor.config.errors import broken, names, shown
 
 INTEGER_END = 2**63
 """Whole numbers are below it, and at least its negative: the core computes with 64 bits."""
+
+MOMENT_END_MS = 10**14
+"""The year 5138: times that are configured come before it, as those of events do."""
 
 
 def _matching(pattern: str, rule: str) -> AfterValidator:
@@ -56,6 +60,23 @@ def _kafka_property(value: object) -> str | int | float | bool:
     return value
 
 
+def moment_ms(value: object) -> int:
+    """A time as ISO 8601 text (UTC unless it says otherwise), as a TOML time, or in ms since 1970: in ms."""
+    time: datetime | None = None
+    if isinstance(value, datetime):
+        time = value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        time = datetime.fromtimestamp(value / 1_000, UTC) if 0 <= value < MOMENT_END_MS else None
+    else:
+        try:
+            time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            time = None
+    if time is None:
+        raise broken(f"must be a time such as 2026-11-28T10:00:00Z, or milliseconds since 1970; got {shown(value)}")
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
 def _unique(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
         raise broken(f"must not name one twice; got {names(values)}")
@@ -88,6 +109,7 @@ NonZero = Annotated[int | float, PlainValidator(_non_zero)]
 Weight = Annotated[int | float, PlainValidator(_weight)]
 KafkaProperty = Annotated[str | int | float | bool, PlainValidator(_kafka_property)]
 Unique = AfterValidator(_unique)
+Moment = Annotated[int, PlainValidator(moment_ms)]
 
 _Scalar = Annotated[str, Case("<text>")] | Annotated[bool, Case("<boolean>")] | Annotated[Number, Case("<number>")]
 AnyScalar = Annotated[_Scalar, Discriminator(_scalar_case)]

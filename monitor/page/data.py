@@ -12,10 +12,19 @@ from cachetools import LRUCache
 from monitor.page import charts, colours
 from monitor.page.address import View
 from monitor.page.experiment import ExperimentContext, goal_of
-from monitor.page.issues import Issue, issues_of, of_large_visits, of_tenant, of_values, unknown_experiments
+from monitor.page.issues import (
+    Issue,
+    issues_of,
+    of_large_visits,
+    of_tenant,
+    of_values,
+    of_verdicts,
+    unknown_experiments,
+)
 from monitor.page.overview import Overview, gather
 from monitor.page.shared_answers import Shared
 from monitor.page.store_watch import StoreWatch
+from monitor.page.verdict_watch import VerdictWatch
 from monitor.serve import answers, spans
 from monitor.serve.evidence import current_evidence, refuse_long
 from monitor.serve.health import health
@@ -34,6 +43,7 @@ from monitor.serve.plans import Plan, together
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, moment
 from monitor.serve.states import state_plan
+from monitor.serve.verdict_models import VerdictsAnswer
 
 FRESH_S, FRESH_MS = 4.0, 4_000
 """The largest age of an answer that readers share: less than the time between two refreshes of a page."""
@@ -55,6 +65,7 @@ class OfExperiment(NamedTuple):
     base: SeriesAnswer
     visits: Mapping[str, SeriesAnswer]
     breakdowns: Mapping[str, BreakdownAnswer]
+    verdicts: VerdictsAnswer | None
 
 
 class OfOverview(NamedTuple):
@@ -77,10 +88,12 @@ class Asking:
         self._views: LRUCache[tuple[str, str, View], Shared[OfExperiment]] = LRUCache(VIEWS_MAX)
         self._lock = threading.Lock()
         self.store_watch = StoreWatch(service.store)
+        self.verdict_watch = VerdictWatch(service)
 
     def close(self) -> None:
         """Waits for the requests in progress."""
         self.store_watch.close()
+        self.verdict_watch.close()
         self._pool.shutdown()
 
     def now(self) -> datetime:
@@ -96,7 +109,7 @@ class Asking:
         current_evidence(self.service, self.service.now_ms() - DAY_MS, FRESH_MS)
         state = self._pool.submit(self._health.get)
         experiments = list(self._pool.map(Shared.get, self._tenants.values()))
-        return OfOverview(gather(experiments, state.result()), state.result())
+        return OfOverview(gather(experiments, state.result(), self.verdict_watch.latest), state.result())
 
     def cached_overview(self) -> OfOverview | None:
         """The last answer for the overview, if it is not too old; asks nothing."""
@@ -104,7 +117,7 @@ class Asking:
         experiments = [answer for shared in self._tenants.values() if (answer := shared.cached(CACHED_S)) is not None]
         if state is None or len(experiments) < len(self._tenants):
             return None
-        return OfOverview(gather(experiments, state), state)
+        return OfOverview(gather(experiments, state, self.verdict_watch.latest), state)
 
     def experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         """One experiment, with the choices of a view; computed once for all readers who have made the same."""
@@ -153,14 +166,16 @@ class Asking:
             view,
             colours.of_variations(definition.control, definition.variations),
         )
+        judged = self.verdict_watch.latest(tenant, name)
         return OfExperiment(
             context,
             state,
-            _issues(tenant, state, moment(evidence.now_ms), answer, health),
+            of_verdicts(judged) + _issues(tenant, state, moment(evidence.now_ms), answer, health),
             health,
             base,
             dict(zip(of_tenant.points, others, strict=False)),
             dict(zip(tags, others[len(of_tenant.points) :], strict=True)),
+            judged,
         )
 
     def known(self, tenant: str, view: View) -> View:

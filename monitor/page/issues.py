@@ -8,7 +8,9 @@ from typing import NamedTuple
 from monitor.page import figures
 from monitor.serve.findings import LargeVisit
 from monitor.serve.messages import MESSAGES_MIN, MESSAGES_S, Messages, largest
-from monitor.serve.models import Basis, DcHealth, ExperimentState, Running, SplitVerdict
+from monitor.serve.models import Basis, DcHealth, ExperimentState, Running
+from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
+from monitor.verdicts.judge import Kind, State
 
 JUDGED_MINUTES = 2
 """The number of last minutes, the current one included, that are compared with those before."""
@@ -22,7 +24,6 @@ MISSING_SHARE, MISSING_CHANCE = 0.25, 1e-6
 DROPPED_SHARE = 0.4
 DEVIATIONS = 5.0
 """The standard deviations by which a count must be too low."""
-CROSSED_SHARE = 0.02
 NAMED_MIN = 5
 """Fewer events or visits that were not counted under a name are no issue."""
 LATE_SHARE = 0.01
@@ -136,15 +137,40 @@ def of_experiment(state: ExperimentState, at: datetime, counted_until: datetime 
     issues += [_without_traffic(name) for name in without_traffic(state)]
     if counted_until is not None and (dropped := _dropped(state, at, counted_until)):
         issues.append(dropped)
-    if state.split.verdict is SplitVerdict.MISMATCH:
-        text = "The shares of the assigned visits do not match the weights (chi-square test, p < 0.001)."
-        fix = "Find the cause before reading any result."
-        issues.append(Issue("sample ratio mismatch", text, fix))
-    if state.assigned and state.crossed > CROSSED_SHARE * state.assigned:
-        share = figures.percent(state.crossed / state.assigned)
-        text = f"{share} of the assigned visits were given another variation later."
-        issues.append(Issue("many crossovers", text, "Look for a bug in the assignment service."))
     return issues
+
+
+def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
+    """The checks that warn, hold or stop, the worst first; those of one kind and point are one issue."""
+    found: dict[tuple[Kind, str | None], Issue] = {}
+    for check in verdicts.checks if verdicts is not None else ():
+        if check.state in (State.WARN, State.HOLD, State.STOP):
+            key = check.kind, check.point
+            found.setdefault(key, Issue(_short(check), f"{check.words}{_since(check)}", _FIXES[check.kind]))
+    return list(found.values())
+
+
+_FIXES = {
+    Kind.SPLIT_OF_ASSIGNED: "Find the cause before reading any result.",
+    Kind.SPLIT_OF_QUALIFIED: "Qualification depends on the variation: find the cause before reading any result.",
+    Kind.GUARDRAIL: "Look at the pages of that variation; consider to stop it.",
+    Kind.CROSSED: "Look for a bug in the assignment service.",
+}
+
+
+def _short(check: CheckAnswer) -> str:
+    match check.kind:
+        case Kind.GUARDRAIL:
+            is_fewer = check.effect is None or check.effect.estimate < 0
+            return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
+        case Kind.CROSSED:
+            return "many crossovers"
+        case _:
+            return "sample ratio mismatch"
+
+
+def _since(check: CheckAnswer) -> str:
+    return "" if check.since is None else f" It began at about {check.since:%H:%M} UTC, {check.since:%Y-%m-%d}."
 
 
 def of_tenant(messages: Messages, experiments: str = "") -> list[Issue]:

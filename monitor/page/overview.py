@@ -1,15 +1,16 @@
 """All tenants and their experiments. Pure: answers in, HTML out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
-from monitor.page.issues import Issue, issues_of, of_tenant, of_values, unknown_experiments
+from monitor.page.issues import Issue, issues_of, of_tenant, of_values, of_verdicts, unknown_experiments
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.messages import MESSAGES_S, STRANGERS, Messages, messages, strangers_share
 from monitor.serve.models import DcHealth, ExperimentsAnswer, ExperimentState, HealthAnswer, Running
+from monitor.serve.verdict_models import VerdictsAnswer
 
 SPARK_HOURS = 2
 """The hours that `qualified_recent` covers."""
@@ -39,11 +40,20 @@ class Overview(NamedTuple):
         return list(dict.fromkeys(row.tenant for row in self.rows))
 
 
-def gather(answers: Sequence[ExperimentsAnswer], health: HealthAnswer) -> Overview:
-    """From the answers of all tenants."""
+def gather(
+    answers: Sequence[ExperimentsAnswer],
+    health: HealthAnswer,
+    verdicts_of: Callable[[str, str], VerdictsAnswer | None],
+) -> Overview:
+    """From the answers of all tenants, and the verdicts of an experiment, if there are some."""
     serving = next((dc for dc in health.dcs if dc.is_serving), None)
     rows = [
-        ExperimentRow(answer.tenant, state, issues_of(answer.tenant, state, answer.at, answer.basis, serving))
+        ExperimentRow(
+            answer.tenant,
+            state,
+            of_verdicts(verdicts_of(answer.tenant, state.experiment))
+            + issues_of(answer.tenant, state, answer.at, answer.basis, serving),
+        )
         for answer in answers
         for state in answer.experiments
     ]

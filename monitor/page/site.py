@@ -140,6 +140,7 @@ class _ExperimentPage:
         self._tags = answers.tag_values(asking.service, tenant)
         self._title, self._notes, self._lead = Fragment(), Fragment(), Fragment(frame.waiting())
         with ui.element("div").classes("body"):
+            self._judgement = Fragment()
             self._verdicts = Fragment()
             self._controls = Fragment()
             self._visits = Fragment(classes="part")
@@ -162,7 +163,9 @@ class _ExperimentPage:
         self._top.show(answer.health, self._asking.now())
         self._title.show(summary.title(context))
         self._lead.show(joined(summary.lead(context, answer.state, words), summary.printed(context)))
-        self._verdicts.show(summary.verdicts(context, answer.state, answer.issues, answer.health))
+        self._judgement.show(summary.judgement(answer.verdicts))
+        cards = summary.verdicts(context, answer.state, answer.issues, answer.health, answer.verdicts)
+        self._verdicts.show(cards)
         self._controls.show(controls.controls(context, self._tags, self._asking.service.dcs))
         self._visits.show(joined(element("h2", "Variations"), experiment.table(context)))
         self._points.show(joined(element("h2", "Results"), experiment.points_tables(context)))

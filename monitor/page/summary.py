@@ -15,12 +15,13 @@ from monitor.serve.models import (
     HealthAnswer,
     Running,
     ServingReason,
-    SplitVerdict,
     Status,
     Step,
     VariationResult,
 )
 from monitor.serve.problems import Problem
+from monitor.serve.verdict_models import VerdictsAnswer
+from monitor.verdicts.judge import Kind, State
 
 STEPS = {
     Step.MINUTE: "a minute",
@@ -31,6 +32,8 @@ STEPS = {
 }
 
 
+SPLITS = (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
+ALARMING = (State.WARN, State.HOLD, State.STOP)
 NAMES_SHOWN = 3
 """More variations than these are counted in a sentence, not named."""
 
@@ -93,12 +96,28 @@ def lead(context: ExperimentContext, state: ExperimentState, range_words: str) -
     )
 
 
-def verdicts(context: ExperimentContext, state: ExperimentState, issues: Sequence[Issue], health: HealthAnswer) -> Html:
+def judgement(judged: VerdictsAnswer | None) -> Html:
+    """The worst verdict of the phase in words, with the moment at which it began."""
+    if judged is None or judged.state not in (State.NOTE, *ALARMING):
+        return joined()
+    worst = judged.checks[0]
+    since = joined(" It began at about ", moment(worst.since, "day"), ".") if worst.since else joined()
+    kind = "notice bad" if worst.state in ALARMING else "notice"
+    return element("p", element("strong", f"{worst.state.value.capitalize()}. "), worst.words, since, class_=kind)
+
+
+def verdicts(
+    context: ExperimentContext,
+    state: ExperimentState,
+    issues: Sequence[Issue],
+    health: HealthAnswer,
+    judged: VerdictsAnswer | None,
+) -> Html:
     """The four questions of an experimenter, each with its answer."""
     answers = (
         _is_running(state, health.at),
-        _is_split_right(context),
-        _which_is_better(context),
+        _is_split_right(context, judged),
+        _which_is_better(context, judged),
         _is_trusted(context, issues, health),
     )
     cards = [
@@ -211,24 +230,24 @@ def _is_running(state: ExperimentState, at: datetime) -> Card:
     return Card(question, kind, word, joined(counted, last_assigned(state), "."))
 
 
-def _is_split_right(context: ExperimentContext) -> Card:
-    question, split = "Is the split right?", context.answer.split
+def _is_split_right(context: ExperimentContext, judged: VerdictsAnswer | None) -> Card:
+    """By the checks of the phase: a range that a reader chooses proves nothing however often it is looked at."""
+    question = "Is the split right?"
     if len(context.answer.variations) == 1:
         return Card(question, "none", "Nothing to split", joined("The experiment has one variation."))
     numbers = _shares(context.answer.variations)
-    match split.verdict:
-        case SplitVerdict.AS_PLANNED:
-            p = "" if split.p_value is None else f" No sign of a mismatch (p = {split.p_value:.2g})."
-            return Card(question, "good", "Yes", joined(numbers + p))
-        case SplitVerdict.MISMATCH:
-            return Card(
-                question,
-                "bad",
-                "No",
-                joined(f"{numbers} Sample ratio mismatch (p < 0.001): find the cause before reading any result."),
-            )
-        case SplitVerdict.TOO_FEW:
-            return Card(question, "none", "Too early", joined("Too few visits for a test."))
+    checks = [check for check in judged.checks if check.kind in SPLITS] if judged is not None else []
+    if judged is None or not checks:
+        return Card(question, "none", "Not judged yet", joined(numbers if judged is None else judged.words))
+    worst = checks[0]
+    match worst.state:
+        case State.WARN | State.HOLD | State.STOP:
+            why = f"{worst.words} Find the cause before reading any result. {numbers}"
+            return Card(question, "bad", "No", joined(why))
+        case State.TOO_EARLY | State.NO_DATA:
+            return Card(question, "none", "Too early", joined(worst.words))
+    note = f" {worst.words}" if worst.state is State.NOTE else " No sign of a mismatch since the phase began."
+    return Card(question, "good", "Yes", joined(numbers + note))
 
 
 def _shares(variations: Sequence[VariationResult]) -> str:
@@ -251,7 +270,7 @@ def _nothing_to_compare(context: ExperimentContext) -> str | None:
     return f"By the weights, all visits are {planned[0]}'s." if len(planned) == 1 else None
 
 
-def _which_is_better(context: ExperimentContext) -> Card:
+def _which_is_better(context: ExperimentContext, judged: VerdictsAnswer | None) -> Card:
     goal = context.goal
     question = f"Which is better, by {goal}?" if goal else "Which is better?"
     compared = [
@@ -272,7 +291,7 @@ def _which_is_better(context: ExperimentContext) -> Card:
     reason = joined(
         f"{variation.variation} vs. {context.answer.control}: {amount}, 95 % interval {within}, not valid if you peek."
     )
-    if context.answer.split.verdict is SplitVerdict.MISMATCH:
+    if any(check.kind in SPLITS and check.state in ALARMING for check in (judged.checks if judged else ())):
         return Card(question, "warning", "Unknown", joined("A sample ratio mismatch may explain all of it. ", reason))
     if not significant:
         return Card(question, "none", "Inconclusive", reason)

@@ -33,6 +33,8 @@ from monitor.serve.probes import HeadAsGet, add_probes
 from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, Problem, ProblemError, of_status, refuse_parameter
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
+from monitor.serve.verdict_models import VerdictsAnswer
+from monitor.serve.verdicts import verdicts
 
 FINAL_FRESH_S = 60
 """The time for which a client may cache a final answer: its data center, or totals after a loss, may still change."""
@@ -95,6 +97,7 @@ def create_app(service: Service) -> FastAPI:
     _add_overviews(app, service)
     _add_experiment(app, service)
     _add_series(app, service)
+    _add_verdicts(app, service)
     _add_nothing(app)
     app.add_middleware(HeadAsGet)
     return app
@@ -159,6 +162,13 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
             service, tenant, experiment, _span(service, start, to), by or [], tags=_tags(tag), scope=scope, dc=dc
         )
         return _dated(request, answer, answer.basis)
+
+
+def _add_verdicts(app: FastAPI, service: Service) -> None:
+    @app.get(f"{EXPERIMENT_PATH}/verdicts", response_model=VerdictsAnswer, responses=_PROBLEMS)
+    def of_experiment(tenant: str, experiment: str, dc: Dc = None) -> Response:
+        """What the checks of an experiment say of its present phase, the worst first. Valid at every look."""
+        return _live(verdicts(service, tenant, experiment, dc))
 
 
 def _add_series(app: FastAPI, service: Service) -> None:

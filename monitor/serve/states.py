@@ -40,7 +40,7 @@ def experiments(service: Service, tenant: str, dc: str | None = None) -> Experim
     day = last(service.now_ms(), STATE_HOURS)
     evidence, served = serving(service, tenant, list(tables), day, dc)
     counts = _counts(service, tenant, tables, Serving(evidence, served))
-    first_ms = _first_ms(service, tenant, tables, evidence)
+    first_ms = first_visits_ms(service, tenant, tables, evidence.now_ms)
     return ExperimentsAnswer(
         tenant=tenant,
         at=moment(evidence.now_ms),
@@ -66,7 +66,7 @@ def state_plan(service: Service, tenant: str, name: str) -> Plan[ExperimentState
         for into, of_read in zip(counts, of_reads, strict=True):
             for (metric, _, at_ms), count in of_read.items():
                 into[metric][at_ms] += count
-        first_ms = _first_ms(service, tenant, {name: table}, evidence).get(name)
+        first_ms = first_visits_ms(service, tenant, {name: table}, evidence.now_ms).get(name)
         return _state(tenant, name, table, counts, first_ms, evidence.now_ms)
 
     return Plan(day, reads, answer)
@@ -118,19 +118,16 @@ def _late(served: Sequence[Stretch]) -> list[Stretch]:
     ]
 
 
-def _first_ms(service: Service, tenant: str, tables: Tables, evidence: Evidence) -> dict[str, int]:
+def first_visits_ms(service: Service, tenant: str, tables: Tables, now_ms: int) -> dict[str, int]:
     """The first minute of each experiment with a visit that the store still holds; queried once an hour.
 
     For one that has not begun it is queried once a minute: its first visit must not wait for the next hour.
     """
-    now_ms, found = (
-        evidence.now_ms,
-        {name: service.cache.get(_first_key(tenant, name, True, evidence)) for name in tables},
-    )
+    found = {name: service.cache.get(_first_key(tenant, name, True, now_ms)) for name in tables}
     missing = [
         name
         for name, rows in found.items()
-        if rows is None and service.cache.get(_first_key(tenant, name, False, evidence)) is None
+        if rows is None and service.cache.get(_first_key(tenant, name, False, now_ms)) is None
     ]
     if missing:
         owners = owned(service, tenant, missing, "assigned")
@@ -148,15 +145,15 @@ def _first_ms(service: Service, tenant: str, tables: Tables, evidence: Evidence)
         (rows,) = service.store.rows([ask])
         for name in missing:
             of_name = tuple(row for row in rows if owners.get((row.group[0], row.name)) == name)
-            service.cache.put(_first_key(tenant, name, bool(of_name), evidence), of_name)
+            service.cache.put(_first_key(tenant, name, bool(of_name), now_ms), of_name)
             found[name] = of_name
     return {name: min(row.at_ms for row in rows) for name, rows in found.items() if rows}
 
 
-def _first_key(tenant: str, name: str, has_begun: bool, evidence: Evidence) -> Key:
+def _first_key(tenant: str, name: str, has_begun: bool, now_ms: int) -> Key:
     """Of an hour that begins at half past, when no other hour of a range does; of a minute, where nothing is found."""
     length_ms = HOUR_MS if has_begun else MINUTE_MS
-    begun_ms = (evidence.now_ms + HOUR_MS // 2) // length_ms * length_ms
+    begun_ms = (now_ms + HOUR_MS // 2) // length_ms * length_ms
     return f"first assigned of {tenant} {name}, {has_begun}", "", begun_ms, 0
 
 

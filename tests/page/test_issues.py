@@ -14,6 +14,8 @@ from monitor.serve.models import (
     Split,
     SplitVerdict,
 )
+from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, VerdictsAnswer
+from monitor.verdicts.judge import Kind, State
 from tests.support.health_case import AT, dc_health
 
 BASIS = Basis(
@@ -160,13 +162,30 @@ def test_a_few_messages_of_strangers_are_no_high_rejection_rate(strangers: int, 
     assert ("High rejection rate" in overview.strangers(overview.Overview([], few))) == is_said
 
 
-def test_silence_and_a_sample_ratio_mismatch_are_issues() -> None:
+def test_silence_is_an_issue() -> None:
     """No visit at all is all that is said."""
     nothing = state([0] * 16, [0] * 16, running=Running.NO_DATA)
     assert [o.short for o in issues.of_experiment(nothing, AT, AT)] == ["no traffic"]
-    silent = state([0] * 16, [0] * 16, running=Running.SILENT, verdict=SplitVerdict.MISMATCH, crossed=60)
-    said = ["no traffic now", "sample ratio mismatch", "many crossovers"]
-    assert [o.short for o in issues.of_experiment(silent, AT, AT)] == said
+    silent = state([0] * 16, [0] * 16, running=Running.SILENT)
+    assert [o.short for o in issues.of_experiment(silent, AT, AT)] == ["no traffic now"]
+
+
+@pytest.mark.parametrize("alarm", [State.WARN, State.HOLD, State.STOP])
+def test_checks_that_alarm_are_issues(alarm: State) -> None:
+    """Each kind and point once, in the order of the answer; a note and what is withheld are none."""
+    checks = [
+        check(Kind.SPLIT_OF_ASSIGNED, alarm),
+        check(Kind.SPLIT_OF_QUALIFIED, alarm),
+        check(Kind.GUARDRAIL, alarm, "order", -0.3),
+        check(Kind.GUARDRAIL, alarm, "errors", 0.4),
+        check(Kind.CROSSED, State.NOTE),
+        check(Kind.GUARDRAIL, State.WITHHELD, "item_page"),
+    ]
+    found = issues.of_verdicts(verdicts_answer(checks))
+    said = ["sample ratio mismatch", "sample ratio mismatch", "fewer order in red", "more errors in red"]
+    assert [issue.short for issue in found] == said
+    assert all("14:30 UTC" in issue.text and issue.fix for issue in found)
+    assert issues.of_verdicts(None) == []
 
 
 def test_a_high_rejection_rate_and_unknown_names_are_issues() -> None:
@@ -189,8 +208,6 @@ def state(
     red_visits: list[int],
     red: float = 50,
     running: Running = Running.RUNNING,
-    verdict: SplitVerdict = SplitVerdict.AS_PLANNED,
-    crossed: int = 0,
 ) -> ExperimentState:
     """An experiment with these visits by minute."""
     lately = {"blue": blue, "red": red_visits}
@@ -203,13 +220,37 @@ def state(
         last_assigned=AT,
         assigned=1_000,
         qualified=500,
-        crossed=crossed,
+        crossed=0,
         assigned_by_variation={"blue": 500, "red": 500},
         qualified_by_variation={"blue": 250, "red": 250},
         qualified_recent=[],
         assigned_recent=lately,
-        split=Split(verdict=verdict, chi_square=None, degrees_of_freedom=1, p_value=None),
+        split=Split(verdict=SplitVerdict.AS_PLANNED, chi_square=None, degrees_of_freedom=1, p_value=None),
     )
+
+
+def check(kind: Kind, state: State, point: str | None = None, effect: float = -0.5) -> CheckAnswer:
+    """A check of the variation red that began at AT."""
+    return CheckAnswer(
+        check=f"{kind} {point}",
+        kind=kind,
+        point=point,
+        variation="red",
+        state=state,
+        ln_e=9.0,
+        note_from=4.6,
+        since=AT,
+        place={},
+        effect=EffectAnswer(estimate=effect, low=None, high=None),
+        counts={},
+        counts_since={},
+        words="It is so.",
+    )
+
+
+def verdicts_answer(checks: list[CheckAnswer]) -> VerdictsAnswer:
+    """An answer of these checks."""
+    return VerdictsAnswer(tenant="t", experiment="e", state=State.STOP, words="It is so.", phase=None, checks=checks)
 
 
 def test_a_large_visit_is_an_issue_of_the_range() -> None:

@@ -131,7 +131,7 @@ CORE_MAY_IMPORT = {
 }
 
 
-VERDICTS_MAY_IMPORT = {"collections", "math", "typing"}
+VERDICTS_MAY_IMPORT = {"collections", "enum", "math", "typing"}
 
 
 @pytest.mark.parametrize(("room", "may_import"), [("core", CORE_MAY_IMPORT), ("verdicts", VERDICTS_MAY_IMPORT)])

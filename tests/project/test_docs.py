@@ -51,6 +51,8 @@ SETTINGS = {
     "PredicateTable": ("Predicates", "key"),
     "ConditionTable": ("Predicates", "condition"),
     "PointTable": ("Points", "key"),
+    "GuardTable": ("`[guard]`", "key"),
+    "PhaseTable": ("Phases", "phase"),
     "ValueTable": ("Points", "value"),
     "ExperimentTable": ("Experiments", "key"),
 }
@@ -176,8 +178,6 @@ def _paths_of(words: str, paths: set[str]) -> set[str]:
     """The paths that the reference means."""
     if words.startswith("all but "):
         return paths - set(re.findall(r"`([^`]+)`", words))
-    if words == "all of one experiment":
-        return {path for path in paths if "/EXPERIMENT" in path}
     return {path for path in paths if path.rpartition("/")[2] in words.split(", ")}
 
 

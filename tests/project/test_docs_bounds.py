@@ -20,6 +20,7 @@ NOT_BOUNDS = {
     "INT64_MAX": "the largest integer of 64 bits",
     "_KEY_BYTES": "an estimate of the memory of an entry",
     "LARGE_BYTES": "from so many ids on a visit is a large one; it holds no more for it than its metrics",
+    "LN_E_MAX": "what is told for any larger evidence; nothing is held",
     "LINE_CHARACTERS_MAX": "characters of a line of TOML in a message",
     "_MESSAGE_BYTES_MAX": "tells librdkafka what the broker may accept; the broker decides",
     "MESSAGE_OVERHEAD_BYTES": "an estimate that is added to a message's length",

@@ -1,0 +1,55 @@
+"""The shapes of answers about verdicts."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from monitor.serve.findings import Answer
+from monitor.verdicts.judge import Kind, State
+
+
+class EffectAnswer(Answer):
+    """A relative change, with the confidence sequence of 95 %: -0.2 is a fifth less."""
+
+    estimate: float
+    low: float | None = Field(description="null: no bound")
+    high: float | None = Field(description="null: no bound")
+
+
+class CheckAnswer(Answer):
+    """What one check says."""
+
+    check: str = Field(description="its name, unique in the experiment")
+    kind: Kind
+    point: str | None
+    variation: str | None
+    state: State
+    ln_e: float = Field(description="the logarithm of the evidence; 700 stands for anything larger")
+    note_from: float = Field(description="ln E from which it says note; warn, hold and stop need 0.9, 1.6 and 3.9 more")
+    since: datetime | None = Field(description="when it began, as far as the evidence says; null: it says nothing")
+    place: dict[str, str] = Field(description="tag to value of the smallest slice that carries it; empty: everywhere")
+    effect: EffectAnswer | None = Field(description="of the variation since then, beside the control or its weight")
+    counts: dict[str, int] = Field(description="by variation, in the phase; of crossed visits: stayed, crossed")
+    counts_since: dict[str, int] = Field(description="since then")
+    words: str = Field(description="all of it in a sentence")
+
+
+class PhaseAnswer(Answer):
+    """The phase that the verdicts belong to."""
+
+    start: datetime
+    weights: dict[str, float]
+    visits_from: datetime = Field(description="visits are counted from this minute on")
+    conversions_from: datetime = Field(description="conversions are counted from this minute on")
+    sealed_until: datetime = Field(description="only minutes before this are counted: they are final")
+
+
+class VerdictsAnswer(Answer):
+    """The verdicts of an experiment, the worst first."""
+
+    tenant: str
+    experiment: str
+    state: State = Field(description="the worst")
+    words: str = Field(description="the worst verdict in a sentence")
+    phase: PhaseAnswer | None = Field(description="null: none has begun, or the store no longer has its beginning")
+    checks: list[CheckAnswer]

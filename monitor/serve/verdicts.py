@@ -1,0 +1,158 @@
+"""The verdicts of an experiment's checks, from the final minutes of its present phase.
+
+A verdict is a function of the store and the configuration: another service, or one after a restart, says the same.
+"""
+
+import math
+from collections.abc import Sequence
+
+from monitor.config.settings import ExperimentTable
+from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
+from monitor.core.codes import MINUTE_MS
+from monitor.serve.answers import tag_values
+from monitor.serve.evidence import serving
+from monitor.serve.failover import final_until_ms
+from monitor.serve.phase_counts import counted_phase, queries, readings
+from monitor.serve.phases import RunningPhase, running_phase
+from monitor.serve.plans import clipped
+from monitor.serve.results import Metrics
+from monitor.serve.service import Service
+from monitor.serve.spans import DAY_MS, Span, last, moment
+from monitor.serve.states import first_visits_ms
+from monitor.serve.sums import Job, sums
+from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
+from monitor.serve.verdict_words import words
+from monitor.verdicts.families import Thresholds, ln_threshold
+from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdict, judged
+
+LN_E_MAX = 700.0
+"""The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
+LOST_MS = DAY_MS
+"""So long before the end of its ttl, the first minute that the store holds may not be an experiment's first one."""
+_ORDER = (
+    State.STOP,
+    State.HOLD,
+    State.WARN,
+    State.NOTE,
+    State.WITHHELD,
+    State.HEALTHY,
+    State.TOO_EARLY,
+    State.NO_DATA,
+)
+
+
+def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
+    """What all checks of an experiment say of its present phase. Raises ProblemError."""
+    table, now_ms = service.experiment(tenant, experiment), service.now_ms()
+    first_ms = first_visits_ms(service, tenant, {experiment: table}, now_ms).get(experiment)
+    if first_ms is None:
+        return _nothing(tenant, experiment, "No visit was assigned yet.")
+    phase = running_phase(table, service.settings.time, first_ms, now_ms)
+    if phase is None:
+        return _nothing(tenant, experiment, "It has not begun yet.")
+    kept_ms = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days) * DAY_MS
+    if phase.start_ms < now_ms - kept_ms + LOST_MS:
+        why = "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
+        return _nothing(tenant, experiment, why)
+    return _of_phase(service, tenant, experiment, phase, dc)
+
+
+def _of_phase(service: Service, tenant: str, experiment: str, phase: RunningPhase, dc: str | None) -> VerdictsAnswer:
+    table, metrics = service.experiment(tenant, experiment), Metrics(tenant, experiment)
+    points = [name for name, point in service.tenant(tenant).points.items() if point.better != "none"]
+    whole = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, last(service.now_ms()).end_ms))
+    evidence, served = serving(service, tenant, [experiment], whole, dc)
+    sealed_ms = max(phase.visits_from_ms, final_until_ms(evidence, served[experiment]))
+    tags = tag_values(service, tenant)
+    experiments = stored_experiments(experiment, table)
+    reads = [
+        (stored_metrics(reading.metrics, table), part)
+        for reading in readings(metrics, table, points, phase)
+        for part in queries(
+            reading._replace(metrics=tuple(stored_metrics(reading.metrics, table))), experiments, list(tags), sealed_ms
+        )
+    ]
+    jobs = [Job(query, clipped(served[experiment], span)) for _, (query, span) in reads]
+    summed = sums(service.store, service.cache, evidence, jobs)
+    read = [by_configured_name(of_job, stored) for (stored, _), of_job in zip(reads, summed, strict=True)]
+    counted = counted_phase(metrics, table, points, tags, phase, sealed_ms, read)
+    found = judged(_question(service, tenant, experiment, phase, points), counted)
+    said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
+    said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
+    return VerdictsAnswer(
+        tenant=tenant,
+        experiment=experiment,
+        state=said[0].state if said else State.NO_DATA,
+        words=_of_all(said),
+        phase=PhaseAnswer(
+            start=moment(phase.start_ms),
+            weights=phase.weights,
+            visits_from=moment(phase.visits_from_ms),
+            conversions_from=moment(phase.conversions_from_ms),
+            sealed_until=moment(sealed_ms),
+        ),
+        checks=said,
+    )
+
+
+def _question(service: Service, tenant: str, experiment: str, phase: RunningPhase, points: Sequence[str]) -> Question:
+    table, of_points = service.experiment(tenant, experiment), service.tenant(tenant).points
+    variations, guard = tuple(table.variations), service.settings.guard
+    return Question(
+        tuple(phase.weights[variation] for variation in variations),
+        variations,
+        variations.index(table.control),
+        tuple(Guarded(point, of_points[point].better == "down", table.smallest_effect) for point in points),
+        -math.log1p(-guard.split_tolerance),
+        guard.crossed_share,
+    )
+
+
+def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
+    names = list(table.variations) if verdict.kind is not Kind.CROSSED else ["stayed", "crossed"]
+    is_guardrail = verdict.kind is Kind.GUARDRAIL
+    return CheckAnswer(
+        check=" ".join([verdict.kind, *([verdict.point or "", verdict.variation or ""] if is_guardrail else [])]),
+        kind=verdict.kind,
+        point=verdict.point,
+        variation=verdict.variation,
+        state=verdict.state,
+        ln_e=max(-LN_E_MAX, min(LN_E_MAX, verdict.ln_e)),
+        note_from=ln_threshold(Thresholds().note, verdict.share),
+        since=None if verdict.since_ms is None else moment(verdict.since_ms),
+        place=dict(verdict.place),
+        effect=_effect(verdict),
+        counts=_named(names, verdict.counts),
+        counts_since=_named(names, verdict.counts_since),
+        words=words(verdict, table.control),
+    )
+
+
+def _effect(verdict: Verdict) -> EffectAnswer | None:
+    if verdict.effect is None:
+        return None
+    estimate, low, high = (math.expm1(end) if end < LN_E_MAX else None for end in verdict.effect)
+    return None if estimate is None else EffectAnswer(estimate=estimate, low=low, high=high)
+
+
+def _named(names: Sequence[str], counts: Sequence[float]) -> dict[str, int]:
+    return {name: round(count) for name, count in zip(names, counts, strict=False)}
+
+
+def _is_split(verdict: Verdict) -> bool:
+    return verdict.kind in (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
+
+
+def _of_all(said: Sequence[CheckAnswer]) -> str:
+    """The worst verdict; if it is none, that all is well, or why there is nothing to say."""
+    worst = said[0].state if said else State.NO_DATA
+    if worst in ALARMS[1:]:
+        return said[0].words
+    return {
+        State.HEALTHY: "No check finds anything wrong.",
+        State.TOO_EARLY: "Too few visits in a variation to say more than that nothing is wrong yet.",
+    }.get(worst, "There is nothing to judge yet.")
+
+
+def _nothing(tenant: str, experiment: str, why: str) -> VerdictsAnswer:
+    return VerdictsAnswer(tenant=tenant, experiment=experiment, state=State.NO_DATA, words=why, phase=None, checks=[])

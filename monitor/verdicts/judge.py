@@ -1,0 +1,278 @@
+"""What all checks of an experiment say of the counts of its phase. Pure.
+
+Checks, each with its share of the budget (`families.Shares`): the split of the assigned and of the qualified visits, a
+guardrail for each point and variation, and crossed visits. The evidence of a split or a guardrail is merged from that
+over all visits and that of the slices (`slices`), so that an incident in a small slice is found soon; slices that pass
+their own threshold are named, and the smallest that carries the alarm is where it is. While a split alarms, verdicts
+on metrics are withheld: conversions are compared with the planned weights (`checks`).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from monitor.verdicts import checks, shares, slices
+from monitor.verdicts.families import Shares, Thresholds, level
+from monitor.verdicts.restarts import Plan, PlanEvidence, plan
+from monitor.verdicts.zones import Zone, fewer, more
+
+EARLY_VISITS = 100
+"""With fewer visits in a variation a check that finds nothing says "too early"; it hides words, not evidence."""
+EFFECT_ALPHA = 0.05
+"""1 less the confidence of the interval of an effect."""
+SLICES_EVIDENCE = 100.0
+"""Slices are named with a probability of a false name of at most their share divided by this, in a phase."""
+
+BUDGET, LIMITS = Shares(), Thresholds()
+"""The shares of all checks, and the evidence from which they alarm."""
+
+QUIET_ALPHA = 0.05
+"""All outside of a slice is quiet while its evidence is below 1 over this."""
+
+Place = tuple[tuple[str, str], ...]
+"""A slice: one or two (tag, value)."""
+
+
+class State(StrEnum):
+    """What a check says, from the mildest to the worst but for the last two, in which it says nothing."""
+
+    TOO_EARLY = "too_early"
+    HEALTHY = "healthy"
+    NOTE = "note"
+    WARN = "warn"
+    HOLD = "hold"
+    STOP = "stop"
+    WITHHELD = "withheld"
+    NO_DATA = "no_data"
+
+
+ALARMS = (State.HEALTHY, State.NOTE, State.WARN, State.HOLD, State.STOP)
+"""The states by the number of thresholds that are reached."""
+
+
+class Kind(StrEnum):
+    """The kinds of checks."""
+
+    SPLIT_OF_ASSIGNED = "split_of_assigned"
+    SPLIT_OF_QUALIFIED = "split_of_qualified"
+    GUARDRAIL = "guardrail"
+    CROSSED = "crossed"
+
+
+class Course(NamedTuple):
+    """Counts of a phase by cell: all of them, and those before each moment at which the plan restarts."""
+
+    counts: tuple[float, ...]
+    before: Mapping[int, tuple[float, ...]]
+
+    def less(self, other: "Course") -> "Course":
+        """The counts without those of another."""
+        before = {at: _less(of, other.before.get(at, (0.0,) * len(of))) for at, of in self.before.items()}
+        return Course(_less(self.counts, other.counts), before)
+
+
+class Counted(NamedTuple):
+    """What is counted in one respect: over all visits, and by slice."""
+
+    whole: Course
+    slices: Mapping[Place, Course]
+
+
+class Guarded(NamedTuple):
+    """The point of a guardrail: harm is a decrease by more than `smallest`, or an increase where `is_down`."""
+
+    point: str
+    is_down: bool
+    smallest: float
+
+
+class Question(NamedTuple):
+    """An experiment's phase: `weights` by variation, the control's place among them, and what is guarded."""
+
+    weights: tuple[float, ...]
+    variations: tuple[str, ...]
+    control: int
+    points: tuple[Guarded, ...]
+    tolerance: float
+    crossed_share: float
+
+
+class Phase(NamedTuple):
+    """The counts of a phase, each from its own moment on until the last sealed minute, in ms of event time."""
+
+    visits_from_ms: int
+    conversions_from_ms: int
+    sealed_ms: int
+    assigned: Counted
+    qualified: Counted
+    crossed: Counted
+    conversions: Mapping[str, Counted]
+    """By point; crossed visits by variation, as all others."""
+
+
+class Verdict(NamedTuple):
+    """What a check says. `ln_e`: its evidence; `share`: its part of the budget; `since_ms`: when it began, if it did.
+
+    `place`: the smallest slice that carries an alarm, empty for everywhere. `variation`: of a guardrail its own, of a
+    split that alarms the one that lacks the most visits. `effect`: its log rate ratio to the control, or of a split to
+    its weight, since then, with its confidence sequence of 95 %. `counts` are by variation (of crossed visits: those
+    that did not and that did): of the phase, and since then.
+    """
+
+    kind: Kind
+    point: str | None
+    variation: str | None
+    state: State
+    ln_e: float
+    share: float
+    since_ms: int | None
+    place: Place
+    effect: shares.Interval | None
+    counts: tuple[float, ...]
+    counts_since: tuple[float, ...]
+
+
+class _Check(NamedTuple):
+    kind: Kind
+    share: float
+    counted: Counted
+    plan: Plan
+    point: str | None = None
+    variation: int | None = None
+    zone: Zone | None = None
+
+
+def judged(question: Question, phase: Phase, budget: Shares = BUDGET, limits: Thresholds = LIMITS) -> list[Verdict]:
+    """All verdicts: the splits first, then guardrails by point and variation, then crossed visits."""
+    found = [_verdict(question, check, budget, limits) for check in _checks(question, phase, budget)]
+    is_early = min(phase.assigned.whole.counts, default=0) < EARLY_VISITS
+    is_split_wrong = any(
+        verdict.kind in (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
+        and verdict.state in (State.WARN, State.HOLD, State.STOP)
+        for verdict in found
+    )
+    return [_shown(verdict, is_early, is_split_wrong) for verdict in found]
+
+
+def _shown(verdict: Verdict, is_early: bool, is_split_wrong: bool) -> Verdict:
+    if verdict.kind is Kind.GUARDRAIL and is_split_wrong:
+        return verdict._replace(state=State.WITHHELD)
+    if verdict.state is State.HEALTHY and not sum(verdict.counts):
+        return verdict._replace(state=State.NO_DATA)
+    if verdict.state is State.HEALTHY and is_early:
+        return verdict._replace(state=State.TOO_EARLY)
+    return verdict
+
+
+def _checks(question: Question, phase: Phase, budget: Shares) -> Iterator[_Check]:
+    of_visits = plan(phase.visits_from_ms, max(phase.visits_from_ms, phase.sealed_ms))
+    of_conversions = plan(phase.conversions_from_ms, max(phase.conversions_from_ms, phase.sealed_ms))
+    weights = question.weights
+    if len(weights) > 1:
+        yield _Check(Kind.SPLIT_OF_ASSIGNED, budget.split_of_assigned, phase.assigned, of_visits)
+        yield _Check(Kind.SPLIT_OF_QUALIFIED, budget.split_of_qualified, phase.qualified, of_visits)
+    guarded = [
+        (of, place)
+        for of in question.points
+        for place, weight in enumerate(weights)
+        if place != question.control and weight > 0 and weights[question.control] > 0
+    ]
+    for of, place in guarded:
+        zone = more(of.smallest) if of.is_down else fewer(of.smallest)
+        counted = phase.conversions[of.point]
+        share = budget.guardrails / len(guarded)
+        yield _Check(Kind.GUARDRAIL, share, counted, of_conversions, of.point, place, zone)
+    if len(weights) > 1:
+        yield _Check(Kind.CROSSED, budget.crossed, _crossing(phase), of_visits)
+
+
+def _crossing(phase: Phase) -> Counted:
+    """Visits that did not cross and that did, over all variations."""
+
+    def cells(assigned: Course, crossed: Course) -> Course:
+        def both(of_assigned: Sequence[float], of_crossed: Sequence[float]) -> tuple[float, float]:
+            return max(0.0, sum(of_assigned) - sum(of_crossed)), sum(of_crossed)
+
+        before = {at: both(of, crossed.before.get(at, (0.0,))) for at, of in assigned.before.items()}
+        return Course(both(assigned.counts, crossed.counts), before)
+
+    return Counted(cells(phase.assigned.whole, phase.crossed.whole), {})
+
+
+def _verdict(question: Question, check: _Check, budget: Shares, limits: Thresholds) -> Verdict:
+    whole = _evidence(question, check, check.counted.whole)
+    by_slice = {place: _evidence(question, check, course) for place, course in check.counted.slices.items()}
+    ln_e = slices.merged(whole.ln_e, [of.ln_e for of in by_slice.values()])
+    state = ALARMS[level(ln_e, check.share, limits)]
+    verdict = Verdict(
+        check.kind,
+        check.point,
+        None if check.variation is None else question.variations[check.variation],
+        state,
+        ln_e,
+        check.share,
+        None,
+        (),
+        None,
+        check.counted.whole.counts,
+        (),
+    )
+    if state is State.HEALTHY:
+        return verdict
+    place = _place(question, check, by_slice, budget.slices / SLICES_EVIDENCE)
+    clearest = by_slice[place] if place else max([whole, *by_slice.values()], key=lambda of: of.ln_capital)
+    variation, effect = _effect(question, check, clearest.counts)
+    return verdict._replace(
+        variation=None if variation is None else question.variations[variation],
+        since_ms=clearest.since_ms,
+        place=place,
+        effect=effect,
+        counts_since=clearest.counts,
+    )
+
+
+def _evidence(question: Question, check: _Check, course: Course) -> PlanEvidence:
+    counts, before, weights = course.counts, course.before, question.weights
+    if check.kind is Kind.CROSSED:
+        return checks.crossed(check.plan, counts, before, question.crossed_share)
+    if check.variation is None or check.zone is None:
+        return checks.split(check.plan, counts, before, weights, question.tolerance)
+    return checks.guardrail(check.plan, counts, before, weights, (question.control, check.variation), check.zone)
+
+
+def _place(question: Question, check: _Check, by_slice: Mapping[Place, PlanEvidence], alpha: float) -> Place:
+    """The smallest named slice whose rest is quiet; empty: everywhere."""
+    places = list(by_slice)
+    named = slices.named([by_slice[place].ln_e for place in places], alpha)
+    rests = [
+        slices.Named(
+            i,
+            sum(check.counted.slices[places[i]].counts),
+            _evidence(question, check, check.counted.whole.less(check.counted.slices[places[i]])).ln_e,
+        )
+        for i in named
+    ]
+    found = slices.smallest(rests, QUIET_ALPHA)
+    return () if found is None else places[found]
+
+
+def _effect(question: Question, check: _Check, counts: Sequence[float]) -> tuple[int | None, shares.Interval | None]:
+    """A variation, and its log rate ratio: to the control, or of a split that of the one furthest from its weight."""
+    weights = question.weights
+    if check.kind is Kind.CROSSED or sum(counts) <= 0:
+        return None, None
+    if check.variation is not None:
+        return check.variation, shares.ratio_of_two(counts, weights, check.variation, question.control, EFFECT_ALPHA)
+    if unplanned := [i for i, weight in enumerate(weights) if not weight and counts[i] > 0]:
+        return unplanned[0], None
+    planned = [i for i, weight in enumerate(weights) if weight > 0]
+    if len(planned) < 2:
+        return None, None
+    expected = math.fsum(counts[i] for i in planned) / math.fsum(weights[i] for i in planned)
+    furthest = min(planned, key=lambda i: counts[i] - expected * weights[i])
+    return furthest, shares.ratio_to_weights(counts, weights, furthest, EFFECT_ALPHA)
+
+
+def _less(counts: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    return tuple(max(0.0, count - other) for count, other in zip(counts, others, strict=True))
