@@ -27,6 +27,7 @@ _RULES = {
     "literal_error": "must be {expected}",
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
 }
 """The rules that pydantic checks, by its type of error, in our words; `{...}` is of the error's context."""

@@ -14,6 +14,7 @@ from monitor.config.reader import load, parse
 from tests.support.example_config import ABSENT, COLOR, HOME, ORDER, U, errors_of, example, put
 
 NAME_RULE = "may have letters, digits, _ and - only; got "
+BOTH = {"blue": 1, "red": 1}
 ERRORS: list[tuple[str, Any, str, str]] = [
     # unknown keys, at every level
     ("colour", 1, "colour", "is not a setting"),
@@ -127,6 +128,20 @@ ERRORS: list[tuple[str, Any, str, str]] = [
     (f"{COLOR}/qualified_when", {"point": "hme"}, COLOR + "/qualified_when/point", "must be a point of the tenant"),
     (f"{COLOR}/qualified_when", {"any": [{"all": [{"point": "x"}]}]}, COLOR + "/qualified_when/any/0/all/0/point", "x"),
     ("limits/events_per_visit", 2**63 // 1_000_000 + 1, ORDER + "/value/max", "must stay below 2^63"),
+    # what verdicts need
+    ("guard/split_tolerance", 1, "guard.split_tolerance", "must be below 1"),
+    (f"{HOME}/better", "more", HOME + "/better", "must be 'up', 'down' or 'none'; got 'more'"),
+    (f"{COLOR}/started", "soon", COLOR + "/started", "must be a time such as 2026-11-28T10:00:00Z"),
+    (f"{COLOR}/started", True, COLOR + "/started", "must be a time such as 2026-11-28T10:00:00Z"),
+    (f"{COLOR}/started", -1, COLOR + "/started", "must be a time such as 2026-11-28T10:00:00Z"),
+    (f"{COLOR}/phases", [{"from": 5}], COLOR + "/phases/0/weights", "is required"),
+    (f"{COLOR}/phases", [{"from": 5, "weights": {"blue": 1}}], COLOR + "/phases/0/weights", "each of the variations"),
+    (
+        f"{COLOR}/phases",
+        [{"from": 5, "weights": BOTH}, {"from": 5, "weights": BOTH}],
+        COLOR + "/phases/1/from",
+        "after",
+    ),
 ]
 
 
