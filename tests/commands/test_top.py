@@ -83,7 +83,10 @@ def test_every_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [80, 60])
 def test_a_narrow_terminal_has_every_number(tmp_path: Path, width: int) -> None:
     """Tenant, events/s and rejected are whole; the reasons wrap below each other."""
-    points = [("monitor.events|tenant=uswm", NOW_MS, 6_480_000)]
+    points = [
+        ("monitor.events|tenant=uswm", NOW_MS - HOUR_MS // 2, 0),
+        ("monitor.events|tenant=uswm", NOW_MS, 6_480_000),
+    ]
     points += [
         (f"monitor.rejected|tenant=uswm|reason={reason}", NOW_MS, 1_234_000 + i)
         for i, reason in enumerate(("late", "duplicate", "future", "bad_time"))
