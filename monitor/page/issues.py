@@ -141,12 +141,12 @@ def of_experiment(state: ExperimentState, at: datetime, counted_until: datetime 
 
 
 def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
-    """The checks that warn, hold or stop, the worst first; those of one kind and point are one issue."""
-    found: dict[tuple[Kind, str | None], Issue] = {}
+    """The checks that warn, hold or stop, the worst first; a split of assigned and of qualified visits is one issue."""
+    found: dict[str, Issue] = {}
     for check in verdicts.checks if verdicts is not None else ():
         if check.state in (State.WARN, State.HOLD, State.STOP):
-            key = check.kind, check.point
-            found.setdefault(key, Issue(_short(check), f"{check.words}{_since(check)}", _FIXES[check.kind]))
+            issue = Issue(_short(check), f"{check.words}{_since(check)}", _FIXES[check.kind])
+            found.setdefault(issue.short, issue)
     return list(found.values())
 
 

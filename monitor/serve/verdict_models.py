@@ -27,7 +27,7 @@ class CheckAnswer(Answer):
     ln_e: float = Field(description="the logarithm of the evidence; 700 stands for anything larger")
     note_from: float = Field(description="ln E from which it says note; warn, hold and stop need 0.9, 1.6 and 3.9 more")
     since: datetime | None = Field(description="when it began, as far as the evidence says; null: it says nothing")
-    place: dict[str, str] = Field(description="tag to value of the smallest slice that carries it; empty: everywhere")
+    place: dict[str, str] = Field(description="tag to value of the slice that carries it; empty: everywhere")
     effect: EffectAnswer | None = Field(description="of the variation since then, beside the control or its weight")
     counts: dict[str, int] = Field(description="by variation, in the phase; of crossed visits: stayed, crossed")
     counts_since: dict[str, int] = Field(description="since then")

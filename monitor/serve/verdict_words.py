@@ -47,7 +47,7 @@ def _alarm(verdict: Verdict, control: str) -> str:
                 return f"{verdict.variation} gets {visits} visits, although its weight is 0"
             return f"{verdict.variation} gets {_change(verdict)} {visits} visits than planned"
         case Kind.GUARDRAIL:
-            return f"{_change(verdict)} {verdict.point} in {verdict.variation} than in {control}"
+            return f"{_change(verdict)} visits with {verdict.point} in {verdict.variation} than in {control}"
         case Kind.CROSSED:
             return "Too many visits are given another variation later"
 

@@ -3,7 +3,7 @@
 Checks, each with its share of the budget (`families.Shares`): the split of the assigned and of the qualified visits, a
 guardrail for each point and variation, and crossed visits. The evidence of a split or a guardrail is merged from that
 over all visits and that of the slices (`slices`), so that an incident in a small slice is found soon; slices that pass
-their own threshold are named, and the smallest that carries the alarm is where it is. While a split alarms, verdicts
+their own threshold are named, and the one that carries the alarm is where it is. While a split alarms, verdicts
 on metrics are withheld: conversions are compared with the planned weights (`checks`).
 """
 
@@ -114,7 +114,7 @@ class Phase(NamedTuple):
 class Verdict(NamedTuple):
     """What a check says. `ln_e`: its evidence; `share`: its part of the budget; `since_ms`: when it began, if it did.
 
-    `place`: the smallest slice that carries an alarm, empty for everywhere. `variation`: of a guardrail its own, of a
+    `place`: the slice that carries an alarm, empty for everywhere. `variation`: of a guardrail its own, of a
     split that alarms the one that lacks the most visits. `effect`: its log rate ratio to the control, or of a split to
     its weight, since then, with its confidence sequence of 95 %. `counts` are by variation (of crossed visits: those
     that did not and that did): of the phase, and since then.
@@ -242,18 +242,18 @@ def _evidence(question: Question, check: _Check, course: Course) -> PlanEvidence
 
 
 def _place(question: Question, check: _Check, by_slice: Mapping[Place, PlanEvidence], alpha: float) -> Place:
-    """The smallest named slice whose rest is quiet; empty: everywhere."""
+    """The named slice that carries the alarm; empty: everywhere."""
     places = list(by_slice)
     named = slices.named([by_slice[place].ln_e for place in places], alpha)
     rests = [
         slices.Named(
             i,
-            sum(check.counted.slices[places[i]].counts),
+            by_slice[places[i]].ln_e,
             _evidence(question, check, check.counted.whole.less(check.counted.slices[places[i]])).ln_e,
         )
         for i in named
     ]
-    found = slices.smallest(rests, QUIET_ALPHA)
+    found = slices.carrying(rests, QUIET_ALPHA)
     return () if found is None else places[found]
 
 

@@ -172,7 +172,7 @@ def test_silence_is_an_issue() -> None:
 
 @pytest.mark.parametrize("alarm", [State.WARN, State.HOLD, State.STOP])
 def test_checks_that_alarm_are_issues(alarm: State) -> None:
-    """Each kind and point once, in the order of the answer; a note and what is withheld are none."""
+    """Each once, in the order of the answer; a note and what is withheld are none."""
     checks = [
         check(Kind.SPLIT_OF_ASSIGNED, alarm),
         check(Kind.SPLIT_OF_QUALIFIED, alarm),
@@ -182,7 +182,7 @@ def test_checks_that_alarm_are_issues(alarm: State) -> None:
         check(Kind.GUARDRAIL, State.WITHHELD, "item_page"),
     ]
     found = issues.of_verdicts(verdicts_answer(checks))
-    said = ["sample ratio mismatch", "sample ratio mismatch", "fewer order in red", "more errors in red"]
+    said = ["sample ratio mismatch", "fewer order in red", "more errors in red"]
     assert [issue.short for issue in found] == said
     assert all("14:30 UTC" in issue.text and issue.fix for issue in found)
     assert issues.of_verdicts(None) == []

@@ -91,7 +91,7 @@ def test_what_is_wrong_is_found_where_and_since_when(client: Client) -> None:
     worst, *others = answer["checks"]
     assert (worst["check"], worst["place"]) == ("guardrail order on", {"device": "mobile"})
     assert worst["since"] == f"{datetime.fromtimestamp(BROKEN_MS / 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    assert "fewer order in on than in off, with device mobile" in worst["words"] == answer["words"]
+    assert "fewer visits with order in on than in off, with device mobile" in worst["words"] == answer["words"]
     assert worst["effect"]["estimate"] == -1.0
     assert worst["effect"]["high"] < -0.9
     sealed_ms = (NOW_MS - 600_000) // MINUTE_MS * MINUTE_MS

@@ -1,4 +1,4 @@
-"""Merging the evidence of slices, and naming the smallest that carries an alarm."""
+"""Merging the evidence of slices, and naming the one that carries an alarm."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.verdicts.multinomial import evidence
-from monitor.verdicts.slices import Named, merged, named, smallest
+from monitor.verdicts.slices import Named, carrying, merged, named
 from tests.support.exact_evidence import mean_over_samples
 
 LN_E = st.lists(st.floats(-20, 20), min_size=1, max_size=12)
@@ -59,15 +59,15 @@ def test_the_first_name_needs_evidence_times_the_number_of_slices() -> None:
     assert named([], 0.01) == []
 
 
-def test_the_smallest_slice_that_carries_the_alarm() -> None:
-    """Its rest is quiet. A smaller one whose rest still alarms is only a part; so all may be parts, of everything."""
-    part = Named(place=4, visits=100, ln_e_of_rest=9.0)
-    mobile = Named(place=1, visits=6_000, ln_e_of_rest=0.3)
-    large = Named(place=2, visits=9_000, ln_e_of_rest=-1.0)
-    assert smallest([large, part, mobile], 0.01) == 1
-    assert smallest([part], 0.01) is None
-    assert smallest([], 0.01) is None
+def test_the_slice_that_carries_the_alarm() -> None:
+    """All outside of it is quiet, and it has the most evidence; if no rest is quiet, all may be parts of everything."""
+    part = Named(place=4, ln_e=30.0, ln_e_of_rest=9.0)
+    mobile = Named(place=1, ln_e=20.0, ln_e_of_rest=0.3)
+    large = Named(place=2, ln_e=15.0, ln_e_of_rest=-1.0)
+    assert carrying([large, part, mobile], 0.01) == 1
+    assert carrying([part], 0.01) is None
+    assert carrying([], 0.01) is None
     loud = -math.log(0.01)
-    assert smallest([mobile._replace(ln_e_of_rest=loud - 1e-9)], 0.01) == 1
-    assert smallest([mobile._replace(ln_e_of_rest=loud)], 0.01) is None
-    assert smallest([mobile, mobile._replace(place=7)], 0.01) == 1
+    assert carrying([mobile._replace(ln_e_of_rest=loud - 1e-9)], 0.01) == 1
+    assert carrying([mobile._replace(ln_e_of_rest=loud)], 0.01) is None
+    assert carrying([mobile, mobile._replace(place=7)], 0.01) == 1
