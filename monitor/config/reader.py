@@ -5,6 +5,7 @@ settings literally, all others in TOML's notation).
 """
 
 import codecs
+import hashlib
 import json
 import os
 import re
@@ -38,6 +39,17 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] = os.env
     except OSError as error:
         raise ConfigError(source, [SettingError("", f"cannot be read: {error.strerror}")]) from None
     return parse(_toml(content, source), source, environment)
+
+
+def config_hash(settings: Settings) -> str:
+    """12 hex digits that are equal where the configuration is.
+
+    `kafka.options`, which hold secrets, and the dead-letter file, which each process has for itself, do not count.
+    """
+    kafka = settings.kafka.model_copy(update={"options": {}})
+    kairosdb = settings.kairosdb.model_copy(update={"dead_letters": ""})
+    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb}))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def parse(data: dict[str, Any], source: str = "configuration", environment: Mapping[str, str] = {}) -> Settings:

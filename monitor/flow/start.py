@@ -1,7 +1,6 @@
 """The job's start, before its dataflow runs: settings, recovery store, signals, logs. Each error is one message."""
 
 import atexit
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from bytewax import run as bytewax_run
 
 from monitor import __version__
 from monitor.config.errors import ConfigError
-from monitor.config.reader import load
+from monitor.config.reader import config_hash, load
 from monitor.config.settings import Settings, milliseconds
 from monitor.flow import keys, recovery_errors, recovery_prepare
 from monitor.flow.job_log import JOB_LOG
@@ -117,14 +116,3 @@ def _log_start(settings: Settings, source: object, options: RunOptions) -> None:
         recovery_directory=None if options.recovery_directory is None else str(options.recovery_directory),
     )
     atexit.register(JOB_LOG.stopped)
-
-
-def config_hash(settings: Settings) -> str:
-    """12 hex digits that are equal where the configuration is.
-
-    `kafka.options`, which hold secrets, and the dead-letter file, which each process has for itself, do not count.
-    """
-    kafka = settings.kafka.model_copy(update={"options": {}})
-    kairosdb = settings.kairosdb.model_copy(update={"dead_letters": ""})
-    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb}))
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]

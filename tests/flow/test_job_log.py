@@ -10,11 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor import __version__
-from monitor.config.reader import parse
+from monitor.config.reader import config_hash, parse
 from monitor.core.metrics import health_series
 from monitor.flow import job_log
 from monitor.flow.job_log import JobLog
-from monitor.flow.start import config_hash
 from monitor.flow.telemetry import Telemetry
 from monitor.runtime import reporting
 from tests.support.job import Job, configured, messages_counted

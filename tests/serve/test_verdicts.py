@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,71 +14,24 @@ from monitor.config.settings import ExperimentTable
 from monitor.serve.phase_counts import SLICES_MAX, slices
 from monitor.serve.phases import running_phase
 from monitor.verdicts.judge import State
-from tests.support import served
 from tests.support.served import HOUR_MS, MINUTE_MS, Client
-from tests.support.served import Served as Case
+from tests.support.verdict_case import CONFIG, NOW_MS, begins_ms, broken_ms, config_with, fill, serving
 
-NOW_MS = 1_795_500_000_000 // HOUR_MS * HOUR_MS + 25 * MINUTE_MS + 17_000
-BEGINS_MS = NOW_MS // HOUR_MS * HOUR_MS - 20 * HOUR_MS + 7 * MINUTE_MS
-BROKEN_MS = NOW_MS // HOUR_MS * HOUR_MS - 3 * HOUR_MS
-CONFIG: dict[str, Any] = {
-    "dc": "dal",
-    "serve": {"dcs": ["dal", "cdc"]},
-    "tenants": {
-        "t": {
-            "tags": {"device": ["mobile", "desktop"]},
-            "points": {"order": {"event": "order"}, "error": {"event": "error", "better": "none"}},
-            "experiments": {
-                "checkout": {
-                    "control": "off",
-                    "variations": {"off": 1, "on": 1},
-                    "qualified_when": {"event": "page_view"},
-                    "aliases": {"On!": "on", "enabled": "on"},
-                },
-                "young": {
-                    "control": "off",
-                    "variations": {"off": 1, "on": 1},
-                    "qualified_when": {"event": "page_view"},
-                },
-            },
-        }
-    },
-}
+BEGINS_MS, BROKEN_MS = begins_ms(), broken_ms()
 PATH = "/api/tenants/t/experiments"
-
-
-def points(dc: str) -> Iterator[tuple[str, int, dict[str, str], int]]:
-    """Healthy visits by minute on two devices, and orders that stop in `on` on mobile devices; 10 are not final."""
-    for at_ms in range(BEGINS_MS, NOW_MS, MINUTE_MS):
-        number = (at_ms - BEGINS_MS) // MINUTE_MS
-        for device in ("mobile", "desktop"):
-            for variation in ("off", "on"):
-                tags = {"dc": dc, "experiment": "checkout", "device": device}
-                name = "enabled" if variation == "on" and number % 2 else variation
-                for scope in ("assigned", "fm"):
-                    yield f"t.visit.{scope}.{name}.beta", at_ms, tags, 20 + number % 3
-                is_broken = variation == "on" and device == "mobile" and at_ms >= BROKEN_MS
-                yield f"t.visit.fm.{name}.order.beta", at_ms, tags, 0 if is_broken else 2
-                yield f"t.visit.fm.{name}.error.beta", at_ms, tags, 40 if variation == "on" else 1
 
 
 @pytest.fixture(scope="module", params=["embedded", "real"])
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """The API over each of the stores, filled by two mirrors."""
-    if request.param == "real":
-        yield from filled(str(request.getfixturevalue("real_kairosdb")))
-        return
-    with devstore.running(tmp_path_factory.mktemp("verdicts") / "store.sqlite3") as url:
-        yield from filled(url)
-
-
-def filled(url: str) -> Iterator[Client]:
-    for dc in ("dal", "cdc"):
-        served.report(url, dc, BEGINS_MS - HOUR_MS, NOW_MS, lateness_s=600)
-        served.post(url, points(dc))
-    case = Case(CONFIG, None, 0, NOW_MS, {})  # type: ignore[arg-type]
-    with served.serving(url, case, dcs=["dal", "cdc"]) as client:
-        yield client
+    with ExitStack() as stack:
+        if request.param == "real":
+            url = str(request.getfixturevalue("real_kairosdb"))
+        else:
+            file = tmp_path_factory.mktemp("verdicts") / "store.sqlite3"
+            url = stack.enter_context(devstore.running(file))
+        fill(url)
+        yield stack.enter_context(serving(url))
 
 
 def checks_of(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,20 +86,14 @@ def test_where_there_is_nothing_to_judge(client: Client) -> None:
 def test_a_phase_whose_beginning_is_lost_has_no_verdict(client: Client, days: float, state: State) -> None:
     """A beginning that slides with the ttl would be no evidence."""
     started = NOW_MS - round(days * 24 * HOUR_MS)
-    config = {**CONFIG, "tenants": {"t": {**CONFIG["tenants"]["t"]}}}
-    experiments = CONFIG["tenants"]["t"]["experiments"]
-    config["tenants"]["t"]["experiments"] = {"checkout": experiments["checkout"] | {"started": started}}
-    case = Case(config, None, 0, NOW_MS, {})  # type: ignore[arg-type]
-    with served.serving(client.service.store.url, case, dcs=["dal", "cdc"]) as asked:
+    with serving(client.service.store.url, config_with(started=started)) as asked:
         answer = asked.ask(f"{PATH}/checkout/verdicts").json()
     assert answer["state"] == state
 
 
 def table(**changes: Any) -> ExperimentTable:
     """The experiment with these keys."""
-    experiment = CONFIG["tenants"]["t"]["experiments"]["checkout"] | changes
-    config = {**CONFIG, "tenants": {"t": {**CONFIG["tenants"]["t"], "experiments": {"checkout": experiment}}}}
-    return parse(config).tenants["t"].experiments["checkout"]
+    return parse(config_with(**changes)).tenants["t"].experiments["checkout"]
 
 
 TIME = parse(CONFIG).time

@@ -1,0 +1,97 @@
+"""`monitor watch`: the guard of all experiments, in the foreground."""
+
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from monitor.commands.options import EXAMPLE, ConfigFile, KairosDbUrl
+from monitor.config.reader import config_hash, load
+from monitor.core.metrics import DataPoint
+from monitor.kairosdb.client import Client
+from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
+from monitor.kairosdb.errors import KairosDbError
+from monitor.kairosdb.points import Renderer
+from monitor.kairosdb.stats import WriterStats
+from monitor.runtime import logs
+from monitor.serve.service import open_service
+from monitor.watch.audit import Audit
+from monitor.watch.watcher import Watcher, looked
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 10.0
+"""The time between two looks whether a further minute has become final."""
+RETRY_MAX_S, BACKOFF_MAX_S = 30.0, 8.0
+"""How long a request with points is retried; then a warning is logged, and the next minute has its own points."""
+DAY_S = 86_400
+AUDIT_FILE = "watch.sqlite3"
+
+
+def watch(
+    config: ConfigFile = EXAMPLE,
+    folder: Annotated[Path, typer.Option(help="The folder of the audit trail; made if it is missing.")] = Path("watch"),
+    url: KairosDbUrl = None,
+    once: Annotated[bool, typer.Option("--once", help="Judge all experiments once, and exit.")] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Print the audit trail, a change of a verdict on each line, and exit.")
+    ] = False,
+) -> None:
+    """Judges every experiment at each final minute, records each change with its evidence, and writes
+    `monitor.verdict.*`. Needs the configuration and the store only. SIGTERM or Ctrl-C stops it.
+    """
+    settings = load(config)
+    with closing(Audit(folder / AUDIT_FILE)) as audit:
+        if changes:
+            for change in audit.changes():
+                typer.echo(change.bundle)
+            return
+        logs.set_up()
+        store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
+        ending = _ending()
+        with open_service(settings, store_url) as service, closing(Client(store_url, timeout_s, timeout_s)) as client:
+            delivery = Delivery(
+                client,
+                Renderer(settings.dc, settings.kairosdb.ttl_days * DAY_S),
+                None,
+                WriterStats(),
+                DeliverySettings(
+                    connect_timeout_s=timeout_s,
+                    read_timeout_s=timeout_s,
+                    backoff_max_s=BACKOFF_MAX_S,
+                    retry_max_s=RETRY_MAX_S,
+                ),
+                ending,
+            )
+            watcher = Watcher(service, config_hash(settings), audit, partial(_write, delivery), lambda _: None)
+            log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE))
+            with suppress(Closed):
+                while True:
+                    is_answered = looked(watcher)
+                    if once or ending.wait(EVERY_S):
+                        break
+            log.info("watch_stopped")
+    if once and not is_answered:
+        raise typer.Exit(2)
+
+
+def _write(delivery: Delivery, points: Sequence[DataPoint]) -> None:
+    """Writes the points of an experiment's verdicts; without them nothing is wrong but the history."""
+    try:
+        delivery.deliver(points)
+    except KairosDbError as error:
+        log.warning("verdicts_not_written", reason=str(error))
+
+
+def _ending() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    return ending
