@@ -64,7 +64,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str, str]] = [
     (f"{PATH}/{BUTTON}/series", {"measure": "assigned", "point": "order"}, 400, "bad_parameter", "cannot be combined"),
     (f"{PATH}/{BUTTON}/series", {"step": "2m"}, 400, "bad_parameter", "2m"),
     (f"{PATH}/{BUTTON}/series", {"from": "2026-11-01", "by": "device"}, 400, "too_much", "serve.values"),
-    ("/api/nothing", {}, 404, "http", "Not Found"),
+    ("/api/nothing", {}, 404, "http", "nothing is at /api/nothing"),
 ]
 
 
