@@ -122,9 +122,10 @@ def _log_start(settings: Settings, source: object, options: RunOptions) -> None:
 def config_hash(settings: Settings) -> str:
     """12 hex digits that are equal where the configuration is.
 
-    `kafka.options`, which hold secrets, and the dead-letter file, which each process has for itself, do not count.
+    `kafka.options`, which hold secrets, the dead-letter file, which each process has for itself, and who is told of
+    alerts do not count.
     """
     kafka = settings.kafka.model_copy(update={"options": {}})
     kairosdb = settings.kairosdb.model_copy(update={"dead_letters": ""})
-    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb}))
+    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb, "alerts": None}))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
