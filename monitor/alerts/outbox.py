@@ -89,6 +89,8 @@ class Attempt(NamedTuple):
     """`accepted`, `failed`, `refused` or `given_up`."""
     text: str
     """The status and the beginning of the answer, or the error."""
+    changes: list[str]
+    """The ids of the message's changes."""
 
 
 class Outbox:
@@ -235,9 +237,12 @@ class Outbox:
 
     def attempts(self, since_ms: int = 0) -> list[Attempt]:
         """The audit of the attempts from a moment on, the oldest first."""
-        query = """SELECT target, key, attempt, at_ms, verdict, text FROM deliveries WHERE at_ms >= ? ORDER BY id"""
+        ids = "SELECT json_group_array(change_id) FROM told WHERE told.message_id = deliveries.message_id"
+        query = f"""SELECT target, key, attempt, at_ms, verdict, text, ({ids}) FROM deliveries
+            WHERE at_ms >= ? ORDER BY id"""
         with self.transaction():
-            return [Attempt(*row) for row in self._connection.execute(query, (since_ms,))]
+            rows = self._connection.execute(query, (since_ms,)).fetchall()
+        return [Attempt(*row, msgspec.json.decode(changes, type=list[str])) for *row, changes in rows]
 
     def _rest(self, target: str) -> tuple[int, int]:
         """Until when the target is left alone, and how often in a row it has failed."""

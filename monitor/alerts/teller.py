@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from traceback import extract_tb
 from typing import NamedTuple, Self
 
 import msgspec
@@ -206,8 +207,13 @@ class Teller:
         try:
             return target.sender.send(waiting.message)
         except Exception as error:  # a fault of ours must not end the telling of all that follows
-            log.critical("alert_failed_internally", target=target.name, id=waiting.message.key, exc_info=error)
-            return Outcome(Verdict.FAILED, f"internal error: {type(error).__name__}")
+            # neither its message nor its variables, which a rendered traceback shows: there are secrets among them
+            kind, where = (
+                type(error).__name__,
+                [f"{f.filename}:{f.lineno} {f.name}" for f in extract_tb(error.__traceback__)],
+            )
+            log.critical("alert_failed_internally", target=target.name, id=waiting.message.key, error=kind, where=where)
+            return Outcome(Verdict.FAILED, f"internal error: {kind}")
 
     def _settle(self, target: Target, waiting: Waiting, outcome: Outcome, now_ms: int) -> None:
         again_ms = now_ms + self._wait_ms(target, waiting, outcome)

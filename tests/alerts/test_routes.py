@@ -146,6 +146,7 @@ def test_changes_of_an_experiment_are_one_message(tmp_path: Path) -> None:
     with AlertReceiver() as receiver, telling(settings(webhooks=webhook(receiver.url)), tmp_path / "outbox") as teller:
         assert teller.tell([first, worst, other], AT_MS) == 2
         delivered(teller)
+        assert [sorted(attempt.changes) for attempt in teller.attempts()] == [sorted([first.id, worst.id]), [other.id]]
     assert [(d["experiment"], d["state"]) for d in receiver.documents] == [
         ("fast_checkout", "stop"),
         ("button_color", "hold"),

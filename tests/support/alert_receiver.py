@@ -104,6 +104,11 @@ class AlertReceiver:
         with self._changed:
             self._script.extend(answers)
 
+    def forget_script(self) -> None:
+        """From now on all is well."""
+        with self._changed:
+            self._script.clear()
+
     def wait_for(self, count: int) -> None:
         """Returns when so many requests have come."""
         with self._changed:
