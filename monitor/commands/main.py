@@ -36,6 +36,7 @@ COMMANDS = (
     Command("watch", "Judge all experiments at every final minute, and record what changes.", WATCH),
     Command("top", "Show the job and the busiest experiments in the terminal.", WATCH),
     Command("state", "Show what a recovery store holds.", WATCH),
+    Command("alert-test", "Send an example alert to every target, and show what each answers.", WATCH),
     Command("grafana", "Write a data source and dashboards for Grafana.", WATCH),
     Command("verify", "Prove the stored numbers by computing them again from the messages.", PROVE),
     Command("explain", "Explain a visit: its events, its assignments and what it counts for.", PROVE),
@@ -77,7 +78,8 @@ class LazyGroup(TyperGroup):
 def loaded(name: str) -> TyperCommand:
     """The whole command: its module is imported, and its options and help are known."""
     command = next(command for command in COMMANDS if command.name == name)
-    function = getattr(import_module(f"monitor.commands.{name}"), name)
+    module = name.replace("-", "_")
+    function = getattr(import_module(f"monitor.commands.{module}"), module)
     details = " ".join((function.__doc__ or "").split())
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command(name, help=f"{command.summary}\n\n{details}")(function)

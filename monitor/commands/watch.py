@@ -11,6 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from monitor.alerts.teller import Teller
 from monitor.commands.options import EXAMPLE, ConfigFile, KairosDbUrl
 from monitor.config.reader import config_hash, load
 from monitor.core.metrics import DataPoint
@@ -22,6 +23,7 @@ from monitor.kairosdb.stats import WriterStats
 from monitor.runtime import logs
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
+from monitor.watch.telling import Telling
 from monitor.watch.watcher import Watcher, looked
 
 log = structlog.get_logger(__name__)
@@ -31,7 +33,7 @@ EVERY_S = 10.0
 RETRY_MAX_S, BACKOFF_MAX_S = 30.0, 8.0
 """How long a request with points is retried; then a warning is logged, and the next minute has its own points."""
 DAY_S = 86_400
-AUDIT_FILE = "watch.sqlite3"
+AUDIT_FILE, OUTBOX_FILE = "watch.sqlite3", "alerts.sqlite3"
 
 
 def watch(
@@ -55,7 +57,11 @@ def watch(
         logs.set_up()
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
         ending = _ending()
-        with open_service(settings, store_url) as service, closing(Client(store_url, timeout_s, timeout_s)) as client:
+        with (
+            open_service(settings, store_url) as service,
+            closing(Client(store_url, timeout_s, timeout_s)) as client,
+            Teller(settings, folder / OUTBOX_FILE) as teller,
+        ):
             delivery = Delivery(
                 client,
                 Renderer(settings.dc, settings.kairosdb.ttl_days * DAY_S),
@@ -69,7 +75,8 @@ def watch(
                 ),
                 ending,
             )
-            watcher = Watcher(service, config_hash(settings), audit, partial(_write, delivery), lambda _: None)
+            telling = Telling(service, settings.dc, teller)
+            watcher = Watcher(service, config_hash(settings), audit, partial(_write, delivery), telling.tell)
             log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE))
             with suppress(Closed):
                 while True:

@@ -12,11 +12,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from monitor.config.alerts import AlertsEmailTable, AlertsKafkaTable, WebhookTable
 from monitor.config.errors import ConfigError, SettingError, setting_error, shown
 from monitor.config.relations import errors_between_settings
 from monitor.config.settings import ExperimentTable, PointTable, Settings, TenantTable
@@ -44,11 +46,12 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] = os.env
 def config_hash(settings: Settings) -> str:
     """12 hex digits that are equal where the configuration is.
 
-    `kafka.options`, which hold secrets, and the dead-letter file, which each process has for itself, do not count.
+    `kafka.options`, which hold secrets, the dead-letter file, which each process has for itself, and who is told of
+    alerts do not count.
     """
     kafka = settings.kafka.model_copy(update={"options": {}})
     kairosdb = settings.kairosdb.model_copy(update={"dead_letters": ""})
-    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb}))
+    text = repr(settings.model_copy(update={"kafka": kafka, "kairosdb": kairosdb, "alerts": None}))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
@@ -123,7 +126,7 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Setting
         if not isinstance(data, dict):
             return []  # that is an error of its own
     field = _field_at(place)
-    is_text = field is None or field.annotation is str or get_origin(field.annotation) is Literal
+    is_text = field is None or _is_text(field.annotation)
     plain = text.lower() if text.lower() in ("true", "false") else text
     try:
         data[place[-1]] = text if is_text else tomllib.loads(f"value = {plain}")["value"]
@@ -132,6 +135,16 @@ def _override(data: dict[str, Any], place: list[str], text: str) -> list[Setting
         rule = f'{variable} must be a TOML value, such as 10, true or ["a"]; got {shown(text)}'
         return [SettingError(".".join(place), rule)]
     return []
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a setting's value is a text, or absent."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _is_text(parts[0])
+    if origin in (Union, UnionType):
+        return all(part is NoneType or _is_text(part) for part in parts)
+    return annotation is str or origin is Literal
 
 
 def _field_at(place: list[str]) -> FieldInfo | None:
@@ -155,7 +168,17 @@ def _example_at(location: tuple[int | str, ...]) -> str:
     return json.dumps(value) if isinstance(value, str | list) and value else ""
 
 
-_TABLES: dict[str, type[BaseModel]] = {"points": PointTable, "experiments": ExperimentTable, "tenants": TenantTable}
+_TABLES: dict[str, type[BaseModel]] = {
+    "points": PointTable,
+    "experiments": ExperimentTable,
+    "tenants": TenantTable,
+    "webhooks": WebhookTable,
+}
+"""The tables that have names of their own, by the name of the table that holds them."""
+_INNER: dict[tuple[int | str, ...], type[BaseModel]] = {
+    ("alerts", "email"): AlertsEmailTable,
+    ("alerts", "kafka"): AlertsKafkaTable,
+}
 
 
 def _names_at(location: tuple[int | str, ...]) -> list[str]:
@@ -166,5 +189,7 @@ def _names_at(location: tuple[int | str, ...]) -> list[str]:
         field = Settings.model_fields.get(str(location[0]))
         model = field.annotation if field is not None else None
     else:
-        model = _TABLES.get(str(location[-2]))
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        model = _INNER.get(location) or _TABLES.get(str(location[-2]))
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [field.alias or name for name, field in model.model_fields.items()]

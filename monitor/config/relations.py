@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from monitor.config.alert_relations import errors_between_alerts
 from monitor.config.errors import SettingError, names, shown
 from monitor.config.settings import DEFAULT_MAXIMUM, LimitsTable, TimeTable
 from monitor.config.values import moment_ms
@@ -34,6 +35,7 @@ def errors_between_settings(data: Mapping[str, Any]) -> Iterator[SettingError]:
         points, experiments = _table(tenant, "points"), _table(tenant, "experiments")
         yield from _point_errors(points, events_max, place)
         yield from _experiment_errors(experiments, points, place)
+    yield from errors_between_alerts(_table(data, "alerts"), _table(data, "tenants"))
 
 
 def _time_errors(time: Mapping[str, Any]) -> Iterator[SettingError]:

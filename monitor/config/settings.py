@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 from pydantic import Tag as Case
 
+from monitor.config.alerts import AlertsTable
 from monitor.config.values import (
     AnyScalar,
     DataCenter,
@@ -299,6 +300,7 @@ class Settings(_Model):
     limits: LimitsTable = LimitsTable()
     serve: ServeTable = ServeTable()
     guard: GuardTable = GuardTable()
+    alerts: AlertsTable = AlertsTable()
     tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
 
     def compiled_tenants(self) -> list[definitions.Tenant]:

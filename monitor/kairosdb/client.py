@@ -15,7 +15,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -27,6 +26,7 @@ from urllib3.connection import HTTPConnection
 
 from monitor.kairosdb.errors import KairosDbError, Misconfigured, QueryFailed, QueryRefused, Unreachable
 from monitor.kairosdb.points import TIMESTAMP_MS_MAX
+from monitor.runtime.retry_after import parse_retry_after_s
 
 T = TypeVar("T")
 
@@ -183,24 +183,6 @@ def without_password(url: str) -> str:
     """The URL without user and password, as it may be shown."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def parse_retry_after_s(header: str | None, now: datetime) -> float | None:
-    """The seconds to wait from `now`, at least 0, that a `Retry-After` asks for: a number or a date (RFC 9110, 10.2.3).
-
-    None if there is none, or none that can be read.
-    """
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        at = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def _error(answer: requests.Response, expected: str) -> KairosDbError:

@@ -25,6 +25,8 @@ from monitor.watch.audit import Audit, Latest, Recorded
 
 log = structlog.get_logger(__name__)
 
+STATE = "monitor.verdict.state"
+"""The metric of a check's state."""
 STATES = tuple(State)
 """A state is written as its place in this order, from 0 for too early to 7 for no data."""
 

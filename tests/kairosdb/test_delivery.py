@@ -15,12 +15,13 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from monitor.core.metrics import DataPoint
-from monitor.kairosdb.client import Client, parse_retry_after_s
+from monitor.kairosdb.client import Client
 from monitor.kairosdb.delivery import Delivery
 from monitor.kairosdb.errors import Unreachable
 from monitor.kairosdb.points import Renderer
 from monitor.kairosdb.stats import WriterStats
 from monitor.kairosdb.writer import WriterStopped
+from monitor.runtime.retry_after import parse_retry_after_s
 from tests.support.faulty_server import CUT, HANG, LOST, RESET, Answer, FaultyServer, Says, refuse, slow
 from tests.support.writer_rig import PATIENT, QUICK, T_MS, Rig, cells_of, in_thread, points_of, rigged, until
 

@@ -38,6 +38,7 @@ NOT_BOUNDS = {
     "_SIGNATURE_BYTES": "an estimate of the memory of an entry",
     "_SUM_BYTES": "an estimate of the memory of an entry",
     "TIMESTAMP_MS_MAX": "the largest timestamp that looks like milliseconds, in section 6",
+    "TIMEOUT_S_MAX": "the largest value of the settings timeout_s, in section 2",
     "_TIME_BYTES": "the length of a time in the packed format",
     "TOTAL_BYTES": "an estimate of the memory of an entry",
     "_TRANSITION_BYTES": "an estimate of the memory of an entry",
