@@ -74,6 +74,12 @@ def test_attempts_and_standings_are_bounded_in_rows(tmp_path: Path, monkeypatch:
         assert rows(path, "standings") == 2
 
 
+def test_what_is_told_survives_a_failure_of_the_machine(tmp_path: Path) -> None:
+    """SQLite syncs each transaction: 2 is FULL."""
+    with telling(settings(), tmp_path / "outbox") as teller:
+        assert teller._outbox._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_all_changes_of_a_call_are_put_or_none(tmp_path: Path) -> None:
     """A change that is no JSON is a fault of the caller; the others can be told later."""
     with telling(settings(webhooks=webhook(NOBODY)), tmp_path / "outbox") as teller:

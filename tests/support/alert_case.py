@@ -64,7 +64,7 @@ def settings(**alerts: Any) -> Settings:
 
 def webhook(url: str, **table: Any) -> dict[str, Any]:
     """A table of webhooks with one, `ops`."""
-    return {"ops": {"url": url, "timeout_s": 5, **table}}
+    return {"ops": {"url": url, "timeout_s": 20, **table}}
 
 
 @contextmanager

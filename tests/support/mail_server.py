@@ -62,7 +62,7 @@ class MailServer:
     def table(self, **changes: object) -> Mapping[str, object]:
         """The settings of mail for this server."""
         table = {"host": "localhost", "port": self.port, "from": "monitor@example.org", "to": ["a@example.org"]}
-        return {**table, "tls": "none", "timeout_s": 5, **changes}
+        return {**table, "tls": "none", "timeout_s": 20, **changes}
 
 
 class _Server(ThreadingTCPServer):
