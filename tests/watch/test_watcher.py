@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from monitor.watch import audit as audit_module
 from monitor.watch.audit import Audit, AuditError, Latest, Recorded
 from monitor.watch.watcher import STATES, Change, Watcher
 from tests.support import reading
+from tests.support.alert_receiver import AlertReceiver, answer
 from tests.support.strategies import to_toml
 from tests.support.verdict_case import CONFIG, NOW_MS, config_with, fill, serving
 
@@ -158,28 +160,46 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
         Audit(file)
 
 
-def test_the_command_judges_writes_and_stops(tmp_path: Path) -> None:
-    """On its own: points are in the store, the audit trail prints, and SIGTERM ends it with status 0."""
+def test_the_command_judges_writes_tells_and_stops(tmp_path: Path) -> None:
+    """On its own, with a webhook that refuses at first and a kill in between: told at least once, always under one id.
+
+    Points are in the store, the audit trail prints, and SIGTERM ends it with status 0.
+    """
     now_ms = time.time_ns() // 1_000_000
-    with devstore.running(tmp_path / "store.sqlite3") as url:
+    with devstore.running(tmp_path / "store.sqlite3") as url, AlertReceiver() as receiver:
         fill(url, now_ms)
-        config = {**CONFIG, "kairosdb": {"url": url}}
+        receiver.script(answer(503))
+        config = {**CONFIG, "kairosdb": {"url": url}, "alerts": {"webhooks": {"team": {"url": receiver.url}}}}
         file = tmp_path / "monitor.toml"
         file.write_text(to_toml(config))
         command = [sys.executable, "-m", "monitor", "watch", "--config", str(file), "--folder", str(tmp_path / "w")]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                told = next(line for line in process.stderr or () if "verdict_changed" in line)
-                wait_for(url, "monitor.verdict.state")
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(30) == 0
-            finally:
-                process.kill()
-        assert json.loads(told)["check"] == HARM
-        printed = subprocess.run([*command, "--changes"], env=environment, capture_output=True, text=True, check=True)
+        with running(command) as process:
+            receiver.wait_for(1)
+            process.kill()
+        with running(command) as process:
+            receiver.wait_for(2)
+            wait_for(url, "monitor.verdict.state")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        bodies = [received.document for received in receiver.requests]
+        assert {received.key for received in receiver.requests} == {bodies[0]["changes"][0]["id"]}
+        assert HARM in json.dumps(bodies[0])
+        printed = subprocess.run([*command, "--changes"], env=ENVIRONMENT, capture_output=True, text=True, check=True)
         bundles = [json.loads(line) for line in printed.stdout.splitlines()]
-        assert HARM in [bundle["check"]["check"] for bundle in bundles]
+        assert [bundle["check"]["check"] for bundle in bundles].count(HARM) == 1
+
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, ended with the block."""
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(url: str, name: str) -> dict[Any, Any]:
