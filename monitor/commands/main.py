@@ -42,7 +42,7 @@ COMMANDS = (
     Command("explain", "Explain a visit: its events, its assignments and what it counts for.", PROVE),
     Command("rejects", "Name what is wrong with rejected messages: fields, names, examples.", PROVE),
     Command("record", "Write a Kafka topic to a recorded log.", PROVE),
-    Command("run", "Run everything on simulated traffic: store, job and page.", TRY),
+    Command("run", "Run everything on simulated traffic: store, job, page and watcher.", TRY),
     Command("incident", "Turn an incident on or off in a running `monitor run`.", TRY),
     Command("simulate", "Generate seeded traffic of a shop, and what it must add up to.", TRY),
     Command("replay", "Write a recorded log to a Kafka topic.", TRY),

@@ -107,6 +107,7 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
     command = [sys.executable, "-m", "monitor"]
     store = [*command, "store", str(folder / STORE_FILE), "--port", str(ports.store)]
     serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page), "--notice", _notice(folder)]
+    watch = [*command, "watch", "--folder", str(folder)]
     job = [sys.executable, "-m", "bytewax.run", "dataflow:simulated_flow"]
     job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]
     with _child("store", store, folder, environment) as store_process:
@@ -114,8 +115,9 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
         with (
             _child("page", serve, folder, environment) as serve_process,
             _child("job", job, folder, environment) as job_process,
+            _child("watch", watch, folder, environment) as watch_process,
         ):
-            parts = {"store": store_process, "job": job_process, "page": serve_process}
+            parts = {"store": store_process, "job": job_process, "page": serve_process, "watch": watch_process}
             _await("page", lambda: _ask_page(_url(ports.page)), parts, folder)
             yield parts
 

@@ -200,7 +200,7 @@ class _Run:
     def end(self, number: signal.Signals) -> None:
         """Sends a signal; all has to end, with status 0."""
         self.notice_parts()
-        assert len(self.parts_left()) == 3, "the store, the job and the page"
+        assert len(self.parts_left()) == 4, "the store, the job, the page and the watcher"
         self.process.send_signal(number)
         assert self.process.wait(STOP_S) == 0, self.errors()
         assert not self.parts_left()
