@@ -242,7 +242,7 @@ class Outbox:
             WHERE at_ms >= ? ORDER BY id"""
         with self.transaction():
             rows = self._connection.execute(query, (since_ms,)).fetchall()
-        return [Attempt._make([*row, msgspec.json.decode(changes, type=list[str])]) for *row, changes in rows]
+        return [msgspec.convert([*row, msgspec.json.decode(changes)], Attempt) for *row, changes in rows]
 
     def _rest(self, target: str) -> tuple[int, int]:
         """Until when the target is left alone, and how often in a row it has failed."""

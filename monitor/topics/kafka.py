@@ -75,8 +75,10 @@ class Publisher:
     def __init__(self, brokers: str, topic: str, options: Options) -> None:
         self._topic = topic
         self._error: str | None = None
+        self._reports = BrokerReports()
         self._producer = Producer(
             {
+                "error_cb": self._reports.heard,
                 "linger.ms": 10,
                 "compression.type": "lz4",
                 "enable.idempotence": True,
@@ -136,8 +138,13 @@ class Publisher:
         return True
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._error is None:
-            self._error = f"topic {self._topic!r}, partition {message.partition()}: {error.str()}"
+        if error is None:
+            self._reports.forget()
+        elif self._error is None:
+            partition, cause = message.partition(), self._reports.cause()
+            where = f"topic {self._topic!r}" + ("" if partition is None else f", partition {partition}")
+            # a message that was never sent says only that its time is over
+            self._error = f"{where}: {error.str()}" + ("" if cause is None else f" ({cause.str()})")
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from monitor.config.settings import KafkaTable
 from monitor.topics.kafka import read_topic
 from monitor.verdicts.judge import State
 from tests.support.alert_case import AT_MS, SECRET, change, delivered, settings, telling
-from tests.support.servers import Kafka
+from tests.support.secure_kafka import SecureKafka
+from tests.support.servers import Kafka, require
 
 
 def new_topic(real_kafka: Kafka, partitions: int = 4) -> str:
@@ -110,6 +112,28 @@ def test_without_brokers_it_is_on_the_cluster_of_the_events() -> None:
     own = Topic(AlertsKafkaTable(topic="alerts", brokers="own:1"), events, {})
     assert own._brokers == "own:1"
     assert SECRET not in own._options.values()
+
+
+@pytest.fixture(scope="module")
+def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    """A broker with TLS and logins."""
+    require()
+    with SecureKafka(tmp_path_factory.mktemp("secure")) as server:
+        server.create_topic("alerts")
+        yield server
+
+
+@pytest.mark.parametrize(("password", "verdict"), [("admin-secret", Verdict.ACCEPTED), ("stale", Verdict.FAILED)])
+def test_the_password_comes_from_the_environment(secure_kafka: SecureKafka, password: str, verdict: Verdict) -> None:
+    """With TLS and SCRAM; one that is refused is told as the broker says it, and not shown."""
+    options = {name: value for name, value in secure_kafka.login("admin").items() if name != "sasl.password"}
+    table = AlertsKafkaTable(
+        topic="alerts", brokers=secure_kafka.bootstrap, options=options, password_env="PASSWORD", timeout_s=10
+    )
+    outcome = Topic(table, KafkaTable(), {"PASSWORD": password}).send(Message((change(),)))
+    assert outcome.verdict is verdict
+    assert ("uthentication failed" in outcome.text) is (verdict is Verdict.FAILED)
+    assert password not in outcome.text
 
 
 def murmur2(data: bytes) -> int:
