@@ -245,9 +245,10 @@ def _is_split_right(context: ExperimentContext, judged: VerdictsAnswer | None) -
             why = f"{worst.words} Find the cause before reading any result. {numbers}"
             return Card(question, "bad", "No", joined(why))
         case State.TOO_EARLY | State.NO_DATA:
-            return Card(question, "none", "Too early", joined(worst.words))
-    note = f" {worst.words}" if worst.state is State.NOTE else " No sign of a mismatch since the phase began."
-    return Card(question, "good", "Yes", joined(numbers + note))
+            return Card(question, "none", "Too early", joined(f"{worst.words} {numbers}"))
+        case State.NOTE:
+            return Card(question, "warning", "Perhaps not", joined(f"{worst.words} {numbers}"))
+    return Card(question, "good", "Yes", joined(f"{numbers} No sign of a mismatch since the phase began."))
 
 
 def _shares(variations: Sequence[VariationResult]) -> str:

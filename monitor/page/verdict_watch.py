@@ -8,7 +8,7 @@ import structlog
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.verdict_models import VerdictsAnswer
-from monitor.serve.verdicts import verdicts
+from monitor.serve.verdicts import verdicts_of_tenant
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +53,13 @@ class VerdictWatch:
                 self._compute()
 
     def _compute(self) -> None:
-        for tenant, table in self._service.settings.tenants.items():
-            for experiment in table.experiments:
-                if self._ending.is_set():
-                    return
-                try:
-                    self._latest[tenant, experiment] = verdicts(self._service, tenant, experiment), time.monotonic()
-                except ProblemError as error:
-                    log.warning("verdicts_not_computed", tenant=tenant, experiment=experiment, reason=str(error))
-                    return  # the store: the next one would fare alike
+        for tenant in self._service.settings.tenants:
+            if self._ending.is_set():
+                return
+            try:
+                answers = verdicts_of_tenant(self._service, tenant)
+            except ProblemError as error:
+                log.warning("verdicts_not_computed", tenant=tenant, reason=error.problem.detail)
+                return  # the store: the next one would fare alike
+            computed_s = time.monotonic()
+            self._latest |= {(tenant, answer.experiment): (answer, computed_s) for answer in answers}

@@ -4,7 +4,8 @@ A verdict is a function of the store and the configuration: another service, or 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
 from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
@@ -18,8 +19,8 @@ from monitor.serve.plans import clipped
 from monitor.serve.results import Metrics
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, last, moment
-from monitor.serve.states import first_visits_ms
-from monitor.serve.sums import Job, sums
+from monitor.serve.states import Tables, first_visits_ms
+from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
@@ -41,41 +42,86 @@ _ORDER = (
 )
 
 
+class _Read(NamedTuple):
+    """A part of what is read for an experiment: the query, its range, and the stored names of its metrics."""
+
+    query: SumQuery
+    span: Span
+    stored: Mapping[str, str]
+
+
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
     """What all checks of an experiment say of its present phase. Raises ProblemError."""
-    table, now_ms = service.experiment(tenant, experiment), service.now_ms()
-    first_ms = first_visits_ms(service, tenant, {experiment: table}, now_ms).get(experiment)
+    return _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)[0]
+
+
+def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
+    """Those of all experiments of a tenant, in their order, with shared requests to the store. Raises ProblemError."""
+    return _judged(service, tenant, service.tenant(tenant).experiments, None)
+
+
+def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:
+    now_ms = service.now_ms()
+    first_ms = first_visits_ms(service, tenant, tables, now_ms)
+    phases = {name: _phase(service, table, first_ms.get(name), now_ms) for name, table in tables.items()}
+    running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
+    answers = {name: _nothing(tenant, name, why) for name, why in phases.items() if isinstance(why, str)}
+    if running:
+        first = min(phase.visits_from_ms for phase in running.values())
+        whole = Span(first, max(first + MINUTE_MS, last(now_ms).end_ms))
+        evidence, served = serving(service, tenant, list(running), whole, dc)
+        sealed = {
+            name: max(
+                phase.visits_from_ms,
+                final_until_ms(evidence, clipped(served[name], whole._replace(start_ms=phase.visits_from_ms))),
+            )
+            for name, phase in running.items()
+        }
+        reads = {name: _reads(service, tenant, name, phase, sealed[name]) for name, phase in running.items()}
+        jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
+        summed = iter(sums(service.store, service.cache, evidence, jobs))
+        for name, phase in running.items():
+            found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
+            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], found)
+    return [answers[name] for name in tables]
+
+
+def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_ms: int) -> RunningPhase | str:
+    """The running phase of an experiment, or why there is none to judge."""
     if first_ms is None:
-        return _nothing(tenant, experiment, "No visit was assigned yet.")
+        return "No visit was assigned yet."
     phase = running_phase(table, service.settings.time, first_ms, now_ms)
     if phase is None:
-        return _nothing(tenant, experiment, "It has not begun yet.")
+        return "It has not begun yet."
     kept_ms = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days) * DAY_MS
     if phase.start_ms < now_ms - kept_ms + LOST_MS:
-        why = "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
-        return _nothing(tenant, experiment, why)
-    return _of_phase(service, tenant, experiment, phase, dc)
+        return "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
+    return phase
 
 
-def _of_phase(service: Service, tenant: str, experiment: str, phase: RunningPhase, dc: str | None) -> VerdictsAnswer:
-    table, metrics = service.experiment(tenant, experiment), Metrics(tenant, experiment)
-    points = [name for name, point in service.tenant(tenant).points.items() if point.better != "none"]
-    whole = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, last(service.now_ms()).end_ms))
-    evidence, served = serving(service, tenant, [experiment], whole, dc)
-    sealed_ms = max(phase.visits_from_ms, final_until_ms(evidence, served[experiment]))
-    tags = tag_values(service, tenant)
-    experiments = stored_experiments(experiment, table)
-    reads = [
-        (stored_metrics(reading.metrics, table), part)
-        for reading in readings(metrics, table, points, phase)
-        for part in queries(
-            reading._replace(metrics=tuple(stored_metrics(reading.metrics, table))), experiments, list(tags), sealed_ms
-        )
-    ]
-    jobs = [Job(query, clipped(served[experiment], span)) for _, (query, span) in reads]
-    summed = sums(service.store, service.cache, evidence, jobs)
-    read = [by_configured_name(of_job, stored) for (stored, _), of_job in zip(reads, summed, strict=True)]
-    counted = counted_phase(metrics, table, points, tags, phase, sealed_ms, read)
+def _reads(service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int) -> list[_Read]:
+    table, tags = service.experiment(tenant, experiment), list(tag_values(service, tenant))
+    found = []
+    for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
+        stored = stored_metrics(reading.metrics, table)
+        asked = reading._replace(metrics=tuple(stored))
+        for query, span in queries(asked, stored_experiments(experiment, table), tags, sealed_ms):
+            found.append(_Read(query, span, stored))
+    return found
+
+
+def _guarded(service: Service, tenant: str) -> list[str]:
+    """The points of a tenant that have a good direction."""
+    return [name for name, point in service.tenant(tenant).points.items() if point.better != "none"]
+
+
+def _of_phase(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, read: Sequence[Sums]
+) -> VerdictsAnswer:
+    table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
+    counted = counted_phase(
+        Metrics(tenant, experiment), table, points, tag_values(service, tenant), phase, sealed_ms, read
+    )
     found = judged(_question(service, tenant, experiment, phase, points), counted)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))

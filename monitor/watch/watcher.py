@@ -17,7 +17,7 @@ from monitor.core.metrics import DataPoint, health_series
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer, VerdictsAnswer
-from monitor.serve.verdicts import verdicts
+from monitor.serve.verdicts import verdicts_of_tenant
 from monitor.verdicts.families import Shares, Thresholds
 from monitor.verdicts.judge import ALARMS, State
 from monitor.verdicts.multinomial import STRENGTHS
@@ -65,11 +65,13 @@ class Watcher:
         """Judges each experiment of which a further minute has become final; returns how many. Raises ProblemError."""
         judged = 0
         for tenant, table in self._service.settings.tenants.items():
-            for experiment in table.experiments:
-                answer = verdicts(self._service, tenant, experiment)
-                if answer.phase is not None and self._seen.get((tenant, experiment)) != _moment(answer.phase):
+            if not table.experiments:
+                continue
+            for answer in verdicts_of_tenant(self._service, tenant):
+                key = tenant, answer.experiment
+                if answer.phase is not None and self._seen.get(key) != _moment(answer.phase):
                     self._take_in(answer, answer.phase)
-                    self._seen[tenant, experiment] = _moment(answer.phase)
+                    self._seen[key] = _moment(answer.phase)
                     judged += 1
         return judged
 

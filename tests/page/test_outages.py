@@ -130,6 +130,8 @@ def test_a_refresh_costs_few_requests_for_all_readers(chromium: Browser, page: P
             "() => { window.rounds = 0; const arrived = monitorPage.arrived;"
             "monitorPage.arrived = () => { window.rounds += 1; arrived(); } }"
         )
+        # verdicts of all experiments are read once a minute, apart from the refreshes
+        expect(page.get_by_text("Not judged yet")).to_have_count(0, timeout=60_000)
         before = store.requests
         page.wait_for_function(f"window.rounds >= {REFRESHES}", timeout=60_000)
         assert 0 < store.requests - before <= REQUESTS_MAX * (REFRESHES + 1)
