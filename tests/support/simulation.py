@@ -262,7 +262,8 @@ class Simulation:
         strangers = [
             cell
             for cell, value in self._letters.items()
-            if value in LONG and not any(_is_poisoned(Stored(*cell, value), which) for which in poisons)
+            if (isinstance(value, float) or value in LONG)
+            and not any(_is_poisoned(Stored(*cell, value), which) for which in poisons)
         ]
         got, given_up = _totals(self._store.cells()), _totals(self._letters)
         wrong = sorted(
