@@ -43,8 +43,8 @@ ORPHANED_S = 3.0
 """How long the others of a cluster may go on when one has ended with an error; while connecting they would for ever."""
 SAID_CHARACTERS = 3_000
 SHOWN = 8
-LONG = range(-(2**63), 2**63)
-"""What KairosDB can hold; a larger total is given up unsent."""
+LONG_END = 2**63
+"""What KairosDB can hold is below it; a larger total is given up unsent."""
 NO_KAIROSDB = "KairosDB must answer GET"
 PEER_GONE = "Send thread panic"
 """What the engine says where a process of a cluster ends while another is still connecting to it."""
@@ -262,8 +262,7 @@ class Simulation:
         strangers = [
             cell
             for cell, value in self._letters.items()
-            if (isinstance(value, float) or value in LONG)
-            and not any(_is_poisoned(Stored(*cell, value), which) for which in poisons)
+            if _is_storable(value) and not any(_is_poisoned(Stored(*cell, value), which) for which in poisons)
         ]
         got, given_up = _totals(self._store.cells()), _totals(self._letters)
         wrong = sorted(
@@ -284,6 +283,11 @@ class Simulation:
             msg = "the log comes to nothing: it tests nothing"
             raise Found(msg)
         return f"{len(log)} messages, {len(want)} totals, {len(self._letters)} given up: {'; '.join(self._happened)}"
+
+
+def _is_storable(value: object) -> bool:
+    """Whether KairosDB could hold a total; a double, of a sum of squares, always."""
+    return isinstance(value, float) or (isinstance(value, int) and -LONG_END <= value < LONG_END)
 
 
 class Watch:
