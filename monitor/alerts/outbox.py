@@ -7,7 +7,6 @@ messages of one experiment only the oldest is due, so that no alarm overtakes th
 At `UNDELIVERED_MAX` the oldest messages are given up. What is done with is deleted after `KEPT_MS`.
 """
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ from monitor.alerts.changes import Change, Message
 from monitor.alerts.outcomes import Outcome, Verdict
 from monitor.alerts.routes import UNKNOWN, Standing
 from monitor.runtime.errors import MonitorError
+from monitor.runtime.file_lock import locked_for_one_process
 
 KEPT_MS = 30 * 86_400_000
 """How long delivered messages, attempts and resolved checks are kept."""
@@ -99,7 +99,8 @@ class Outbox:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self._lock_file = _locked(path)
+        # two processes would deliver each message twice
+        self._lock_file = locked_for_one_process(path, "the outbox", OutboxError, 0o600)
         try:
             self._connection = _connect(path)
         except (sqlite3.Error, OutboxError) as error:
@@ -253,24 +254,6 @@ class Outbox:
     def _audit(self, *row: str | int) -> None:
         into = "deliveries (target, message_id, key, attempt, at_ms, verdict, text)"
         self._connection.execute(f"INSERT INTO {into} VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-
-
-def _locked(path: Path) -> int:
-    """A lock on the outbox, held until it is closed: two processes would deliver each message twice."""
-    lock_path = path.with_name(f"{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        message = f"cannot open the outbox {path}: {error}"
-        raise OutboxError(message) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        message = f"cannot open the outbox {path}: another process has it open ({lock_path} is locked)"
-        raise OutboxError(message) from error
-    return descriptor
 
 
 def _connect(path: Path) -> sqlite3.Connection:

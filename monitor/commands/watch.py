@@ -16,11 +16,10 @@ from monitor.commands.options import EXAMPLE, ConfigFile, KairosDbUrl
 from monitor.config.reader import config_hash, load
 from monitor.core.metrics import DataPoint
 from monitor.kairosdb.client import Client
-from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
+from monitor.kairosdb.delivery import Closed, Delivery
 from monitor.kairosdb.errors import KairosDbError
-from monitor.kairosdb.points import Renderer
-from monitor.kairosdb.stats import WriterStats
 from monitor.runtime import logs
+from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
 from monitor.watch.telling import Telling
@@ -30,9 +29,6 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 10.0
 """The time between two looks whether a further minute has become final."""
-RETRY_MAX_S, BACKOFF_MAX_S = 30.0, 8.0
-"""How long a request with points is retried; then a warning is logged, and the next minute has its own points."""
-DAY_S = 86_400
 AUDIT_FILE, OUTBOX_FILE = "watch.sqlite3", "alerts.sqlite3"
 
 
@@ -56,25 +52,13 @@ def watch(
             return
         logs.set_up()
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
-        ending = _ending()
+        ending, is_answered = _ending(), False
         with (
             open_service(settings, store_url) as service,
             closing(Client(store_url, timeout_s, timeout_s)) as client,
             Teller(settings, folder / OUTBOX_FILE) as teller,
         ):
-            delivery = Delivery(
-                client,
-                Renderer(settings.dc, settings.kairosdb.ttl_days * DAY_S),
-                None,
-                WriterStats(),
-                DeliverySettings(
-                    connect_timeout_s=timeout_s,
-                    read_timeout_s=timeout_s,
-                    backoff_max_s=BACKOFF_MAX_S,
-                    retry_max_s=RETRY_MAX_S,
-                ),
-                ending,
-            )
+            delivery = delivery_of(settings, client, settings.dc, ending)
             telling = Telling(service, settings.dc, teller)
             watcher = Watcher(service, config_hash(settings), audit, partial(_write, delivery), telling.tell)
             log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE))

@@ -1,6 +1,5 @@
 """The points on disk: SQLite in WAL mode, one writer, and a few readers that never wait for it."""
 
-import fcntl
 import os
 import queue
 import sqlite3
@@ -15,6 +14,7 @@ import msgspec
 
 from monitor.devstore.datapoints_parser import SeriesKey, StoredPoint
 from monitor.runtime.errors import MonitorError
+from monitor.runtime.file_lock import locked_for_one_process
 
 __all__ = ["READERS", "Database", "Snapshot", "StoreError", "StoredSeries", "matches"]
 
@@ -104,7 +104,7 @@ class Database:
         self._written_since_purge = 0
         self._purged_up_to = (0, -(2**63))
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
-        self._lock_file = _lock(path)
+        self._lock_file = locked_for_one_process(path, "the store", StoreError, 0o644)
         try:
             self._writer = _connect(path)
             _create_schema(self._writer)
@@ -227,23 +227,6 @@ class Database:
 def matches(series: StoredSeries, tags: dict[str, set[str]]) -> bool:
     """True if a series has, for each of these tags, one of its values."""
     return all(series.tags.get(name) in values for name, values in tags.items())
-
-
-def _lock(path: Path) -> int:
-    lock_path = path.with_name(f"{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        message = f"cannot open the store {path}: {error}"
-        raise StoreError(message) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        message = f"cannot open the store {path}: another process has it open ({lock_path} is locked)"
-        raise StoreError(message) from error
-    return descriptor
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -13,24 +13,20 @@ import structlog
 from monitor.core.codes import MINUTE_MS
 from monitor.core.metrics import DataPoint, health_series
 from monitor.kairosdb.client import Client
-from monitor.kairosdb.delivery import Closed, Delivery, DeliverySettings
+from monitor.kairosdb.delivery import Closed
 from monitor.kairosdb.errors import KairosDbError
-from monitor.kairosdb.points import Renderer
-from monitor.kairosdb.stats import WriterStats
 from monitor.serve.evidence import Visits, current_evidence, visits_by
 from monitor.serve.failover import Evidence, minutes
 from monitor.serve.health import DIVERGENCE, FAILOVER, failovers
 from monitor.serve.models import ServingReason
+from monitor.serve.point_delivery import delivery_of
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
-from monitor.serve.spans import DAY_MS, HOUR_MS, Span
+from monitor.serve.spans import HOUR_MS, Span
 
-DAY_S = DAY_MS // 1_000
 EVERY_S = 60.0
 COMPARED_MS = HOUR_MS
 """How many of the newest minutes that are final in all data centers are compared."""
-RETRY_MAX_S, BACKOFF_MAX_S = 30.0, 8.0
-"""How long a request is retried. At the bound a warning is logged, and the next look writes the same points again."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,17 +39,7 @@ class Watch:
         self._ending = threading.Event()
         timeout_s = service.settings.serve.query_timeout_s
         self._client = Client(url, timeout_s, timeout_s)
-        settings = DeliverySettings(
-            connect_timeout_s=timeout_s,
-            read_timeout_s=timeout_s,
-            backoff_max_s=BACKOFF_MAX_S,
-            retry_max_s=RETRY_MAX_S,
-        )
-        ttl_s = service.settings.kairosdb.ttl_days * DAY_S
-        stats = WriterStats()
-        self._deliveries = {
-            dc: Delivery(self._client, Renderer(dc, ttl_s), None, stats, settings, self._ending) for dc in service.dcs
-        }
+        self._deliveries = {dc: delivery_of(service.settings, self._client, dc, self._ending) for dc in service.dcs}
         self._thread = threading.Thread(target=self._run, name="serve-own-metrics")
         self._compared_ms = 0
 

@@ -4,7 +4,7 @@ A verdict is a function of the store and the configuration: another service, or 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
@@ -77,12 +77,13 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
             )
             for name, phase in running.items()
         }
-        reads = {name: _reads(service, tenant, name, phase, sealed[name]) for name, phase in running.items()}
+        tags = tag_values(service, tenant)
+        reads = {name: _reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
         jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
         summed = iter(sums(service.store, service.cache, evidence, jobs))
         for name, phase in running.items():
             found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], found)
+            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, found)
     return [answers[name] for name in tables]
 
 
@@ -99,13 +100,15 @@ def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_m
     return phase
 
 
-def _reads(service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int) -> list[_Read]:
-    table, tags = service.experiment(tenant, experiment), list(tag_values(service, tenant))
+def _reads(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, tags: Collection[str]
+) -> list[_Read]:
+    table = service.experiment(tenant, experiment)
     found = []
     for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
         stored = stored_metrics(reading.metrics, table)
         asked = reading._replace(metrics=tuple(stored))
-        for query, span in queries(asked, stored_experiments(experiment, table), tags, sealed_ms):
+        for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
             found.append(_Read(query, span, stored))
     return found
 
@@ -116,12 +119,16 @@ def _guarded(service: Service, tenant: str) -> list[str]:
 
 
 def _of_phase(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, read: Sequence[Sums]
+    service: Service,
+    tenant: str,
+    experiment: str,
+    phase: RunningPhase,
+    sealed_ms: int,
+    tags: Mapping[str, Sequence[str]],
+    read: Sequence[Sums],
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    counted = counted_phase(
-        Metrics(tenant, experiment), table, points, tag_values(service, tenant), phase, sealed_ms, read
-    )
+    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
     found = judged(_question(service, tenant, experiment, phase, points), counted)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from monitor import devstore
 from monitor.kairosdb.errors import Misconfigured, Unreachable
-from monitor.serve import own_metrics
+from monitor.serve import own_metrics, point_delivery
 from monitor.serve.own_metrics import Watch
 from monitor.serve.service import Service
 from tests.support import served
@@ -42,7 +42,7 @@ def test_retries_are_bounded_and_the_next_look_writes_the_same(
     server: FaultyServer, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look ends at the bound of its retries; once the store is back, its points are written."""
-    monkeypatch.setattr(own_metrics, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(point_delivery, "RETRY_MAX_S", 0.1)
     server.script(*[refuse(503)] * 100)
     watch = Watch(service, server.url)
     start_s = time.monotonic()
