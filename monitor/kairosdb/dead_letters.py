@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -45,7 +46,8 @@ class DeadLetters:
     """Appends dead letters as JSON lines to a file that the first one makes; shared by writers, thread-safe.
 
     One line: `{"series", "name", "tags", "timestamp", "value", "reason", "server_text", "attempts", "at"}`; a value
-    that is no integer is written as Python shows it. Rotates at `bytes_max`: FILE.1 is the youngest of `old_files`.
+    that is no finite number, which JSON does not have, is written as text. Rotates at `bytes_max`: FILE.1 is the
+    youngest of `old_files`.
     Two processes must not share a file: each would rotate the other's away.
 
     Raises DeadLettersUnwritable at once if the file could not be opened, and OSError later if a write fails.
@@ -142,4 +144,5 @@ def _line(letter: DeadLetter) -> str:
 
 
 def _number(value: object) -> object:
-    return value if type(value) is int else repr(value)
+    is_json = type(value) is int or (type(value) is float and math.isfinite(value))
+    return value if is_json else repr(value)

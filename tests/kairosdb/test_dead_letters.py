@@ -52,6 +52,19 @@ def test_a_dead_letter_says_all(server: FaultyServer, rig: Rig) -> None:
     assert [(log["event"], log["points"], log["first"]) for log in logs] == [("points_given_up", 1, "m|a=b|c=d")]
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(7, 7), (10_000.0, 10_000.0), (0.1, 0.1), (2**63, 2**63), (float("nan"), "nan"), (float("-inf"), "-inf")],
+)
+def test_the_value_of_a_dead_letter_is_a_number_of_its_type(tmp_path: Path, value: float, written: object) -> None:
+    """A sum of squares too, so that a letter can be sent again as it is; JSON has no others than finite numbers."""
+    with closing(DeadLetters(tmp_path / "dead.jsonl")) as letters:
+        letters.write([DeadLetter(DataPoint("m", T_MS, value), "reason")])
+        letters.sync()
+    found = json.loads((tmp_path / "dead.jsonl").read_text())["value"]
+    assert (found, type(found)) == (written, type(written))
+
+
 def test_an_invalid_point_never_reaches_the_server(server: FaultyServer, rig: Rig) -> None:
     """A point that breaks a rule becomes a dead letter without a request; the others are sent."""
     rig.writer.put([("m|a=", T_MS, 1), ("m", T_MS // 1000, 1), ("m", T_MS, 2**63), ("m", T_MS + 1, 1)])
