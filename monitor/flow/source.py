@@ -130,6 +130,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         self._topics.poll()
         self._update_progress()
         assert before[0] <= self._position, "a position never falls back"
+        assert self._stop_at is None or self._position <= self._stop_at, "a bounded run skips nothing behind its end"
         assert before[1] <= self._progress.high_ms, "high never falls"
         now_s = time.monotonic()
         announce = self._ended or now_s - self._announced_s >= ANNOUNCE_S
@@ -176,8 +177,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
             good = [message for message in good if _offset_of(message) < self._stop_at]
         if good:
             self._move(_offset_of(good[-1]) + 1, good[-1].leader_epoch())
-        if self._stop_at is not None and last >= self._stop_at:
-            self._move(self._stop_at)
+        self._move(last + 1)
         self._idleness.broken()
         messages: list[Message] = [(m.key(), m.value(), m.timestamp()[1]) for m in good]
         return messages, self._follow([stamp_ms for _, _, stamp_ms in messages], good)
@@ -203,7 +203,12 @@ class KafkaPartition(StatefulSourcePartition[Chunk, PartitionState]):
         return behind
 
     def _move(self, offset: int, leader_epoch: int | None = None) -> None:
-        """Moves the position on, never back. What is not delivered may be of a later epoch than the last message."""
+        """Moves the position on, never back, and in a bounded run to its end at most: the rest is for the next run.
+
+        What is not delivered may be of a later epoch than the last message.
+        """
+        if self._stop_at is not None:
+            offset = min(offset, self._stop_at)
         if offset > self._position or (offset == self._position and leader_epoch is not None):
             self._position = offset
             self._leader_epoch = NO_EPOCH if leader_epoch is None else leader_epoch

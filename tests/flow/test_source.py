@@ -70,6 +70,16 @@ def test_a_bounded_run_ends_behind_what_is_not_delivered(rig: Rig) -> None:
     assert [len(chunk.messages) for chunk in until_end(partition)] == [1, 0]
 
 
+@pytest.mark.parametrize("end", [7, 9])
+def test_a_bounded_run_leaves_what_came_during_it_to_the_next(rig: Rig, end: int) -> None:
+    """An end that is reported in one batch with messages behind the run's own end does not skip those."""
+    before, behind = [kafka_message(5, BASE_MS)], [kafka_message(offset, BASE_MS) for offset in range(6, end)]
+    batch = [*before, kafka_error(KafkaError._PARTITION_EOF, 6), *behind, kafka_error(KafkaError._PARTITION_EOF, end)]
+    partition = rig.partition(batch, offset=5, stop_at=6)
+    assert [len(chunk.messages) for chunk in until_end(partition)] == [1, 0]
+    assert partition.snapshot()[1] == 6
+
+
 def test_a_bounded_run_leaves_a_watermark(rig: Rig) -> None:
     """With the brokers' time, the end that was confirmed at start bounds what follows; an empty partition is idle."""
     *_, last = until_end(rig.partition([kafka_message(5, BASE_MS - 50_000)], offset=5, stop_at=6))
