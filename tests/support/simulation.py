@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event as Flag
+from typing import TypeAlias
 from zlib import crc32
 
 from confluent_kafka import Producer
@@ -46,8 +47,12 @@ SHOWN = 8
 LONG_END = 2**63
 """What KairosDB can hold is below it; a larger total is given up unsent."""
 NO_KAIROSDB = "KairosDB must answer GET"
+BEGUN = '"job_started"'
 PEER_GONE = "Send thread panic"
 """What the engine says where a process of a cluster ends while another is still connecting to it."""
+
+Event: TypeAlias = tuple[float, Callable[[], None]]
+"""What happens during a round, and how many seconds after its start."""
 
 
 class Found(AssertionError):
@@ -75,9 +80,9 @@ class Store(FaultyServer):
             self._poison = None
         self.release()
 
-    def _take(self, received: Received) -> tuple[Answer, Event]:
+    def _take(self, received: Received) -> tuple[Answer, Flag]:
         if received.method == "GET":
-            return ACCEPT, Event()
+            return ACCEPT, Flag()
         return super()._take(received)
 
 
@@ -107,6 +112,12 @@ class Processes:
     def are_ready_to_stop(self) -> bool:
         """Whether all that run listen to SIGTERM, as /proc tells; before that no line of the job has run."""
         return all(_catches(process.pid, signal.SIGTERM) for process in self._all if process.poll() is None)
+
+    def have_begun(self) -> bool:
+        """Whether all have read the clock, as their logs tell, or have ended: once is enough for the job."""
+        return all(
+            status is not None or BEGUN in text for status, text in zip(self.statuses(), self.said(), strict=True)
+        )
 
     def send(self, number: signal.Signals) -> None:
         """Sends all a signal."""
@@ -172,7 +183,8 @@ class Simulation:
             which, says = one.poison
             self._store.poison(lambda point: _is_poisoned(point, which), says)
         with self._running(number, one) as processes:
-            ended = Watch(one, processes, self._store, self._folder / "recovery", self._events(one)).until_ended()
+            recovery = self._folder / "recovery"
+            ended = Watch(one, processes, self._store, recovery, self._events(one), self._jumps(one)).until_ended()
             self._happened.append(f"{one.processes} x {ended}")
             if one.ending != "kill":
                 self._judge(number, one, processes)
@@ -204,17 +216,21 @@ class Simulation:
         finally:
             processes.kill()
 
-    def _events(self, one: Round) -> list[tuple[float, Callable[[], None]]]:
+    def _events(self, one: Round) -> list[Event]:
         """What happens besides the end of a round, and when."""
-        events: list[tuple[float, Callable[[], None]]] = [
+        events: list[Event] = [
             (burst.at_s, lambda burst=burst: self._append(burst.messages, one))  # type: ignore[misc]  # bound early
             for burst in one.bursts
         ]
         if one.outage is not None:
             events += [(one.outage[0], self._store.down), (one.outage[1], self._store.up)]
-        if (clock := self._clock) is not None:
-            events += [(jump.at_s, lambda jump=jump: clock.set(jump.shift_ms)) for jump in one.clock[1:]]  # type: ignore[misc]
         return sorted(events, key=lambda event: event[0])
+
+    def _jumps(self, one: Round) -> list[Event]:
+        """When the clock is set while the job runs."""
+        if (clock := self._clock) is None:
+            return []
+        return [(jump.at_s, lambda jump=jump: clock.set(jump.shift_ms)) for jump in one.clock[1:]]  # type: ignore[misc]
 
     def _append(self, messages: int, one: Round) -> None:
         now_ms = time.time_ns() // 1_000_000
@@ -299,13 +315,14 @@ class Watch:
         processes: Processes,
         store: FaultyServer,
         recovery: Path,
-        events: list[tuple[float, Callable[[], None]]],
+        events: list[Event],
+        jumps: list[Event],
     ) -> None:
         self._round = one
         self._processes = processes
         self._store = store
         self._recovery = recovery
-        self._events = events
+        self._events, self._jumps = events, jumps
         self._requests = len(store.requests)
         self._changes, self._wals = 0, self._look_at_wals()
         self._start_s = time.monotonic()
@@ -335,6 +352,8 @@ class Watch:
     def _let_happen(self) -> None:
         while self._events and self._events[0][0] <= self._now_s():
             self._events.pop(0)[1]()
+        while self._jumps and self._jumps[0][0] <= self._now_s() and self._processes.have_begun():
+            self._jumps.pop(0)[1]()
         if time.monotonic() - self._release_s >= self._round.hang_s:
             self._release_s = time.monotonic()
             self._store.release()
