@@ -8,16 +8,30 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from monitor.core.watermark import NEVER
 from monitor.runtime.clock import CLOCK, WallClock
+from monitor.runtime.errors import JobError
 from monitor.runtime.waiting import WaitLog
 from monitor.topics.brokers import BrokerReports
 
 ASK_EVERY_MS = 1_000
 ANSWER_TIMEOUT_S = 10.0
+LEADER_WAIT_S = 10.0
+"""How long a partition may be without a leader that answers, at start."""
+LEADER_PAUSE_S = 0.2
+_PASSES = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+}
+"""What brokers say while a partition's leader moves: Kafka calls all of these retriable."""
 
 
 class EndOffset(NamedTuple):
@@ -25,6 +39,32 @@ class EndOffset(NamedTuple):
 
     asked_ms: int
     offset: int
+
+
+def ask(admin: AdminClient, partition: str, spec: OffsetSpec) -> int:
+    """An offset of `topic/number` as it is now; raises JobError if nobody leads the partition, or does not answer."""
+    topic, _, number = partition.rpartition("/")
+    request = {TopicPartition(topic, int(number)): spec}
+    until_led = Retrying(
+        retry=retry_if_exception(_passes),
+        stop=stop_after_delay(LEADER_WAIT_S),
+        wait=wait_fixed(LEADER_PAUSE_S),
+        reraise=True,
+    )
+    try:
+        return until_led(_answered, admin, request)
+    except (KafkaException, TimeoutError) as error:
+        msg = f"the offsets of {partition} cannot be read: {error}; is the partition's leader up?"
+        raise JobError(msg) from None
+
+
+def _answered(admin: AdminClient, request: dict[TopicPartition, OffsetSpec]) -> int:
+    (future,) = admin.list_offsets(request, request_timeout=ANSWER_TIMEOUT_S).values()
+    return int(future.result(ANSWER_TIMEOUT_S).offset)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _PASSES
 
 
 class EndOffsets:

@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
 from monitor.config.settings import KafkaTable
 from monitor.core.sessions import Message
 from monitor.core.watermark import NEVER, Progress
-from monitor.flow import topic_watch
+from monitor.flow import end_offsets, topic_watch
 from monitor.flow.end_offsets import EndOffset, EndOffsets, IdleDetector
 from monitor.flow.job_log import JOB_LOG
 from monitor.flow.kafka_clients import answers, new_admin, new_consumer
@@ -303,7 +303,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
         topic = partition.rpartition("/")[0]
         topic_id = self._topics.by_name[topic].id
         asked_ms = CLOCK.now_ms()
-        first, end = (_offset(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        first, end = (end_offsets.ask(admin, partition, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         assert first <= end, "a partition ends where it begins, or later"
         if state is None:
             # one that was added since belongs to the topic as a whole: what it holds has been counted nowhere
@@ -337,17 +337,6 @@ class KafkaSource(FixedPartitionedSource[Chunk, PartitionState]):
 
     def _admin(self) -> AdminClient:
         return new_admin(self._kafka, self._reports)
-
-
-def _offset(admin: AdminClient, partition: str, spec: OffsetSpec) -> int:
-    topic, _, number = partition.rpartition("/")
-    request = {TopicPartition(topic, int(number)): spec}
-    try:
-        (future,) = admin.list_offsets(request, request_timeout=START_TIMEOUT_S).values()
-        return int(future.result(START_TIMEOUT_S).offset)
-    except (KafkaException, TimeoutError) as error:
-        msg = f"the offsets of {partition} cannot be read: {error}; is the partition's leader up?"
-        raise JobError(msg) from None
 
 
 def _gone(partition: str, offset: int, first: int, end: int) -> JobError:

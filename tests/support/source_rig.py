@@ -51,6 +51,8 @@ class Broker:
         self.end = 0
         self.topics = {"a/b": Topic("id-1", frozenset({3}))}
         self.answers = True
+        self.errors: list[int] = []
+        """The codes of the next answers about offsets: a leader that moves."""
 
     def poll(self, timeout: float) -> int:
         """There is nothing to report."""
@@ -58,6 +60,10 @@ class Broker:
 
     def list_offsets(self, wanted: dict[TopicPartition, Any], request_timeout: float) -> dict[TopicPartition, Any]:
         """Answers at once."""
+        if self.errors:
+            future: Future[Any] = Future()
+            future.set_exception(KafkaException(KafkaError(self.errors.pop(0))))
+            return dict.fromkeys(wanted, future)
         return {
             partition: self._answered(TopicPartition(partition.topic, partition.partition, self.end))
             for partition in wanted
