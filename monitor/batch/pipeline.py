@@ -52,8 +52,9 @@ class Batch:
         self._layout = layout_of(settings)
         self._highs = Highs()
         self._rejected: Counter[tuple[str, str]] = Counter()
-        self._tenants = [TenantQueries(name, table, self._layout) for name, table in settings.tenants.items()]
         time, limits = settings.time, settings.limits
+        tardy_ms = round(time.tardy_s * 1000)
+        self._tenants = [TenantQueries(name, table, self._layout, tardy_ms) for name, table in settings.tenants.items()]
         self._bounds = Bounds(
             gap_ms=round(time.session_gap_s * 1000),
             lateness_ms=round(time.allowed_lateness_s * 1000),

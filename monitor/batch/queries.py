@@ -43,8 +43,9 @@ class Metric(NamedTuple):
 class TenantQueries:
     """The SQL of one tenant. Tables are named by numbers: those of the tenant and its experiments in the layout."""
 
-    def __init__(self, name: str, table: TenantTable, layout: Layout) -> None:
+    def __init__(self, name: str, table: TenantTable, layout: Layout, tardy_ms: int) -> None:
         self.name = name
+        self._tardy_ms = tardy_ms
         self._table = table
         self._layout = layout
         self._number = layout.tenants[name]
@@ -72,7 +73,7 @@ class TenantQueries:
             yield (
                 f"CREATE VIEW {self.contributions(experiment)} AS SELECT e.visit, minute, tags, variation, {amounts} "
                 f"FROM {self.events} e JOIN {firsts} f USING (visit) "
-                f"WHERE {counts}pos IN (assigned_first, fm_first, crossed_first)"
+                f"WHERE {counts}pos IN (assigned_first, fm_first, crossed_first, tardy_first)"
             )
 
     def totals(self, experiment: str, first_ms: int, end_ms: int) -> str:
@@ -109,10 +110,12 @@ class TenantQueries:
                     # (s + x)^2 - s^2, where s + x is the running sum less what came before the scope began
                     square = f"x{i} * (2 * (s{i} - {scope}_before{i}) - x{i})"
                     yield Metric(scope, f".{point}.sumsq", f"CASE {counts} THEN {square} ELSE 0 END")
-        yield Metric("crossed", ".beta", "CASE WHEN pos = crossed_first THEN 1 ELSE 0 END")
+        for scope in ("crossed", "tardy"):
+            yield Metric(scope, ".beta", f"CASE WHEN pos = {scope}_first THEN 1 ELSE 0 END")
 
     def _events_sql(self) -> str:
         met = ["seq", "visit", "pos", "time", f"time - time % {MINUTE_MS} AS minute", f"{self._tags()} AS tags"]
+        met.append(f"stamp > time + {self._tardy_ms} AS is_tardy")
         met += [f"{self._variation(experiment)} AS v{column}" for experiment, column in self.experiments.items()]
         columns, joins = ["met.*"], []
         for i, (_, point) in enumerate(self._points):
@@ -168,6 +171,7 @@ class TenantQueries:
         v = self.experiments[experiment]
         rule = self._rule_time(self._table.experiments[experiment].qualified_when)
         columns = [f"min(pos) FILTER (WHERE v{v} <> variation) AS crossed_first"]
+        columns.append("min(pos) FILTER (WHERE is_tardy AND time >= assigned_since) AS tardy_first")
         for scope in ("assigned", "fm"):
             columns.append(f"min(pos) FILTER (WHERE time >= {scope}_since) AS {scope}_first")
             for i, (_, point) in enumerate(self._points):

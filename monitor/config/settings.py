@@ -219,6 +219,7 @@ class TimeTable(_Model):
     session_gap_s: Seconds = Field(1_800, gt=0, description="a longer silence ends a visit")
     allowed_lateness_s: Seconds = Field(600, ge=0, description="how long after it happened an event may arrive")
     future_tolerance_s: Seconds = Field(60, ge=0, description="how far an event may be ahead of its arrival")
+    tardy_s: Seconds = Field(60, ge=0, description="an event that arrives later after it happened is tardy")
     idle_after_s: Seconds = Field(
         30, ge=1, description="a partition read to its end and silent for so long does not hold the watermark back"
     )
@@ -295,6 +296,7 @@ class Settings(_Model):
             session_gap_ms=milliseconds(self.time.session_gap_s),
             lateness_ms=milliseconds(self.time.allowed_lateness_s),
             future_ms=milliseconds(self.time.future_tolerance_s),
+            tardy_ms=milliseconds(self.time.tardy_s),
         )
 
 

@@ -124,7 +124,7 @@ class Limits(Struct, frozen=True):
     """The bounds of what is accepted, in bytes, events and milliseconds.
 
     `placeholder_ids`: rejected as a sessionId; compared trimmed and case-folded. `crowded_events`: a visit with more is
-    warned about.
+    warned about. `tardy_ms`: an event that comes later after it happened is tardy.
     """
 
     message_bytes: int = 1_048_576
@@ -134,3 +134,4 @@ class Limits(Struct, frozen=True):
     future_ms: int = 60_000
     placeholder_ids: tuple[str, ...] = PLACEHOLDER_IDS
     crowded_events: int = 500
+    tardy_ms: int = 60_000

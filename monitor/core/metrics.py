@@ -32,7 +32,7 @@ def metric_names(tenant: str, variations: Iterable[str], points: Iterable[tuple[
     points = list(points)
     names = []
     for variation in variations:
-        names.append(f"{tenant}.visit.crossed.{variation}.beta")
+        names += [f"{tenant}.visit.crossed.{variation}.beta", f"{tenant}.visit.tardy.{variation}.beta"]
         for scope in ("assigned", "fm"):
             prefix = f"{tenant}.visit.{scope}.{variation}"
             names.append(f"{prefix}.beta")

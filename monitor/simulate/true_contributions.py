@@ -17,9 +17,13 @@ _CLIPPED_AT = 1_000_000_000_000
 
 
 class CountedEvent(NamedTuple):
-    """One accepted event; `assignments` are texts. Attributes that are no string, number or boolean are left out."""
+    """One accepted event; `assignments` are texts. Attributes that are no string, number or boolean are left out.
+
+    `delay_ms`: message timestamp less event time.
+    """
 
     time_ms: int
+    delay_ms: int
     name: str
     assignments: Mapping[str, str]
     attributes: Mapping[str, str | float | bool]
@@ -32,7 +36,7 @@ Hits = Mapping[str, list[CountedEvent]]
 """The events of the visit that count for each point."""
 
 
-def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]:
+def contributions(tenant: str, definitions: Table, visit: Visit, tardy_ms: int) -> Counter[str]:
     """The amount that a visit adds to each metric of its tenant, by metric name.
 
     Experiments that share a variation's name add to the same metrics, as they do in a sum over the tag `experiment`.
@@ -50,6 +54,8 @@ def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]
             _add_scope(added, f"{tenant}.visit.fm.{variation}", definitions, hits, max(assigned_ms, rule_ms))
         if any(other != variation for _, other in carried):
             added[f"{tenant}.visit.crossed.{variation}.beta"] += 1
+        if any(event.time_ms >= assigned_ms and event.delay_ms > tardy_ms for event in visit):
+            added[f"{tenant}.visit.tardy.{variation}.beta"] += 1
     return added
 
 

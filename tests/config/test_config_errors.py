@@ -81,6 +81,7 @@ ERRORS: list[tuple[str, Any, str, str]] = [
     ("time/session_gap_s", 0, "time.session_gap_s", "must be above 0; got 0"),
     ("time/allowed_lateness_s", -1, "time.allowed_lateness_s", "got -1"),
     ("time/future_tolerance_s", -1, "time.future_tolerance_s", "got -1"),
+    ("time/tardy_s", -1, "time.tardy_s", "got -1"),
     ("time/idle_after_s", 0, "time.idle_after_s", "got 0"),
     ("time/flush_s", 0, "time.flush_s", "must be above 0; got 0"),
     ("time/flush_s", math.nan, "time.flush_s", "must be a finite number; got nan"),

@@ -292,6 +292,7 @@ def worked_example() -> Config:
     config = shop()
     points = config["tenants"]["uswm"]["points"]
     config["tenants"]["uswm"]["points"] = {name: points[name] for name in ("home_page", "item_page")}
+    config["time"]["tardy_s"] = 300
     return config
 
 

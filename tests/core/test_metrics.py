@@ -22,6 +22,7 @@ from tests.support.strategies import Config, configs, logs, to_toml
 NAMES = [
     (MetricKey("e", "assigned", "red", None, "beta"), "uswm.visit.assigned.red.beta"),
     (MetricKey("e", "crossed", "red", None, "beta"), "uswm.visit.crossed.red.beta"),
+    (MetricKey("e", "tardy", "red", None, "beta"), "uswm.visit.tardy.red.beta"),
     (MetricKey("e", "fm", "red", "item_page", None), "uswm.visit.fm.red.item_page"),
     (MetricKey("e", "fm", "red", "item_page", "beta"), "uswm.visit.fm.red.item_page.beta"),
     (MetricKey("e", "assigned", "red", "order", "sum"), "uswm.visit.assigned.red.order.sum"),
@@ -39,7 +40,7 @@ def test_the_name_of_a_metric(metric_key: MetricKey, name: str) -> None:
 def test_all_names_of_an_experiment() -> None:
     """Each once, for a point without a value and one with."""
     names = metric_names("uswm", ["red"], [("item_page", False), ("order", True)])
-    assert len(names) == len(set(names)) == 1 + 2 * (1 + 2 + 4)
+    assert len(names) == len(set(names)) == 2 + 2 * (1 + 2 + 4)
     assert set(names) >= {name for _, name in NAMES}
 
 

@@ -160,6 +160,7 @@ def test_a_visit_goes_on_under_the_names_of_a_rename(said: str) -> None:
         ("assigned.crimson.beta", 0): 1,
         ("fm.crimson.beta", 1): -1,
         ("fm.crimson.beta", 0): 1,
+        ("tardy.crimson.beta", 0): 1,
     }
 
 

@@ -101,6 +101,7 @@ def shown(config: Config, log: Sequence[Message], answer: Answer) -> set[str]:
         "joined": bool(_joined(config, log)),
         "equal times": any(len({event.time for event in visit}) < len(visit) for visit in events),
         "crossed": any(".crossed." in name for name, _, _ in answer.totals),
+        "tardy": any(".tardy." in name for name, _, _ in answer.totals),
         "refund": any(name.endswith(".sum") and total < 0 for (name, _, _), total in answer.totals.items()),
         "several visits": max(Counter(visit[:2] for visit in answer.visits).values()) > 1,
         "no key": any(message.key is None for message in log),
@@ -142,7 +143,7 @@ CORRECTIONS = Case(
         [
             *("oversized", "not_json", "bad_field", "unknown_tenant", "future", "late", "duplicate"),
             *("unknown_experiment", "unknown_variation", "bad_value", "key_mismatch"),
-            *("joined", "crossed", "several visits", "no key"),
+            *("joined", "crossed", "tardy", "several visits", "no key"),
         ]
     ),
     text="""
@@ -150,6 +151,7 @@ CORRECTIONS = Case(
 session_gap_s = 60
 allowed_lateness_s = 60
 future_tolerance_s = 120
+tardy_s = 20
 
 [limits]
 message_bytes = 600
@@ -185,7 +187,7 @@ TENANTS = Case(
     messages=900,
     topics=(3, 4),
     places=((0, 0),) * 5 + ((0, 1), (1, 0), (1, 0), (1, 2)),  # three partitions stay empty
-    shows=frozenset(("visit_full", "duplicate", "no key", "crossed", "equal times", "refund")),
+    shows=frozenset(("visit_full", "duplicate", "no key", "crossed", "tardy", "equal times", "refund")),
     text="""
 [kafka]
 key_is_session_id = false
@@ -194,6 +196,7 @@ key_is_session_id = false
 session_gap_s = 90
 allowed_lateness_s = 30
 future_tolerance_s = 5
+tardy_s = 10
 
 [limits]
 events_per_visit = 3
@@ -225,7 +228,7 @@ LONG_DAY = Case(
     places=((0, 0),) * 5 + ((0, 1),) * 3 + ((0, 3),),
     alive=12,
     by_producer=True,
-    shows=frozenset(("joined", "several visits", "future", "late", "duplicate", "equal times", "crossed")),
+    shows=frozenset(("joined", "several visits", "future", "late", "duplicate", "equal times", "crossed", "tardy")),
     text="""
 [time]
 session_gap_s = 600
