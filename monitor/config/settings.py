@@ -142,12 +142,14 @@ class ExperimentTable(_Model):
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
     aliases: dict[str, str] = Field({}, description="further texts of variations, as events carry them")
     names: list[str] = Field([], description="further names of the experiment, as events carry them")
+    aa: bool | None = Field(None, description="count visits by sixteenth too, for live A/A; absent: as the tenant says")
 
-    def compiled(self, name: str) -> definitions.Experiment:
-        """The experiment for the core."""
+    def compiled(self, name: str, *, aa: bool = False) -> definitions.Experiment:
+        """The experiment for the core; `aa`: what the tenant says of live A/A."""
         variations, aliases = tuple(self.variations.items()), tuple(self.aliases.items())
         rule = _compiled(self.qualified_when)
-        return definitions.Experiment(name, self.control, variations, rule, aliases, tuple(self.names))
+        own = aa if self.aa is None else self.aa
+        return definitions.Experiment(name, self.control, variations, rule, aliases, tuple(self.names), own)
 
 
 class TagTable(_Model):
@@ -168,6 +170,11 @@ class TenantTable(_Model):
     ] = {}
     points: dict[Name, PointTable] = {}
     experiments: dict[Name, ExperimentTable] = {}
+    aa: bool = Field(False, description="count visits of experiments by sixteenth too, for live A/A")
+
+    def with_live_aa(self) -> list[str]:
+        """The experiments with live A/A."""
+        return [name for name, table in self.experiments.items() if (self.aa if table.aa is None else table.aa)]
 
     def compiled(self, name: str) -> definitions.Tenant:
         """The tenant for the core."""
@@ -178,7 +185,7 @@ class TenantTable(_Model):
             for tag, t in self.tags.items()
         ]
         points = [point.compiled(name) for name, point in self.points.items()]
-        experiments = [experiment.compiled(name) for name, experiment in self.experiments.items()]
+        experiments = [experiment.compiled(name, aa=self.aa) for name, experiment in self.experiments.items()]
         return definitions.Tenant(name, tuple(tags), tuple(points), tuple(experiments))
 
 

@@ -83,7 +83,7 @@ class Experiment(Struct, frozen=True, omit_defaults=True):
     """An experiment: its variations with their weights, and from when a visit counts as qualified.
 
     `aliases`: further texts of variations, as events carry them: (text, variation). `names`: further names of the
-    experiment in events, asked for in this order after its own.
+    experiment in events, asked for in this order after its own. `aa`: visits are counted by sixteenth too.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Experiment(Struct, frozen=True, omit_defaults=True):
     qualified_when: Rule
     aliases: tuple[tuple[str, str], ...] = ()
     names: tuple[str, ...] = ()
+    aa: bool = False
 
 
 class Tenant(Struct, frozen=True):

@@ -6,11 +6,13 @@ the tenant's tags stand in the order of their names. The tag `dc` is the same fo
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from monitor.core.codes import MetricKey
 
 Series: TypeAlias = str
+SIXTEENTHS: Final = 16
+"""Of live A/A (sixteenths.py)."""
 
 
 class DataPoint(NamedTuple):
@@ -25,6 +27,16 @@ def metric_name(tenant: str, metric_key: MetricKey) -> str:
     """The name of a metric key: `T.visit.SCOPE.V[.P][.part]`."""
     parts = (tenant, "visit", metric_key.scope, metric_key.variation, metric_key.point, metric_key.part)
     return ".".join(part for part in parts if part is not None)
+
+
+def sixteenth_name(sixteenth: int) -> str:
+    """The name of a sixteenth of live A/A, in the place of a variation's: `aa-00` to `aa-15`."""
+    return f"aa-{sixteenth:02d}"
+
+
+def sixteenth_metric_name(tenant: str, scope: str, sixteenth: int, point: str | None) -> str:
+    """The name of a counter of live A/A: `T.visit.SCOPE.aa-BB[.P].beta`."""
+    return metric_name(tenant, MetricKey("", scope, sixteenth_name(sixteenth), point, "beta"))
 
 
 def metric_names(tenant: str, variations: Iterable[str], points: Iterable[tuple[str, bool]]) -> list[str]:

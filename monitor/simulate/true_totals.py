@@ -116,7 +116,8 @@ class _Ledger:
             last_ms = max(event.time_ms for event in events)
             if timestamp_ms is None or last_ms + self._gap_ms < timestamp_ms - self._lateness_ms:
                 for visit in _visits(events, self._gap_ms):
-                    self._totals.update(contributions(owner[0], self._tenants[owner[0]], visit, self._tardy_ms))
+                    definitions = self._tenants[owner[0]]
+                    self._totals.update(contributions(owner[0], definitions, owner[1], visit, self._tardy_ms))
                 self._live_events -= len(events)
                 del self._sessions[owner]
 

@@ -110,6 +110,10 @@ VALID: list[tuple[str, Any]] = [
     (f"{HOME}/nth", 1),
     (f"{COLOR}/variations/red", 0),
     (f"{U}/points/beta-2", {}),
+    (f"{U}/points/aa-00", {}),
+    (f"{COLOR}/variations/aa-16", 1),
+    (f"{COLOR}/aliases/aa-00", "red"),
+    (f"{U}/aa", True),
     (f"{U}/tags/sum", ["a"]),
     ("tenants/other", {"experiments": {"x": {"control": "red", "variations": {"red": 1}, "qualified_when": {}}}}),
 ]

@@ -141,6 +141,10 @@ def test_costs() -> None:
     """
     tenants = parse(shop()).compiled_tenants()
     assert series_of(tenants[0]) == {"button_color": (48, 768)}
+    by_sixteenth = shop()
+    by_sixteenth["tenants"]["uswm"]["aa"] = True
+    added = 16 * 2 * (1 + 4)  # without tags: sixteenths, scopes, the visits and those with each of four points
+    assert series_of(parse(by_sixteenth).compiled_tenants()[0]) == {"button_color": (48 + added, 768 + added)}
     small = cost(tenants, Limits())
     assert (small.series, small.totals_bytes) == (768, 768 * 12 * 200)
     many = changed()

@@ -2,16 +2,17 @@
 
 import tomllib
 from collections import Counter
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.codes import MetricKey
+from monitor.core.codes import SCOPES, MetricKey
 from monitor.core.deltas import Deltas, SeriesTable, add_deltas, counts_of, deltas_of
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.ledger import Ledger
-from monitor.core.metrics import DataPoint, health_series, metric_name, metric_names
+from monitor.core.metrics import SIXTEENTHS, DataPoint, health_series, metric_name, metric_names, sixteenth_metric_name
 from monitor.core.sessions import Tally
 from monitor.core.watermark import NEVER
 from tests.support import oracle
@@ -54,6 +55,8 @@ def test_no_other_name_is_ever_counted(data: st.DataObject) -> None:
         points = [(point, "value" in table) for point, table in tenant["points"].items()]
         for experiment in tenant["experiments"].values():
             listed |= set(metric_names(name, experiment["variations"], points))
+        for scope, sixteenth, point in product(SCOPES, range(SIXTEENTHS), (None, *tenant["points"])):
+            listed.add(sixteenth_metric_name(name, scope, sixteenth, point))
     core = Core(config, sorted({str(m.partition) for m in log}))
     core.feed(log)
     assert {series.split("|")[0] for series, _ in core.totals} <= listed

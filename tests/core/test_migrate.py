@@ -58,6 +58,7 @@ def unrelated_changes(draw: st.DrawFn, config: Config, experiment: str) -> Confi
         "experiments": reordered(draw, experiments),
         "tags": reordered(draw, tags),
     }
+    changed |= {"aa": tenant["aa"]} if "aa" in tenant else {}
     others = {name: config["tenants"][name] for name in some_of(draw, config["tenants"])}
     if draw(st.booleans()):
         others["newcomer"] = draw(TENANT)

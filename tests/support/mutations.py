@@ -148,6 +148,15 @@ MUTATIONS = (
         (1, 2, 3, 4),
     ),
     Mutation(
+        "sixteenth that is not corrected",
+        "monitor/core/sixteenths.py",
+        "_count(rows, tally.minus.increments, -1, table)",
+        "pass",
+        "live A/A keeps what a late event has moved",
+        "core",
+        (3, 4),
+    ),
+    Mutation(
         "offset one too high",
         "monitor/flow/source.py",
         "state_of(Position(self._position, ",

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeGuard
@@ -294,7 +295,11 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def contributions(config: Config, tenant: str, events: Iterable[Event]) -> Counter[Key]:
-    """What a visit, a set of events, contributes, each "to the event-time minute (floor) and the tags of the event"."""
+    """What a visit, a set of events, contributes, each "to the event-time minute (floor) and the tags of the event".
+
+    "`T.visit.SCOPE.aa-BB.beta` and `.P.beta` for every point, BB = crc32(sessionId in UTF-8) mod 16 in two digits,
+    summed over variations, with the tags `dc` and `experiment` only".
+    """
     visit = in_order(events)
     found: Counter[Key] = Counter()
     for experiment in config["tenants"][tenant]["experiments"]:
@@ -303,7 +308,17 @@ def contributions(config: Config, tenant: str, events: Iterable[Event]) -> Count
         ):
             minute = event.time - event.time % MINUTE_MS
             found[f"{tenant}.visit.{name}", minute, tags_of(config, experiment, event)] += amount
+            scope, _, *rest = name.split(".")
+            if has_aa(config["tenants"][tenant], experiment) and scope in ("assigned", "fm") and rest[-1] == "beta":
+                sixteenth = zlib.crc32(event.session_id.encode()) % 16
+                counted = ".".join((tenant, "visit", scope, f"aa-{sixteenth:02}", *rest))
+                found[counted, minute, (("dc", config["dc"]), ("experiment", experiment))] += amount
     return found
+
+
+def has_aa(tenant: Config, experiment: str) -> bool:
+    """ "only where `aa = true` (key of a tenant, an experiment's own overrides the tenant's; default false)" """
+    return bool(tenant["experiments"][experiment].get("aa", tenant.get("aa", False)))
 
 
 def attributed(

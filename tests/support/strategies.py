@@ -101,7 +101,7 @@ def tenants(draw: st.DrawFn) -> Config:
     }
     tags = {name: draw(tag_definition(name)) for name in draw(some(TAGS, 0, 3))}
     tenant: Config = {"points": points, "experiments": experiments}
-    return {"tags": tags, **tenant} if tags else tenant
+    return draw(AA) | ({"tags": tags, **tenant} if tags else tenant)
 
 
 @cache
@@ -126,11 +126,15 @@ def experiment(draw: st.DrawFn, variations: tuple[str, ...], points: tuple[str, 
     further: Config = {}
     if draw(st.booleans()):
         further = {"aliases": aliases, "names": [f"Test of {chosen[0]}", f"{chosen[0]}.old"]}
-    return further | {
-        "control": chosen[0],
-        "variations": {name: draw(WEIGHT) for name in chosen},
-        "qualified_when": draw(rules(points, RULE_DEPTH_MAX)),
-    }
+    return (
+        draw(OWN_AA)
+        | further
+        | {
+            "control": chosen[0],
+            "variations": {name: draw(WEIGHT) for name in chosen},
+            "qualified_when": draw(rules(points, RULE_DEPTH_MAX)),
+        }
+    )
 
 
 @cache
@@ -402,6 +406,8 @@ def toml_key(name: str) -> str:
 WEIGHT = st.sampled_from((1, 50))
 MESSAGE_CHOICES = st.binary(min_size=CHOICES_MAX, max_size=CHOICES_MAX)
 PARTITION_SKEWS_MS = st.tuples(*[st.sampled_from((0, 59_000, 700_000))] * 3)
+AA = st.fixed_dictionaries({}, optional={"aa": st.booleans()})
+OWN_AA: st.SearchStrategy[Config] = st.one_of(st.just({}), AA)
 TARDY = st.fixed_dictionaries({}, optional={"tardy_s": st.sampled_from((0, 1, 10, 25))})
 KEY_IS_SESSION_ID = st.fixed_dictionaries({"key_is_session_id": st.booleans()})
 SMALL_LIMITS = {
