@@ -21,6 +21,7 @@ MODULES = (
     "predicates",
     "rules",
     "sessions",
+    "sixteenths",
     "states",
     "tags",
     "visits",

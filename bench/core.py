@@ -100,10 +100,12 @@ def chunks(messages: Iterable[load.Message]) -> Iterator[list[load.Message]]:
         yield chunk
 
 
-def measure(messages: list[load.Message]) -> Figures:
-    """Feeds a load through the steps."""
+def measure(messages: list[load.Message], *, aa: bool = False) -> Figures:
+    """Feeds a load through the steps, with live A/A of all experiments or without."""
     memory.tune_collector()
-    pipeline = Pipeline(load.config())
+    config = load.config()
+    config["tenants"] = {name: tenant | {"aa": aa} for name, tenant in config["tenants"].items()}
+    pipeline = Pipeline(config)
     points: list[DataPoint] = []
     began_s = time.perf_counter()
     for number, chunk in enumerate(chunks(messages), 1):
@@ -129,10 +131,11 @@ def main(
     events: Annotated[int, typer.Option(help="About how many events.")] = 500_000,
     seed: Annotated[int, typer.Option()] = load.SEED,
     log: Annotated[Path | None, typer.Option(help="A log to take instead of making one.")] = None,
+    aa: Annotated[bool, typer.Option(help="With live A/A of all experiments.")] = False,
 ) -> None:
     """Measures the core and prints its figures as JSON."""
     logs.set_up()
-    report(measure(load.make(events, seed).messages if log is None else list(load.read(log))))
+    report(measure(load.make(events, seed).messages if log is None else list(load.read(log)), aa=aa))
 
 
 if __name__ == "__main__":

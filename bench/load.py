@@ -208,7 +208,7 @@ def _toml(value: Any) -> str:
 def properties(load: Load) -> dict[str, float]:
     """What the load is like; contributions are counted by the tests' oracle, so a small load is enough."""
     from tests.support.oracle import Message as Recorded
-    from tests.support.oracle import answer, attributed
+    from tests.support.oracle import answer, attributed, setting
 
     sizes = [len(value) for _, value, _ in load.messages]
     latest: dict[bytes, int] = {}
@@ -220,12 +220,13 @@ def properties(load: Load) -> dict[str, float]:
         behind += time_ms < latest.get(key, 0)
         latest[key] = max(latest.get(key, 0), time_ms)
     conf = config()
+    tardy_ms = 1_000 * setting(conf, "time", "tardy_s")
     found = answer(conf, [Recorded(0, i, at_ms, key, value) for i, (key, value, at_ms) in enumerate(load.messages)])
     contributions = sum(
         1
         for visit in found.visits
         for experiment in conf["tenants"][visit.tenant]["experiments"]
-        for _ in attributed(conf["tenants"][visit.tenant], experiment, visit.events)
+        for _ in attributed(conf["tenants"][visit.tenant], experiment, visit.events, tardy_ms)
     )
     accepted = found.accepted.total()
     return {

@@ -51,10 +51,10 @@ class Symbol(NamedTuple):
 
 Arms: TypeAlias = tuple[tuple[int, int], ...]
 """(experiment, variation), by number; variations are numbered through."""
-Kept: TypeAlias = tuple[int, str, Symbol, Arms, tuple[int, ...]]
-"""Time, id, symbol, arms, value of each value point: an accepted event."""
+Kept: TypeAlias = tuple[int, str, Symbol, Arms, tuple[int, ...], bool]
+"""Time, id, symbol, arms, value of each value point, whether it is tardy: an accepted event."""
 Place: TypeAlias = dict[int, list[int]]
-"""Variation -> counters of both scopes, and crossed as the last; of one minute and combination of tags."""
+"""Variation -> counters of both scopes, and crossed and tardy as the last; of one minute and combination of tags."""
 Counter: TypeAlias = tuple[int, str, int, int]
 """Minute, tags, variation, and which of its counters."""
 Counting: TypeAlias = tuple[int, tuple[int, ...], Place, tuple[int, ...]]
@@ -86,7 +86,7 @@ class Tenant:
         self._carried: dict[bytes, Arms] = {}
         self.places: dict[tuple[int, str], Place] = {}
 
-    def keep(self, event: Wire, event_id: str) -> Kept:
+    def keep(self, event: Wire, event_id: str, is_tardy: bool) -> Kept:
         """An event as it is kept until all of its visit are known."""
         attributes = event.attributes or {}
         signature = (event.event, *map(attributes.get, self._names))
@@ -104,7 +104,7 @@ class Tenant:
         if symbol.compiled:
             plain = Plain(self.name, event.sessionId, event.time, event_id, event.event, {}, attributes)
             values = tuple(value_of(value, plain) or 0 for _, value in self.values)
-        return event.time, event_id, symbol, arms, values
+        return event.time, event_id, symbol, arms, values, is_tardy
 
     def count(self, visit: Sequence[Kept]) -> None:
         """Adds what a visit, in order, contributes."""
@@ -121,16 +121,21 @@ class Tenant:
                 self._count_scope(counting, qualified, arm, self.width)
         for experiment, (time, tags) in crossed.items():
             self._cell(self._place(time, tags), assigned[experiment][1])[2 * self.width] += 1
+        if tardy := [(time, symbol.tags) for time, _, symbol, _, _, is_tardy in visit if is_tardy]:
+            for since, arm in assigned.values():
+                first = next((event for event in tardy if event[0] >= since), None)
+                if first is not None:
+                    self._cell(self._place(*first), arm)[2 * self.width + 1] += 1
 
     def _open(self, visit: Sequence[Kept], begin: float, arm: int, scope: int) -> None:
         """Counts the visit itself, at its first event from `begin` on."""
-        time, _, symbol, _, _ = visit[bisect_left(visit, (begin,))]
+        time, _, symbol, *_ = visit[bisect_left(visit, (begin,))]
         self._cell(self._place(time, symbol.tags), arm)[scope] += 1
 
     def _count_scope(self, counting: Sequence[Counting], begin: float, arm: int, scope: int) -> None:
         """Counts the points of the events from `begin` on."""
         sums: dict[int, int] = {}
-        seen, value_at, new = 0, self.value_at, 2 * self.width + 1
+        seen, value_at, new = 0, self.value_at, 2 * self.width + 2
         for time, points, place, values in counting:
             if time < begin:
                 continue
@@ -154,7 +159,7 @@ class Tenant:
         firsts: dict[int, float] = {}
         counts = dict.fromkeys(self.nths, 0)
         counting: list[Counting] = []
-        for time, _, symbol, _, values in visit:
+        for time, _, symbol, _, values, _ in visit:
             for met in symbol.met:
                 firsts.setdefault(met, time)
             points = symbol.points
@@ -179,7 +184,7 @@ class Tenant:
     def _cell(self, place: Place, arm: int) -> list[int]:
         cell = place.get(arm)
         if cell is None:
-            cell = place[arm] = [0] * (2 * self.width + 1)
+            cell = place[arm] = [0] * (2 * self.width + 2)
         return cell
 
     def counters(self) -> dict[Counter, int]:
@@ -200,8 +205,8 @@ class Tenant:
         return f"{self.name}.visit.{self._what(i, variation)}", minute, text
 
     def _what(self, i: int, arm: str) -> str:
-        if i == 2 * self.width:
-            return f"crossed.{arm}.beta"
+        if i >= 2 * self.width:
+            return f"{('crossed', 'tardy')[i - 2 * self.width]}.{arm}.beta"
         scope, rest = ("assigned", i) if i < self.width else ("fm", i - self.width)
         if rest == 0:
             return f"{scope}.{arm}.beta"
@@ -250,7 +255,7 @@ def _assignments(visit: Sequence[Kept]) -> tuple[dict[int, tuple[int, int]], dic
     assigned: dict[int, tuple[int, int]] = {}
     crossed: dict[int, tuple[int, str]] = {}
     before: Arms = ()
-    for time, _, symbol, arms, _ in visit:
+    for time, _, symbol, arms, *_ in visit:
         if arms is before:
             continue
         before = arms
@@ -271,6 +276,7 @@ class Gathered:
         self._late_ms = 1_000 * setting(config, "time", "allowed_lateness_s")
         self._future_ms = -1_000 * setting(config, "time", "future_tolerance_s")
         self._gap_ms = 1_000 * setting(config, "time", "session_gap_s")
+        self._tardy_ms = 1_000 * setting(config, "time", "tardy_s")
 
     def accept(self, value: bytes, at_ms: int) -> tuple[str, str, Kept] | None:
         """Tenant, sessionId and event of a message; None if it comes too late or too early."""
@@ -278,7 +284,8 @@ class Gathered:
         if not self._future_ms <= at_ms - event.time <= self._late_ms:
             return None
         own_id = event.eventId or "~" + hashlib.blake2b(value, digest_size=8).hexdigest()
-        return event.tenant, event.sessionId, self.tenants[event.tenant].keep(event, own_id)
+        kept = self.tenants[event.tenant].keep(event, own_id, at_ms - event.time > self._tardy_ms)
+        return event.tenant, event.sessionId, kept
 
     def take(self, messages: Iterable[load.Message]) -> None:
         """Takes in messages."""

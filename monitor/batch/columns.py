@@ -23,9 +23,10 @@ class Layout(NamedTuple):
     """The numbers in column names: each field maps a name to its number, in the order of the configuration.
 
     A row has `seq` (order of arrival), `tenant` (number), `session`, `time`, `id`, `event`, `stamp` (message time),
-    `high` (how far the partition had come before the message, if `stamp` is behind that), `k0`... (the text of an
-    assignment, by its key), `a0`... (attribute as text: s + string, b + true or false, n + number) and, for attributes
-    that are measured or compared with a bound, `n0`... (nearest double) and `r0`... (the integer minus that double).
+    `high` (how far the partition had come before the message, if `stamp` is behind that), `sixteenth` (of live A/A),
+    `k0`... (the text of an assignment, by its key), `a0`... (attribute as text: s + string, b + true or false, n +
+    number) and, for attributes that are measured or compared with a bound, `n0`... (nearest double) and `r0`... (the
+    integer minus that double).
     """
 
     tenants: dict[str, int]
@@ -39,7 +40,7 @@ class Layout(NamedTuple):
     def columns(self) -> dict[str, str]:
         """Column name to SQL type."""
         fixed = {"seq": "BIGINT", "tenant": "INTEGER", "session": "VARCHAR", "time": "BIGINT", "id": "VARCHAR"}
-        fixed |= {"event": "VARCHAR", "stamp": "BIGINT", "high": "BIGINT"}
+        fixed |= {"event": "VARCHAR", "stamp": "BIGINT", "high": "BIGINT", "sixteenth": "TINYINT"}
         fixed |= {f"k{i}": "VARCHAR" for i in self.assignments.values()}
         fixed |= {f"a{i}": "VARCHAR" for i in self.attributes.values()}
         for i in self.numbers.values():

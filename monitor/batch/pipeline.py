@@ -1,5 +1,6 @@
 """The steps of the batch answer for a log: read, judge, compute, query."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from monitor.topics.recorded import Record
 
 TOTALS = "totals"
 UNSURE = "unsure"
+SIXTEENTH = re.compile(r"aa-([0-9]{2})")
+"""In the place of a variation, where visits are counted by sixteenth."""
 END_MS = 10**14
 """No event has this time or a later one."""
 
@@ -22,7 +25,8 @@ END_MS = 10**14
 class Cell(NamedTuple):
     """The key of a total: metric name, experiment, start of the minute in ms, and the tenant's tags as text.
 
-    The text of tags is `device=mobile|login=true`, in order of their names, without dc and experiment.
+    The text of tags is `device=mobile|login=true`, in order of their names, without dc and experiment. It is empty in
+    live A/A.
     """
 
     name: str
@@ -52,8 +56,9 @@ class Batch:
         self._layout = layout_of(settings)
         self._highs = Highs()
         self._rejected: Counter[tuple[str, str]] = Counter()
-        self._tenants = [TenantQueries(name, table, self._layout) for name, table in settings.tenants.items()]
         time, limits = settings.time, settings.limits
+        tardy_ms = round(time.tardy_s * 1000)
+        self._tenants = [TenantQueries(name, table, self._layout, tardy_ms) for name, table in settings.tenants.items()]
         self._bounds = Bounds(
             gap_ms=round(time.session_gap_s * 1000),
             lateness_ms=round(time.allowed_lateness_s * 1000),
@@ -89,12 +94,15 @@ class Batch:
                 self._work.run(statement)
             for experiment in tenant.experiments:
                 self._work.run(f"INSERT INTO {TOTALS} {tenant.totals(experiment, first_ms, end_ms)}")
+            for experiment in tenant.by_sixteenth:
+                self._work.run(f"INSERT INTO {TOTALS} {tenant.sixteenth_totals(experiment, first_ms, end_ms)}")
             if missing_until_ms is not None:
                 began = f"SELECT visit FROM {tenant.visits} WHERE began <= {missing_until_ms + self._bounds.gap_ms}"
-                self._work.run(
-                    f"INSERT INTO {UNSURE} SELECT DISTINCT '{tenant.name}', minute, tags FROM {tenant.events} "
-                    f"WHERE visit IN ({began}) AND minute >= {first_ms} AND minute < {end_ms}"
-                )
+                for tags in ("tags", "''") if tenant.by_sixteenth else ("tags",):  # live A/A is counted over all tags
+                    self._work.run(
+                        f"INSERT INTO {UNSURE} SELECT DISTINCT '{tenant.name}', minute, {tags} FROM {tenant.events} "
+                        f"WHERE visit IN ({began}) AND minute >= {first_ms} AND minute < {end_ms}"
+                    )
 
     def totals(self) -> Iterator[tuple[Cell, int]]:
         """Every total of the computed minutes that is not 0."""
@@ -125,12 +133,15 @@ class Batch:
         if (scope, f".{rest}") not in names:
             return []
         number = names.index((scope, f".{rest}"))
+        sixteenth = SIXTEENTH.fullmatch(variation)
+        which = "sixteenth = $2::INTEGER AND $3 = ''" if sixteenth else "variation = $2 AND tags = $3"
         sql = f"""
             SELECT session, time, amount FROM (
                 SELECT visit, sum(c{number})::HUGEINT AS amount FROM {queries.contributions(cell.experiment)}
-                WHERE minute = $1 AND tags = $2 AND variation = $3 GROUP BY visit HAVING amount <> 0
+                WHERE minute = $1 AND {which} GROUP BY visit HAVING amount <> 0
             ) JOIN arrived ON seq = visit ORDER BY abs(amount) DESC, session, time LIMIT {most}"""
-        return [VisitBehind(*row) for row in self._work.rows(sql, (cell.minute_ms, cell.tags, variation))]
+        named = sixteenth[1] if sixteenth else variation
+        return [VisitBehind(*row) for row in self._work.rows(sql, (cell.minute_ms, named, cell.tags))]
 
     def _by_tenant(self, sql: str) -> Counter[str]:
         names = list(self._layout.tenants)

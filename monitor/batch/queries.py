@@ -25,6 +25,7 @@ from monitor.config.settings import (
 )
 
 MINUTE_MS = 60_000
+SCOPES = ("assigned", "fm")
 NEVER_MS = 2**62
 """Stands for the time of a rule that is not met, so that `all` is the latest and `any` the earliest of its parts."""
 
@@ -43,8 +44,9 @@ class Metric(NamedTuple):
 class TenantQueries:
     """The SQL of one tenant. Tables are named by numbers: those of the tenant and its experiments in the layout."""
 
-    def __init__(self, name: str, table: TenantTable, layout: Layout) -> None:
+    def __init__(self, name: str, table: TenantTable, layout: Layout, tardy_ms: int) -> None:
         self.name = name
+        self._tardy_ms = tardy_ms
         self._table = table
         self._layout = layout
         self._number = layout.tenants[name]
@@ -55,9 +57,11 @@ class TenantQueries:
         self.events = f"events_{self._number}"
         self.visits = f"visits_{self._number}"
         self.experiments = {experiment: layout.experiments[experiment] for experiment in table.experiments}
+        self.by_sixteenth = table.with_live_aa()
+        """The experiments with live A/A."""
 
     def contributions(self, experiment: str) -> str:
-        """The name of an experiment's view: visit, minute, tags, variation, and a column `c0`, ... for each metric."""
+        """The name of an experiment's view: visit, sixteenth, minute, tags, variation, `c0` and so on."""
         return f"contributions_{self._number}_{self.experiments[experiment]}"
 
     def statements(self) -> Iterator[str]:
@@ -70,9 +74,10 @@ class TenantQueries:
             amounts = ", ".join(f"{metric.amount} AS c{i}" for i, metric in enumerate(self.metrics()))
             counts = "".join(f"p{i} OR " for i in self._point_numbers.values())
             yield (
-                f"CREATE VIEW {self.contributions(experiment)} AS SELECT e.visit, minute, tags, variation, {amounts} "
+                f"CREATE VIEW {self.contributions(experiment)} AS "
+                f"SELECT e.visit, sixteenth, minute, tags, variation, {amounts} "
                 f"FROM {self.events} e JOIN {firsts} f USING (visit) "
-                f"WHERE {counts}pos IN (assigned_first, fm_first, crossed_first)"
+                f"WHERE {counts}pos IN (assigned_first, fm_first, crossed_first, tardy_first)"
             )
 
     def totals(self, experiment: str, first_ms: int, end_ms: int) -> str:
@@ -80,25 +85,35 @@ class TenantQueries:
 
         Columns name, experiment, minute, tags, value.
         """
-        metrics = list(self.metrics())
-        sums = ", ".join(f"sum(c{i})::HUGEINT AS c{i}" for i in range(len(metrics)))
-        heads = ", ".join(literal(f"{self.name}.visit.{metric.scope}.") for metric in metrics)
-        rests = ", ".join(literal(metric.rest) for metric in metrics)
-        values = ", ".join(f"c{i}" for i in range(len(metrics)))
+        metrics = dict(enumerate(self.metrics()))
+        return self._totals_sql(experiment, metrics, "variation", "tags", f"{first_ms} AND {end_ms - 1}")
+
+    def sixteenth_totals(self, experiment: str, first_ms: int, end_ms: int) -> str:
+        """The same of live A/A: visits by sixteenth in the place of the variation, over all tags."""
+        counted = {i: m for i, m in enumerate(self.metrics()) if m.scope in SCOPES and m.rest.endswith(".beta")}
+        named = "'aa-' || lpad(sixteenth::VARCHAR, 2, '0')"
+        return self._totals_sql(experiment, counted, named, "''", f"{first_ms} AND {end_ms - 1}")
+
+    def _totals_sql(self, experiment: str, metrics: Mapping[int, Metric], named: str, tags: str, minutes: str) -> str:
+        """The totals of these metrics of an experiment, by what stands in their names and by tags, both SQL."""
+        sums = ", ".join(f"sum(c{i})::HUGEINT AS c{i}" for i in metrics)
+        heads = ", ".join(literal(f"{self.name}.visit.{metric.scope}.") for metric in metrics.values())
+        rests = ", ".join(literal(metric.rest) for metric in metrics.values())
+        values = ", ".join(f"c{i}" for i in metrics)
         return f"""
-            SELECT head || variation || rest AS name, {literal(experiment)} AS experiment, minute, tags, value
+            SELECT head || named || rest AS name, {literal(experiment)} AS experiment, minute, tagged AS tags, value
             FROM (
-                SELECT variation, minute, tags,
+                SELECT named, minute, tagged,
                     unnest([{heads}]) AS head, unnest([{rests}]) AS rest, unnest([{values}]) AS value
                 FROM (
-                    SELECT variation, minute, tags, {sums} FROM {self.contributions(experiment)}
-                    WHERE minute >= {first_ms} AND minute < {end_ms} GROUP BY variation, minute, tags
+                    SELECT {named} AS named, minute, {tags} AS tagged, {sums} FROM {self.contributions(experiment)}
+                    WHERE minute BETWEEN {minutes} GROUP BY ALL
                 )
             ) WHERE value <> 0"""
 
     def metrics(self) -> Iterator[Metric]:
         """The metrics of each experiment; `c0`, ... of its view are their amounts, in this order."""
-        for scope in ("assigned", "fm"):
+        for scope in SCOPES:
             yield Metric(scope, ".beta", f"CASE WHEN pos = {scope}_first THEN 1 ELSE 0 END")
             for i, (point, table) in enumerate(self._points):
                 counts = f"WHEN p{i} AND time >= {scope}_since"
@@ -109,10 +124,13 @@ class TenantQueries:
                     # (s + x)^2 - s^2, where s + x is the running sum less what came before the scope began
                     square = f"x{i} * (2 * (s{i} - {scope}_before{i}) - x{i})"
                     yield Metric(scope, f".{point}.sumsq", f"CASE {counts} THEN {square} ELSE 0 END")
-        yield Metric("crossed", ".beta", "CASE WHEN pos = crossed_first THEN 1 ELSE 0 END")
+        for scope in ("crossed", "tardy"):
+            yield Metric(scope, ".beta", f"CASE WHEN pos = {scope}_first THEN 1 ELSE 0 END")
 
     def _events_sql(self) -> str:
         met = ["seq", "visit", "pos", "time", f"time - time % {MINUTE_MS} AS minute", f"{self._tags()} AS tags"]
+        met.append("sixteenth")
+        met.append(f"stamp > time + {self._tardy_ms} AS is_tardy")
         met += [f"{self._variation(experiment)} AS v{column}" for experiment, column in self.experiments.items()]
         columns, joins = ["met.*"], []
         for i, (_, point) in enumerate(self._points):
@@ -168,7 +186,8 @@ class TenantQueries:
         v = self.experiments[experiment]
         rule = self._rule_time(self._table.experiments[experiment].qualified_when)
         columns = [f"min(pos) FILTER (WHERE v{v} <> variation) AS crossed_first"]
-        for scope in ("assigned", "fm"):
+        columns.append("min(pos) FILTER (WHERE is_tardy AND time >= assigned_since) AS tardy_first")
+        for scope in SCOPES:
             columns.append(f"min(pos) FILTER (WHERE time >= {scope}_since) AS {scope}_first")
             for i, (_, point) in enumerate(self._points):
                 columns.append(f"min(pos) FILTER (WHERE p{i} AND time >= {scope}_since) AS {scope}_first{i}")

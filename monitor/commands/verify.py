@@ -120,6 +120,8 @@ def _of_verdict(verdict: Comparison) -> Iterator[RenderableType]:
         yield f"minutes from {moment(verdict.end_ms)} on are left out: not final yet, or beyond --to"
     if verdict.unsure:
         yield f"{verdict.unsure:,} totals left out: they depend on messages that are no longer in the log"
+    if verdict.aa_left_out:
+        yield f"{verdict.aa_left_out:,} totals of live A/A left out: it was switched on under running visits, or is off"
     if verdict.counts:
         yield _counts(verdict.counts)
     if not verdict.differing:

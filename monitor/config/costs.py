@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from monitor.core.codes import MINUTE_MS
+from monitor.core.codes import MINUTE_MS, SCOPES
 from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Condition, Limits, Predicate, Scalar, Tenant
-from monitor.core.metrics import metric_names
+from monitor.core.metrics import SIXTEENTHS, metric_names
 from monitor.core.sessions import Message, SessionGroup
 from monitor.core.tags import TagSets
 from monitor.core.watermark import Watermark
@@ -42,7 +42,8 @@ def series_of(tenant: Tenant) -> dict[str, tuple[int, int]]:
     counts = {}
     for experiment in tenant.experiments:
         metrics = len(metric_names(tenant.name, [name for name, _ in experiment.variations], points))
-        counts[experiment.name] = metrics, metrics * combinations
+        by_sixteenth = SIXTEENTHS * len(SCOPES) * (1 + len(points)) if experiment.aa else 0
+        counts[experiment.name] = metrics + by_sixteenth, metrics * combinations + by_sixteenth
     return counts
 
 

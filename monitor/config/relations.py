@@ -16,12 +16,14 @@ from monitor.config.errors import SettingError, names, shown
 from monitor.config.settings import DEFAULT_MAXIMUM, LimitsTable, TimeTable
 from monitor.config.values import moment_ms
 from monitor.core.codes import TAGS_BITS
+from monitor.core.metrics import SIXTEENTHS, sixteenth_name
 
 SUM_END = 2**63
 """A visit's sum of values has to fit KairosDB's long."""
 TAG_COMBINATIONS_MAX = 2**TAGS_BITS
 RESERVED_TAGS = ("dc", "experiment")
 RESERVED_POINTS = ("beta", "sum", "sumsq")
+RESERVED_VARIATIONS = tuple(sixteenth_name(sixteenth) for sixteenth in range(SIXTEENTHS))
 
 
 def errors_between_settings(data: Mapping[str, Any]) -> Iterator[SettingError]:
@@ -76,6 +78,10 @@ def _experiment_errors(
     for experiment, table in experiments.items():
         place = f"{tenant}.experiments.{experiment}"
         variations = _table(table, "variations")
+        for variation in RESERVED_VARIATIONS:
+            if variation in variations:
+                rule = f"must not be one of {RESERVED_VARIATIONS[0]} to {RESERVED_VARIATIONS[-1]}: they name live A/A"
+                yield SettingError(f"{place}.variations.{variation}", rule)
         control = table.get("control") if isinstance(table, dict) else None
         if variations and isinstance(control, str) and control not in variations:
             rule = f"must be one of the variations {names(variations)}; got {shown(control)}"

@@ -154,17 +154,19 @@ class ExperimentTable(_Model):
     qualified_when: AnyRule = Field(description="the rule from which on an assigned visit is qualified")
     aliases: dict[str, str] = Field({}, description="further texts of variations, as events carry them")
     names: list[str] = Field([], description="further names of the experiment, as events carry them")
+    aa: bool | None = Field(None, description="count visits by sixteenth too, for live A/A; absent: as the tenant says")
     started: Moment | None = Field(None, description="from when on it is judged; absent: from its first visit")
     phases: list[PhaseTable] = Field([], description="changes of the weights since then, in order of time")
     settle_s: int = Field(300, ge=0, le=86_400, description="visits so soon after a phase began are not judged")
     sticky: bool = Field(False, description="true: visitors keep their variation when the weights change")
     smallest_effect: float = Field(0, ge=0, lt=1, description="a smaller relative change of conversions is no harm")
 
-    def compiled(self, name: str) -> definitions.Experiment:
-        """The experiment for the core."""
+    def compiled(self, name: str, *, aa: bool = False) -> definitions.Experiment:
+        """The experiment for the core; `aa`: what the tenant says of live A/A."""
         variations, aliases = tuple(self.variations.items()), tuple(self.aliases.items())
         rule = _compiled(self.qualified_when)
-        return definitions.Experiment(name, self.control, variations, rule, aliases, tuple(self.names))
+        own = aa if self.aa is None else self.aa
+        return definitions.Experiment(name, self.control, variations, rule, aliases, tuple(self.names), own)
 
 
 class TagTable(_Model):
@@ -185,6 +187,11 @@ class TenantTable(_Model):
     ] = {}
     points: dict[Name, PointTable] = {}
     experiments: dict[Name, ExperimentTable] = {}
+    aa: bool = Field(False, description="count visits of experiments by sixteenth too, for live A/A")
+
+    def with_live_aa(self) -> list[str]:
+        """The experiments with live A/A."""
+        return [name for name, table in self.experiments.items() if (self.aa if table.aa is None else table.aa)]
 
     def compiled(self, name: str) -> definitions.Tenant:
         """The tenant for the core."""
@@ -195,7 +202,7 @@ class TenantTable(_Model):
             for tag, t in self.tags.items()
         ]
         points = [point.compiled(name) for name, point in self.points.items()]
-        experiments = [experiment.compiled(name) for name, experiment in self.experiments.items()]
+        experiments = [experiment.compiled(name, aa=self.aa) for name, experiment in self.experiments.items()]
         return definitions.Tenant(name, tuple(tags), tuple(points), tuple(experiments))
 
 
@@ -236,6 +243,7 @@ class TimeTable(_Model):
     session_gap_s: Seconds = Field(1_800, gt=0, description="a longer silence ends a visit")
     allowed_lateness_s: Seconds = Field(600, ge=0, description="how long after it happened an event may arrive")
     future_tolerance_s: Seconds = Field(60, ge=0, description="how far an event may be ahead of its arrival")
+    tardy_s: Seconds = Field(60, ge=0, description="an event that arrives later after it happened is tardy")
     idle_after_s: Seconds = Field(
         30, ge=1, description="a partition read to its end and silent for so long does not hold the watermark back"
     )
@@ -321,6 +329,7 @@ class Settings(_Model):
             session_gap_ms=milliseconds(self.time.session_gap_s),
             lateness_ms=milliseconds(self.time.allowed_lateness_s),
             future_ms=milliseconds(self.time.future_tolerance_s),
+            tardy_ms=milliseconds(self.time.tardy_s),
         )
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from monitor.config.settings import ExperimentTable
 
-STORABLE = re.compile(r"[A-Za-z0-9_-]+")
-"""A text that can have been the name of an experiment or a variation; no metric was ever named by another one."""
+STORABLE = re.compile(r"(?!aa-(0[0-9]|1[0-5])$)[A-Za-z0-9_-]+")
+"""A text that can have been the name of an experiment or a variation; no metric was ever named by another one.
+
+The sixteenths of live A/A are none: an alias of such a name is a text in events only."""
 VARIATION_AT = 3
 """The place of the variation among the parts of a metric's name, which are separated by dots."""
 

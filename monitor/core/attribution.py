@@ -6,7 +6,7 @@ The rules, for each experiment that a visit is assigned to (reference, section 3
   before that;
 * each event from then on counts for its points, once per scope (`assigned`, `fm`), and the first ones also as
   `.beta`;
-* the first event that carries another variation counts as crossed.
+* the first event that carries another variation counts as crossed, the first one that is tardy as tardy.
 
 "From then on" compares times, so events of equal time form one step: assignments and rules first, then they count in
 order.
@@ -23,7 +23,18 @@ Per experiment the state is an `ExperimentState`, identified by one integer, its
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias, final
 
-from monitor.core.codes import COUNTED, COUNTED_FM, CROSSED, CROSSING, QUALIFIED, SCOPES, Code, Numbering
+from monitor.core.codes import (
+    COUNTED,
+    COUNTED_FM,
+    CROSSED,
+    CROSSING,
+    FLAG_BITS,
+    QUALIFIED,
+    SCOPES,
+    TARDY,
+    Code,
+    Numbering,
+)
 from monitor.core.definitions import Tenant
 from monitor.core.rules import Clauses
 from monitor.core.states import Contributions, Entry, EventClass, ExperimentState, SumStep, Transition, VisitState
@@ -52,16 +63,16 @@ Pattern: TypeAlias = tuple[int, tuple[int, ...], tuple[SumStep, ...]]
 class Program:
     """A tenant's definitions, compiled to steps."""
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: Tenant, flag_bits: int = FLAG_BITS) -> None:
         self.tenant = tenant
         self.clauses = Clauses(tenant)
-        self.numbering = Numbering(tenant)
+        self.numbering = Numbering(tenant, flag_bits)
         self.bits = max(self.numbering.code_bits, len(self.clauses.identities))
         """Bits that the masks and codes of a visit need."""
         self._points = tenant.points
         self._experiment_states: dict[int, ExperimentState] = {}
-        self._event_classes: dict[tuple[int, int], EventClass] = {}
-        self._refined: dict[tuple[int, int, int], EventClass] = {}
+        self._event_classes: dict[tuple[int, int, bool], EventClass] = {}
+        self._refined: dict[tuple[int, int, int, bool], EventClass] = {}
         self._patterns: dict[tuple[EventClass, int], Pattern] = {}
         self._transitions = self._transitions_bytes = self._refinements = 0
         self.initial = VisitState(0, (0,) * len(self.numbering.nth_points), (), {})
@@ -70,16 +81,17 @@ class Program:
         """The class of an event, from the mask of the predicates that it meets."""
         return self.event_class_of(self.clauses.points(met), met & self.clauses.in_rules)
 
-    def event_class_of(self, points: int, clauses: int) -> EventClass:
+    def event_class_of(self, points: int, clauses: int, is_tardy: bool = False) -> EventClass:
         """The one class with these masks, as an event is before `nth` is applied."""
-        event_class = self._event_classes.get((points, clauses))
+        event_class = self._event_classes.get((points, clauses, is_tardy))
         if event_class is None:
             if len(self._event_classes) >= EVENT_CLASSES_MAX:
                 self._forget_transitions()
                 self._event_classes.clear()
             values = tuple([p for p in _bits(points) if self._points[p].value is not None])
             has_nth = bool(points & self.numbering.nth_mask)
-            event_class = self._event_classes[points, clauses] = EventClass(points, clauses, values, has_nth=has_nth)
+            event_class = EventClass(points, clauses, values, has_nth=has_nth, is_tardy=is_tardy)
+            self._event_classes[points, clauses, is_tardy] = event_class
         return event_class
 
     def experiment_state(self, code: int) -> ExperimentState:
@@ -207,6 +219,9 @@ class Program:
         if flags & CROSSING:
             keys.append(number["crossed", None, "beta"])
             flags = flags & ~CROSSING | CROSSED
+        if event_class.is_tardy and not flags & TARDY:
+            keys.append(number["tardy", None, "beta"])
+            flags |= TARDY
         for s, (scope, flag) in enumerate(zip(SCOPES, (COUNTED, COUNTED_FM), strict=True)):
             if scope == "fm" and not flags & QUALIFIED:
                 continue
@@ -278,16 +293,18 @@ class Program:
                 clauses |= self.clauses.nth_bit(self.numbering.point_names[p]) & self.clauses.in_rules
             else:
                 points &= ~(1 << p)
-        masks = event_class.points, points, clauses
+        is_tardy = event_class.is_tardy
+        masks = event_class.points, points, clauses, is_tardy
         refined = self._refined.get(masks)
         if refined is None:
             if len(self._refined) >= EVENT_CLASSES_MAX:
                 self._forget_transitions()
                 self._refined.clear()
             # a class of its own: one with the same masks may yet have to be refined
-            refined = self._refined[masks] = EventClass(points, clauses, event_class.value_points, has_nth=False)
+            refined = EventClass(points, clauses, event_class.value_points, has_nth=False, is_tardy=is_tardy)
+            self._refined[masks] = refined
         result = counts if after == list(counts) else tuple(after), refined
-        if self._event_classes.get((event_class.points, event_class.clauses)) is event_class:
+        if self._event_classes.get((event_class.points, event_class.clauses, is_tardy)) is event_class:
             if self._refinements >= REFINEMENTS_MAX:
                 self._forget_transitions()
             self._refinements += 1

@@ -118,7 +118,9 @@ class Classifier:
         """Results of `assigned`, by text: to be looked up first."""
         self._remembered_bytes = 0
 
-    def entry(self, event: Event, event_id: str, assigned: Assigned, bad_values: dict[int, int]) -> Entry:
+    def entry(
+        self, event: Event, event_id: str, assigned: Assigned, is_tardy: bool, bad_values: dict[int, int]
+    ) -> Entry:
         """The event as its visit keeps it; counts in `bad_values` the points whose attribute is no finite number."""
         classified = self.classified(event)
         event_class = classified.event_class
@@ -130,6 +132,8 @@ class Classifier:
                 for point, x in zip(event_class.value_points, measured, strict=True):
                     if x is None:
                         bad_values[point] = bad_values.get(point, 0) + 1
+        if is_tardy:
+            event_class = self._program.event_class_of(event_class.points, event_class.clauses, is_tardy=True)
         return Entry(event.time, event_id, event_class, classified.tags, assigned.variations, values)
 
     def assigned(self, text: bytes) -> Assigned | None:

@@ -16,9 +16,12 @@ CROSSING: Final = 2
 CROSSED: Final = 4
 COUNTED: Final = 8
 COUNTED_FM: Final = 16
+TARDY: Final = 32
 """Flags of an experiment state: its rule is met; the next counted event crosses; it has crossed; its `.beta` is counted
-in scope `assigned`, in scope `fm`."""
-FLAG_BITS: Final = 5
+in scope `assigned`, in scope `fm`; it is counted as tardy."""
+FLAG_BITS: Final = 6
+FLAG_BITS_BEFORE: Final = 5
+"""Those of the codes in state formats 1 and 2, which had no TARDY."""
 SCOPES = ("assigned", "fm")
 TAGS_BITS: Final = 32
 """Bits of a bucket that hold the tag combination: so few that a bucket is a machine word until the year 4000."""
@@ -62,11 +65,12 @@ class Numbering:
     variation are numbered one after the other, those of the next variation behind them.
     """
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: Tenant, flag_bits: int = FLAG_BITS) -> None:
+        self._flag_bits = flag_bits
         self.point_names = [point.name for point in tenant.points]
         self.width = len(tenant.points)
         """Bits of a mask of points."""
-        self.variation_shift = FLAG_BITS + 2 * self.width
+        self.variation_shift = flag_bits + 2 * self.width
         """Bits of a code below the variation's number."""
         self.experiment_names = [experiment.name for experiment in tenant.experiments]
         self.variations = [(e.name, variation) for e in tenant.experiments for variation, _ in e.variations]
@@ -79,7 +83,7 @@ class Numbering:
         self.nth_points = list(self._nth)
         """The points with `nth`, in the order of `VisitState.counts`."""
         self.nth_mask = sum(1 << number for number in self.nth_points)
-        self._counted = [("crossed", None, "beta"), *_counted(self.point_names)]
+        self._counted = [("crossed", None, "beta"), ("tardy", None, "beta"), *_counted(self.point_names)]
         self.counted_numbers = {counted: number for number, counted in enumerate(self._counted)}
         """(scope, point, part) -> its number among the metric keys of any one variation."""
         self.keys_per_variation = len(self._counted)
@@ -97,15 +101,15 @@ class Numbering:
     def code(self, parts: Code) -> int:
         """The code of these parts."""
         variation, assigned, fm, flags = parts
-        assert not flags >> FLAG_BITS, "flags fit their bits"
+        assert not flags >> self._flag_bits, "flags fit their bits"
         assert not (assigned | fm) >> self.width, "masks hold points of this tenant only"
-        return ((variation << self.width | fm) << self.width | assigned) << FLAG_BITS | flags
+        return ((variation << self.width | fm) << self.width | assigned) << self._flag_bits | flags
 
     def code_parts(self, code: int) -> Code:
         """The parts of a code."""
-        points = (1 << self.width) - 1
-        assigned, fm = code >> FLAG_BITS & points, code >> FLAG_BITS + self.width & points
-        return Code(code >> self.variation_shift, assigned, fm, code & (1 << FLAG_BITS) - 1)
+        points, flag_bits = (1 << self.width) - 1, self._flag_bits
+        assigned, fm = code >> flag_bits & points, code >> flag_bits + self.width & points
+        return Code(code >> self.variation_shift, assigned, fm, code & (1 << flag_bits) - 1)
 
     def slot(self, experiment: int, scope: int, point: int) -> int:
         """The number under which a visit's sum is kept; `scope`: index in SCOPES."""

@@ -83,7 +83,7 @@ class Experiment(Struct, frozen=True, omit_defaults=True):
     """An experiment: its variations with their weights, and from when a visit counts as qualified.
 
     `aliases`: further texts of variations, as events carry them: (text, variation). `names`: further names of the
-    experiment in events, asked for in this order after its own.
+    experiment in events, asked for in this order after its own. `aa`: visits are counted by sixteenth too.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Experiment(Struct, frozen=True, omit_defaults=True):
     qualified_when: Rule
     aliases: tuple[tuple[str, str], ...] = ()
     names: tuple[str, ...] = ()
+    aa: bool = False
 
 
 class Tenant(Struct, frozen=True):
@@ -124,7 +125,7 @@ class Limits(Struct, frozen=True):
     """The bounds of what is accepted, in bytes, events and milliseconds.
 
     `placeholder_ids`: rejected as a sessionId; compared trimmed and case-folded. `crowded_events`: a visit with more is
-    warned about.
+    warned about. `tardy_ms`: an event that comes later after it happened is tardy.
     """
 
     message_bytes: int = 1_048_576
@@ -134,3 +135,4 @@ class Limits(Struct, frozen=True):
     future_ms: int = 60_000
     placeholder_ids: tuple[str, ...] = PLACEHOLDER_IDS
     crowded_events: int = 500
+    tardy_ms: int = 60_000

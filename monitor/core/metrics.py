@@ -6,11 +6,13 @@ the tenant's tags stand in the order of their names. The tag `dc` is the same fo
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from monitor.core.codes import MetricKey
 
 Series: TypeAlias = str
+SIXTEENTHS: Final = 16
+"""Of live A/A (sixteenths.py)."""
 
 
 class DataPoint(NamedTuple):
@@ -27,12 +29,22 @@ def metric_name(tenant: str, metric_key: MetricKey) -> str:
     return ".".join(part for part in parts if part is not None)
 
 
+def sixteenth_name(sixteenth: int) -> str:
+    """The name of a sixteenth of live A/A, in the place of a variation's: `aa-00` to `aa-15`."""
+    return f"aa-{sixteenth:02d}"
+
+
+def sixteenth_metric_name(tenant: str, scope: str, sixteenth: int, point: str | None) -> str:
+    """The name of a counter of live A/A: `T.visit.SCOPE.aa-BB[.P].beta`."""
+    return metric_name(tenant, MetricKey("", scope, sixteenth_name(sixteenth), point, "beta"))
+
+
 def metric_names(tenant: str, variations: Iterable[str], points: Iterable[tuple[str, bool]]) -> list[str]:
     """All metric names that a tenant's experiment with these variations and points (name, has a value) can have."""
     points = list(points)
     names = []
     for variation in variations:
-        names.append(f"{tenant}.visit.crossed.{variation}.beta")
+        names += [f"{tenant}.visit.crossed.{variation}.beta", f"{tenant}.visit.tardy.{variation}.beta"]
         for scope in ("assigned", "fm"):
             prefix = f"{tenant}.visit.{scope}.{variation}"
             names.append(f"{prefix}.beta")

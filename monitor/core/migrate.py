@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from typing import TypeAlias, TypeVar
 
 from monitor.core.attribution import Program
-from monitor.core.codes import Code, minute_and_tags
+from monitor.core.codes import FLAG_BITS, Code, minute_and_tags
 from monitor.core.definitions import Experiment, Tenant
 from monitor.core.packing import Packer
 from monitor.core.states import Entry, VisitState
@@ -23,9 +23,9 @@ Renumbering: TypeAlias = Mapping[int, int]
 _Name = TypeVar("_Name", bound=Hashable)
 
 
-def migrated(sessions: Mapping[str, bytes], old: Tenant, new: Program) -> dict[str, bytes]:
-    """The sessions, written with `old`, as bytes for `new`."""
-    migration = _Migration(Program(old), new)
+def migrated(sessions: Mapping[str, bytes], old: Tenant, new: Program, flag_bits: int = FLAG_BITS) -> dict[str, bytes]:
+    """The sessions, written with `old` and so many flags in their codes, as bytes for `new`."""
+    migration = _Migration(Program(old, flag_bits), new)
     read, write = Packer(migration.old).unpack, Packer(new).pack
     return {session_id: write(migration.visit(read(data))) for session_id, data in sessions.items()}
 
@@ -99,7 +99,8 @@ class _Migration:
 
     def _entry(self, entry: Entry) -> Entry:
         was = entry.event_class
-        event_class = self.new.event_class_of(_mask(was.points, self._points), _mask(was.clauses, self._clauses))
+        points, clauses = _mask(was.points, self._points), _mask(was.clauses, self._clauses)
+        event_class = self.new.event_class_of(points, clauses, was.is_tardy)
         values = {self._points.get(p): x for p, x in zip(was.value_points, entry.values, strict=True)}
         migrated = Entry(
             entry.time,

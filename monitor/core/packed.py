@@ -10,7 +10,9 @@ from msgspec import Raw, Struct
 PackedState: TypeAlias = tuple[Any, tuple[int, ...], tuple[Any, ...], dict[int, int]]
 """Clauses seen, counts, codes, sums; masks and codes are texts where they need more than 63 bits."""
 PackedEntry: TypeAlias = tuple[int, str, Any, Any, int, tuple[int, ...], tuple[int, ...]]
-"""Time after the visit's first event in ms, event id, points, clauses, tags, variations, values."""
+"""Time after the visit's first event in ms, event id, points, clauses, tags, variations, values.
+
+Of a tardy event the bits of the tags are inverted, which makes the number negative."""
 
 
 class PackedVisit(Struct, array_like=True, gc=False):

@@ -123,13 +123,16 @@ class Packer:
 
     def _pack_entry(self, entry: Entry, first_ms: int) -> PackedEntry:
         event_class, tags = entry.event_class, minute_and_tags(entry.bucket)[1]
+        if event_class.is_tardy:
+            tags = ~tags
         points, clauses = self._out(event_class.points), self._out(event_class.clauses)
         return entry.time - first_ms, entry.event_id, points, clauses, tags, entry.variations, entry.values
 
     def _unpack_entry(self, packed: PackedEntry, first_ms: int) -> Entry:
         time, event_id, points, clauses, tags, variations, values = packed
-        event_class = self._program.event_class_of(self._in(points), self._in(clauses))
-        return Entry(first_ms + time, event_id, event_class, tags, variations, values)
+        is_tardy = tags < 0
+        event_class = self._program.event_class_of(self._in(points), self._in(clauses), is_tardy)
+        return Entry(first_ms + time, event_id, event_class, ~tags if is_tardy else tags, variations, values)
 
 
 def _joined(first: bytes, second: bytes) -> bytes:

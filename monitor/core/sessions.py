@@ -169,6 +169,7 @@ class SessionGroup:
         decode, tenants, limits = self._compiled.decoder.decode, self._tenants, self._compiled.limits
         checks_key, lateness_ms, future_ms = self._compiled.key_is_session_id, limits.lateness_ms, -limits.future_ms
         watermark_ms, placeholders = max(self.watermark.value_ms, high_ms - lateness_ms), self._placeholders
+        tardy_ms = limits.tardy_ms
         for key, value, timestamp_ms in messages:
             event = decode(value)
             if isinstance(event, Rejected):
@@ -195,13 +196,21 @@ class SessionGroup:
             elif delay_ms > lateness_ms or event.time < watermark_ms:
                 tally.reject(RejectReason.LATE)
                 self._count_late(tenant, event, assigned, tally)
-            elif self._accept(tenant, event, value or b"", assigned, tally):
+            elif self._accept(tenant, event, value or b"", assigned, delay_ms > tardy_ms, tally):
                 tally.accepted += 1
                 tally.delay_sum_ms += delay_ms
                 if delay_ms > tally.delay_max_ms:
                     tally.delay_max_ms = delay_ms
 
-    def _accept(self, tenant: _TenantSessions, event: Event, value: bytes, assigned: Assigned, tally: Tally) -> bool:
+    def _accept(
+        self,
+        tenant: _TenantSessions,
+        event: Event,
+        value: bytes,
+        assigned: Assigned,
+        is_tardy: bool,
+        tally: Tally,
+    ) -> bool:
         """Takes an event into its visit, unless that holds it already or is full."""
         own_id, time_ms = event.eventId or derived_id(value), event.time
         digest = xxhash.xxh3_64_digest(own_id.encode())
@@ -214,7 +223,7 @@ class SessionGroup:
             suspicious = digest in session.ids or len(session.ids) >= self._full_bytes
             if suspicious and self._refused((session,), digest, tally):
                 return False
-            entry = compiled.classifier.entry(event, own_id, assigned, tally.bad_values)
+            entry = compiled.classifier.entry(event, own_id, assigned, is_tardy, tally.bad_values)
             is_new = assigned.texts and (assigned.has_unknown_text or assigned.variations is not session.variations)
             session.append(compiled.program, entry, digest, self.watermark.value_ms, tally.plus)
             if is_new or len(session.ids) > self._crowded_bytes:
@@ -227,7 +236,7 @@ class SessionGroup:
         touched = visits.touching(session, time_ms, self._gap_ms) if session is not None else []
         if touched and self._refused(touched, digest, tally):
             return False
-        entry = compiled.classifier.entry(event, own_id, assigned, tally.bad_values)
+        entry = compiled.classifier.entry(event, own_id, assigned, is_tardy, tally.bad_values)
         # the visits' own variations may become others of its texts
         texts = *assigned.texts, *[(s.experiment, s.variation) for visit in touched for s in visit.state.experiments]
         visit = self._place(tenant, event.sessionId, session, touched, entry, digest, tally)

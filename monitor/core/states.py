@@ -83,17 +83,21 @@ SumStep: TypeAlias = tuple[int, int, int, int]
 class EventClass:
     """Events that are alike for the rules: masks of the points they count for and of the rule clauses they meet.
 
-    `value_points`: those of the points that sum a number, in the order of `Entry.values`; `refined`: counts before the
-    event -> counts after it, and the class that is left once `nth` is applied.
+    `is_tardy`: they came long after they happened; `value_points`: those of the points that sum a number, in the order
+    of `Entry.values`; `refined`: counts before the event -> counts after it, and the class that is left once `nth` is
+    applied.
     """
 
-    __slots__ = ("clauses", "has_nth", "points", "refined", "value_points")
+    __slots__ = ("clauses", "has_nth", "is_tardy", "points", "refined", "value_points")
 
-    def __init__(self, points: int, clauses: int, value_points: tuple[int, ...], *, has_nth: bool) -> None:
+    def __init__(
+        self, points: int, clauses: int, value_points: tuple[int, ...], *, has_nth: bool, is_tardy: bool
+    ) -> None:
         self.points = points
         self.clauses = clauses
         self.value_points = value_points
         self.has_nth = has_nth
+        self.is_tardy = is_tardy
         self.refined: dict[tuple[int, ...], tuple[tuple[int, ...], EventClass]] = {}
 
 

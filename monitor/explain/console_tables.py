@@ -84,6 +84,8 @@ def _outcome(outcome: Outcome, named: Mapping[int, str]) -> Tree:
         tree = Tree(Text(f"{outcome.experiment}: {outcome.variation}, assigned by {_event(outcome.assigned, named)}"))
         if outcome.crossed is not None:
             tree.add(Text(f"crossed: {outcome.crossed_to} in {_event(outcome.crossed, named)}", style="yellow"))
+        if outcome.tardy is not None:
+            tree.add(Text(f"tardy: {_event(outcome.tardy, named)}", style="yellow"))
         qualified = outcome.qualified_ms
         tree.add(Text("not qualified" if qualified is None else f"qualified at {instant(qualified)}"))
     _add_clause(tree.add(Text("rule")), outcome.rule, named)

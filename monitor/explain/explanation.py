@@ -32,7 +32,8 @@ class Outcome(Struct, frozen=True):
     """The state of a visit in one experiment.
 
     `assigned`: the event that assigned it; `crossed`: the first event that carries another variation, `crossed_to`;
-    `qualified_ms`: from when it is qualified; None where there is no such event or time.
+    `tardy`: the first event from the assignment on that came more than `tardy_s` after it happened; `qualified_ms`:
+    from when it is qualified; None where there is no such event or time.
     """
 
     experiment: str
@@ -40,6 +41,7 @@ class Outcome(Struct, frozen=True):
     assigned: Moment | None
     crossed_to: str | None
     crossed: Moment | None
+    tardy: Moment | None
     rule: Clause
     qualified_ms: int | None
 
@@ -140,7 +142,7 @@ def _visit(compiled: CompiledConfig, dc: str, tenant: str, number: int, run: Seq
     points = {point.name: point for point in definitions.points}
     happened = [_happened(message, compiled.decoder) for message in run]
     outcomes = [
-        _outcome(experiment, run, clause_of(experiment.qualified_when, points, happened))
+        _outcome(experiment, run, clause_of(experiment.qualified_when, points, happened), compiled.limits.tardy_ms)
         for experiment in definitions.experiments
     ]
     first_ms, last_ms = _order(run[0]).time_ms, _order(run[-1]).time_ms
@@ -154,16 +156,22 @@ def _happened(message: Judged, decoder: Decoder) -> Happened:
     return Happened(_order(message), event.event, lambda name: scalar(decoder.attribute(event, name)))
 
 
-def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause) -> Outcome:
+def _outcome(experiment: Experiment, run: Sequence[Judged], rule: Clause, tardy_ms: int) -> Outcome:
     carried = [(_variation(experiment, message.report.assignments), _order(message)) for message in run]
     carriers = [(variation, moment) for variation, moment in carried if variation is not None]
     if not carriers:
-        return Outcome(experiment.name, None, None, None, None, rule, None)
+        return Outcome(experiment.name, None, None, None, None, None, rule, None)
     variation, assigned = carriers[0]
     others = (carrier for carrier in carriers if carrier[0] != variation)
     crossed_to, crossed = next(others, (None, None))
+    tardy = next((_order(m) for m in run if _order(m).time_ms >= assigned.time_ms and _delay_ms(m) > tardy_ms), None)
     qualified_ms = None if rule.met is None else max(assigned.time_ms, rule.met.time_ms)
-    return Outcome(experiment.name, variation, assigned, crossed_to, crossed, rule, qualified_ms)
+    return Outcome(experiment.name, variation, assigned, crossed_to, crossed, tardy, rule, qualified_ms)
+
+
+def _delay_ms(message: Judged) -> int:
+    assert message.report.delay_ms is not None, "an accepted message holds an event"
+    return message.report.delay_ms
 
 
 def _variation(experiment: Experiment, assignments: Mapping[str, str]) -> str | None:

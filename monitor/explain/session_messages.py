@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from monitor.core import visits
 from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Limits
-from monitor.core.deltas import Deltas, SeriesTable, deltas_of
+from monitor.core.deltas import Deltas, SeriesTable, add_deltas, deltas_of
 from monitor.core.diagnosis import fault_of, faults
 from monitor.core.events import Decoder, Event, Rejected, RejectReason, assigned_text, derived_id
 from monitor.core.predicates import scalar
 from monitor.core.sessions import SessionGroup
+from monitor.core.sixteenths import SixteenthTable, sixteenth_deltas, sixteenth_of
 from monitor.core.watermark import Stamps, Watermark
 from monitor.explain.rules import Moment
 from monitor.topics.recorded import Record
@@ -130,6 +131,7 @@ def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
     """Each message with the core's verdict; the messages are fed to it one by one."""
     group = SessionGroup(compiled, Watermark(compiled.limits.lateness_ms))
     table = SeriesTable(compiled.tenants[tenant], groups=1)
+    sixteenths = SixteenthTable(compiled.tenants[tenant], groups=1)
     accepted: dict[str, list[Moment]] = {}
     for number, (partition, record, high_ms) in enumerate(arrivals, 1):
         group.feed([(record.key, record.value, record.timestamp_ms)], high_ms)
@@ -151,7 +153,9 @@ def judged(compiled: CompiledConfig, tenant: str, arrivals: Sequence[Arrival]) -
             continue
         moment = Moment(event.time, own_id, number)
         accepted.setdefault(own_id, []).append(moment)
-        yield Judged(report, event, moment, deltas_of([tally], table).get(0, {}))
+        deltas = deltas_of([tally], table).get(0, {})
+        add_deltas(deltas, sixteenth_deltas({sixteenth_of(event.sessionId): [tally]}, sixteenths).get(0, {}))
+        yield Judged(report, event, moment, deltas)
 
 
 def _with_event(report: MessageReport, event: Event, own_id: str, decoder: Decoder) -> MessageReport:

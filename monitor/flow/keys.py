@@ -4,7 +4,10 @@ Keys are never sessions or series: the engine's cost and the rows of its recover
 the number of groups, `007/128`, so that a store made with another number is recognised by its keys alone.
 """
 
+from monitor.core.metrics import SIXTEENTHS
+
 SESSION_GROUPS = 128
+assert SESSION_GROUPS % SIXTEENTHS == 0, "a group's sessions are in one sixteenth"
 METRIC_GROUPS = 16
 HEALTH_GROUP = METRIC_GROUPS
 """The metric key group that writes health metrics and nothing else."""

@@ -2,7 +2,9 @@
 
 from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.deltas import SeriesTable, add_deltas, counts_of, deltas_of, maxima_of
+from monitor.core.metrics import SIXTEENTHS
 from monitor.core.sessions import Tally
+from monitor.core.sixteenths import SixteenthTable, sixteenth_deltas
 from monitor.core.unknown_names import UnknownNames
 from monitor.core.watermark import NEVER
 from monitor.flow.changes import Changes, add_counts, no_changes
@@ -27,6 +29,12 @@ class Regroup:
         self._tenants = compiled.tenants
         self._unknown = {name: UnknownNames(name) for name in compiled.tenants}
         self._tables = {name: SeriesTable(tenant, METRIC_GROUPS) for name, tenant in compiled.tenants.items()}
+        self._sixteenths = {
+            name: SixteenthTable(tenant, METRIC_GROUPS)
+            for name, tenant in compiled.tenants.items()
+            if any(experiment.aa for experiment in tenant.program.tenant.experiments)
+        }
+        """Of the tenants that have live A/A."""
         self._watermarks: dict[int, int] = {}
         """Session key group -> the watermark that was sent last; at most SESSION_GROUPS entries."""
         self._telemetry, self._job_log = telemetry, job_log
@@ -38,6 +46,8 @@ class Regroup:
         """The changes for each metric key group that has any."""
         changes = [no_changes(group) for group in range(METRIC_GROUPS + 1)]
         self._add_tallies(changes, [tallied for _, tallied in items])
+        for tenant, sixteenths in self._sixteenths.items():
+            self._add_sixteenths(changes, tenant, sixteenths, [tallied for _, tallied in items])
         self._add_watermarks(changes, [tallied for _, tallied in items])
         if self._reports.is_due() or any(tallied.last for _, tallied in items):
             self._add_telemetry(changes[HEALTH_GROUP])
@@ -59,6 +69,15 @@ class Regroup:
                 for group, deltas in deltas_of(tallies, table).items():
                     add_deltas(changes[group].deltas, deltas)
             _count(changes[HEALTH_GROUP], tenant, tallies, self._tenants.get(tenant))
+
+    def _add_sixteenths(self, changes: list[Changes], tenant: str, table: SixteenthTable, items: list[Tallied]) -> None:
+        """Sums a tenant's tallies by sixteenth: that of a session is its key group's."""
+        by_sixteenth: dict[int, list[Tally]] = {}
+        for tallied in items:
+            if (tally := tallied.tallies.get(tenant)) is not None:
+                by_sixteenth.setdefault(tallied.group % SIXTEENTHS, []).append(tally)
+        for group, deltas in sixteenth_deltas(by_sixteenth, table).items():
+            add_deltas(changes[group].deltas, deltas)
 
     def _add_watermarks(self, changes: list[Changes], items: list[Tallied]) -> None:
         """Sends each watermark that has risen to all metric key groups: any may hold a minute that it passes."""

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from monitor.core.codes import FLAG_BITS, FLAG_BITS_BEFORE
 from monitor.core.compiled import CompiledConfig
 from monitor.core.definitions import Tenant
 from monitor.core.ledger import Ledger
@@ -17,9 +18,9 @@ from monitor.core.sessions import SessionGroup
 from monitor.core.watermark import Watermark
 from monitor.runtime.errors import JobError
 
-VERSION = 2
-READABLE = (1, VERSION)
-"""Format 1 had no marks of visits and wrote all points as longs."""
+VERSION = 3
+READABLE = (1, 2, VERSION)
+"""Format 1 had no marks of visits and wrote all points as longs; 1 and 2 did not know which events are tardy."""
 
 Plain: TypeAlias = dict[str, Any]
 
@@ -47,9 +48,10 @@ def restored_group(state: Plain | None, compiled: CompiledConfig) -> SessionGrou
         tenant = compiled.tenants.get(name)
         if tenant is None:
             continue
-        if definitions != packed_definitions(tenant.program.tenant):
+        is_present = state["version"] == VERSION
+        if not is_present or definitions != packed_definitions(tenant.program.tenant):
             old = msgspec.json.decode(zlib.decompress(definitions), type=Tenant)
-            sessions = migrated(sessions, old, tenant.program)
+            sessions = migrated(sessions, old, tenant.program, FLAG_BITS if is_present else FLAG_BITS_BEFORE)
         group.restore(name, sessions)
     return group
 

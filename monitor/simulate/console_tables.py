@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from monitor.simulate.true_totals import Truth
 
-_SCOPES = ("assigned", "fm", "crossed")
+_SCOPES = ("assigned", "fm", "crossed", "tardy")
 
 
 def truth_tables(truth: Truth) -> tuple[Table, Table]:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
+from zlib import crc32
 
 Table = Mapping[str, Any]
 
@@ -17,9 +18,13 @@ _CLIPPED_AT = 1_000_000_000_000
 
 
 class CountedEvent(NamedTuple):
-    """One accepted event; `assignments` are texts. Attributes that are no string, number or boolean are left out."""
+    """One accepted event; `assignments` are texts. Attributes that are no string, number or boolean are left out.
+
+    `delay_ms`: message timestamp less event time.
+    """
 
     time_ms: int
+    delay_ms: int
     name: str
     assignments: Mapping[str, str]
     attributes: Mapping[str, str | float | bool]
@@ -32,11 +37,12 @@ Hits = Mapping[str, list[CountedEvent]]
 """The events of the visit that count for each point."""
 
 
-def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]:
-    """The amount that a visit adds to each metric of its tenant, by metric name.
+def contributions(tenant: str, definitions: Table, session_id: str, visit: Visit, tardy_ms: int) -> Counter[str]:
+    """The amount that a session's visit adds to each metric of its tenant, by metric name.
 
     Experiments that share a variation's name add to the same metrics, as they do in a sum over the tag `experiment`.
     """
+    sixteenth = f"aa-{crc32(session_id.encode()) % 16:02d}"
     hits = {name: _hits(point, visit) for name, point in definitions.get("points", {}).items()}
     added: Counter[str] = Counter()
     for name, experiment in definitions.get("experiments", {}).items():
@@ -45,11 +51,18 @@ def contributions(tenant: str, definitions: Table, visit: Visit) -> Counter[str]
             continue
         assigned_ms, variation = carried[0]
         rule_ms = _rule_ms(experiment["qualified_when"], visit, hits)
-        _add_scope(added, f"{tenant}.visit.assigned.{variation}", definitions, hits, assigned_ms)
-        if rule_ms is not None:
-            _add_scope(added, f"{tenant}.visit.fm.{variation}", definitions, hits, max(assigned_ms, rule_ms))
+        has_aa = experiment.get("aa", definitions.get("aa", False))
+        for scope, since_ms in (("assigned", assigned_ms), ("fm", rule_ms)):
+            if since_ms is None:
+                continue
+            counted = _of_scope(definitions, hits, max(assigned_ms, since_ms))
+            added.update({f"{tenant}.visit.{scope}.{variation}.{part}": amount for part, amount in counted.items()})
+            unique = [part for part in counted if has_aa and part.endswith("beta")]
+            added.update(f"{tenant}.visit.{scope}.{sixteenth}.{part}" for part in unique)
         if any(other != variation for _, other in carried):
             added[f"{tenant}.visit.crossed.{variation}.beta"] += 1
+        if any(event.time_ms >= assigned_ms and event.delay_ms > tardy_ms for event in visit):
+            added[f"{tenant}.visit.tardy.{variation}.beta"] += 1
     return added
 
 
@@ -65,18 +78,20 @@ def _carried(name: str, experiment: Table, visit: Visit) -> list[tuple[int, str]
     return carried
 
 
-def _add_scope(added: Counter[str], prefix: str, definitions: Table, hits: Hits, since_ms: int) -> None:
-    added[f"{prefix}.beta"] += 1
+def _of_scope(definitions: Table, hits: Hits, since_ms: int) -> Counter[str]:
+    """What a visit adds in a scope, by the end of the metric's name."""
+    added = Counter({"beta": 1})
     for name, point in definitions.get("points", {}).items():
         counted = [event for event in hits[name] if event.time_ms >= since_ms]
         if not counted:
             continue
-        added[f"{prefix}.{name}"] += len(counted)
-        added[f"{prefix}.{name}.beta"] += 1
+        added[name] = len(counted)
+        added[f"{name}.beta"] = 1
         if "value" in point:
             total = sum(_value(point["value"], event) for event in counted)
-            added[f"{prefix}.{name}.sum"] += total
-            added[f"{prefix}.{name}.sumsq"] += total**2
+            added[f"{name}.sum"] = total
+            added[f"{name}.sumsq"] = total**2
+    return added
 
 
 def _value(value: Table, event: CountedEvent) -> int:

@@ -74,6 +74,7 @@ class _AcceptedEvent(NamedTuple):
 
     time_ms: int
     event_id: str
+    timestamp_ms: int
     value: bytes
 
 
@@ -86,6 +87,7 @@ class _Ledger:
         self._gap_ms: int = 1000 * time.get("session_gap_s", 1800)
         self._lateness_ms: int = 1000 * time.get("allowed_lateness_s", 600)
         self._tolerance_ms: int = 1000 * time.get("future_tolerance_s", 60)
+        self._tardy_ms: int = 1000 * time.get("tardy_s", 60)
         self._message_bytes: int = limits.get("message_bytes", 1_048_576)
         self._events_per_visit: int = limits.get("events_per_visit", 5_000)
         self._placeholders = frozenset(map(_bare, limits.get("placeholder_ids", _PLACEHOLDER_IDS)))
@@ -101,7 +103,7 @@ class _Ledger:
         reason = self._reason(value, fields, timestamp_ms)
         if fields is not None and reason is None:
             events = self._sessions.setdefault((fields["tenant"], fields["sessionId"]), [])
-            event = _AcceptedEvent(fields["time"], _event_id(fields, value), value)
+            event = _AcceptedEvent(fields["time"], _event_id(fields, value), timestamp_ms, value)
             reason = self._conflict(event, events)
             if reason is None:
                 self._keep(fields["tenant"], event, events)
@@ -114,7 +116,8 @@ class _Ledger:
             last_ms = max(event.time_ms for event in events)
             if timestamp_ms is None or last_ms + self._gap_ms < timestamp_ms - self._lateness_ms:
                 for visit in _visits(events, self._gap_ms):
-                    self._totals.update(contributions(owner[0], self._tenants[owner[0]], visit))
+                    definitions = self._tenants[owner[0]]
+                    self._totals.update(contributions(owner[0], definitions, owner[1], visit, self._tardy_ms))
                 self._live_events -= len(events)
                 del self._sessions[owner]
 
@@ -239,7 +242,7 @@ def _decoded(kept: _AcceptedEvent) -> CountedEvent:
     fields = _json_object(kept.value) or {}
     scalars = {name: v for name, v in (fields.get("attributes") or {}).items() if isinstance(v, str | float | int)}
     texts = {name: text for name, v in (fields.get("assignments") or {}).items() if (text := _text(v)) is not None}
-    return CountedEvent(kept.time_ms, fields["event"], texts, scalars)
+    return CountedEvent(kept.time_ms, kept.timestamp_ms - kept.time_ms, fields["event"], texts, scalars)
 
 
 def _text(variation: object) -> str | None:

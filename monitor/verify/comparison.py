@@ -9,6 +9,7 @@ from msgspec import Struct
 from monitor.batch import Batch, Cell, VisitBehind, Workspace
 from monitor.batch.pipeline import TOTALS, UNSURE, minute_of
 from monitor.batch.queries import MINUTE_MS
+from monitor.batch.workspace import literal
 from monitor.config.settings import Settings, milliseconds
 from monitor.runtime.errors import MonitorError
 from monitor.topics.job_messages import Read, messages
@@ -25,6 +26,8 @@ FIRST_STAMPS = 1_000
 """Timestamps of a partition from which the beginning of a log is known, of which a tenth may be wrong."""
 APART_MS = 60 * MINUTE_MS
 """How far the first of them may be before nine tenths of them, to be taken for right."""
+IS_AA = r"regexp_matches(name, '\.visit\.(assigned|fm)\.aa-(0[0-9]|1[0-5])\.')"
+"""SQL for a cell of live A/A."""
 MIRRORED_MS = 24 * 60 * MINUTE_MS
 """The time span over which mirrors are compared by default."""
 
@@ -57,7 +60,8 @@ class Comparison(Struct, frozen=True):
     """The result of comparing a store with a log.
 
     `compared`: number of totals in the store or in the answer. `unsure`: totals that were left out because they depend
-    on messages that the log no longer has. `differing`: number of totals that differ, `differences` the first of them.
+    on messages that the log no longer has, `aa_left_out` those of live A/A that count a part of the visits or are of
+    before it was switched off. `differing`: number of totals that differ, `differences` the first of them.
     `counts`: of the whole log, for information only, because a job that crashed may have counted messages twice and a
     job that is behind has not counted all.
     """
@@ -68,6 +72,7 @@ class Comparison(Struct, frozen=True):
     end_ms: int
     compared: int
     unsure: int
+    aa_left_out: int
     differing: int
     differences: list[PointDifference]
     counts: list[CountComparison]
@@ -174,10 +179,20 @@ def verify(
     batch.compute(first_ms, end_ms, missing_ms)
     store.bring(work, "stored", dc, Minutes(first_ms, end_ms))
     unsure = _leave_out_unsure(work) if missing_ms is not None else 0
+    aa_left_out = _leave_out_aa(work, settings, store, dc)
     compared, differing = _join(work, "stored", TOTALS)
     differences = list(_differences(work, batch))
     return Comparison(
-        dc, scan.messages, first_ms, end_ms, compared, unsure, differing, differences, counts if is_whole else []
+        dc,
+        scan.messages,
+        first_ms,
+        end_ms,
+        compared,
+        unsure,
+        aa_left_out,
+        differing,
+        differences,
+        counts if is_whole else [],
     )
 
 
@@ -223,12 +238,36 @@ def _leave_out_unsure(work: Workspace) -> int:
     """Deletes the cells that depend on messages from before the log's beginning, and returns their number."""
     same = "t.minute = u.minute AND t.tags = u.tags AND starts_with(t.name, u.tenant || '.visit.')"
     is_unsure = f"EXISTS (FROM {UNSURE} u WHERE {same})"
+    return _leave_out(work, is_unsure)
+
+
+def _leave_out_aa(work: Workspace, settings: Settings, store: Store, dc: str) -> int:
+    """Deletes the cells of live A/A that count a part of the visits only, and returns their number.
+
+    Where it was switched on under running visits, which shows in visits before the first minute that is stored, that is
+    so until a gap and the lateness after that minute. Where it is off, or nothing is stored, no cell is compared.
+    """
+    wait_ms = milliseconds(settings.time.session_gap_s) + milliseconds(settings.time.allowed_lateness_s)
+    judged = [f"NOT {IS_AA}"]
+    for tenant, table in settings.tenants.items():
+        began_ms = store.aa_began_ms(dc, tenant) if table.with_live_aa() else {}
+        for experiment in began_ms.keys() & set(table.with_live_aa()):
+            of = f"experiment = {literal(experiment)} AND starts_with(name, {literal(f'{tenant}.visit.')})"
+            first_ms = began_ms[experiment]
+            earlier = f"FROM {TOTALS} WHERE {IS_AA} AND {of} AND minute < {first_ms} LIMIT 1"
+            from_ms = first_ms + wait_ms if work.rows(earlier) else 0
+            judged.append(f"({of} AND minute >= {from_ms})")
+    return _leave_out(work, f"NOT ({' OR '.join(judged)})")
+
+
+def _leave_out(work: Workspace, condition: str) -> int:
+    """Deletes the cells of both sides for which this holds, and returns their number."""
     cells = " UNION ".join(
-        f"SELECT name, experiment, minute, tags FROM {table} t WHERE {is_unsure}" for table in ("stored", TOTALS)
+        f"SELECT name, experiment, minute, tags FROM {table} t WHERE {condition}" for table in ("stored", TOTALS)
     )
     ((count,),) = work.rows(f"SELECT count(*) FROM ({cells})")
     for table in ("stored", TOTALS):
-        work.run(f"DELETE FROM {table} t WHERE {is_unsure}")
+        work.run(f"DELETE FROM {table} t WHERE {condition}")
     return int(count)
 
 

@@ -7,6 +7,7 @@ from monitor.batch import Workspace
 from monitor.batch.queries import MINUTE_MS, tags_text
 from monitor.config.settings import Settings
 from monitor.config.stored_names import configured_name
+from monitor.core.metrics import SIXTEENTHS, sixteenth_metric_name
 from monitor.kairosdb.errors import QueryFailed
 from monitor.kairosdb.reader import Ask, Reader, chunks
 
@@ -68,6 +69,17 @@ class Store:
         )
         work.run(f"DROP TABLE {points}")
 
+    def aa_began_ms(self, dc: str, tenant: str) -> dict[str, int]:
+        """The first minute of which live A/A is stored, by experiment, whatever its points are now."""
+        names = tuple(sixteenth_metric_name(tenant, "assigned", sixteenth, None) for sixteenth in range(SIXTEENTHS))
+        configured = configured_name(self._settings.tenants[tenant].experiments)
+        ask = Ask(names, 0, END_MS, {"dc": [dc]}, ("experiment",), aggregator=None, only="oldest")
+        began: dict[str, int] = {}
+        for group in self._reader.groups([ask]):
+            _, experiment = configured(group.name, group.tags[0])
+            began[experiment] = min(began.get(experiment, END_MS), *(time_ms for time_ms, _ in group.points))
+        return began
+
     def sealed_ms(self, dc: str) -> int | None:
         """The time before which all minutes of a data center are final; None if its job has never reported it."""
         ask = Ask(("monitor.watermark_s",), 0, END_MS, {"dc": [dc]}, aggregator="max", sampling_ms=None)
@@ -120,7 +132,8 @@ class Store:
             total = {
                 "name": name,
                 "experiment": experiment,
-                "tags": tags_text(dict(zip(tags, values, strict=True))),
+                # live A/A has none of the tenant's tags
+                "tags": tags_text({tag: value for tag, value in zip(tags, values, strict=True) if value}),
                 "series": f"{group.name} {stored_experiment}",
             }
             for time_ms, value in group.points:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -281,6 +282,21 @@ def test_visits_behind_a_total_are_named() -> None:
         assert batch.visits_behind(cell, 1) == behind[:1]
         assert batch.visits_behind(cell._replace(name="uswm.visit.assigned.green.item_page"), 5) == []
         assert batch.visits_behind(cell._replace(experiment="unheard_of"), 5) == []
+
+
+def test_visits_behind_a_total_of_a_sixteenth_are_named() -> None:
+    """Those of the sixteenth, whatever their variation and tags."""
+    config = shop()
+    config["tenants"]["uswm"]["aa"] = True
+    sixteenth = f"aa-{crc32(b's-1') % 16:02d}"
+    with workspace() as work:
+        batch = Batch(work, parse(config))
+        batch.read(Record(*each) for each in [message(0, "item"), message(0, "item", sessionId="s-2")])
+        batch.judge()
+        batch.compute()
+        cell = Cell(f"uswm.visit.assigned.{sixteenth}.item_page.beta", "button_color", BASE_MS, "")
+        assert dict(batch.totals())[cell] == 1
+        assert batch.visits_behind(cell, 5) == [VisitBehind("s-1", BASE_MS, 1)]
 
 
 def test_a_small_memory_gives_the_same_answer() -> None:

@@ -40,23 +40,23 @@ def test_check_shows_what_is_measured(tmp_path: Path) -> None:
     """Metrics and the most series of each experiment.
 
     By hand: a scope of a variation has beta (1), two for each of the points home_page, item_page and engaged (6), four
-    for order, which has a value: 11. Two scopes and crossed.beta make 23, two variations 46. The tags device (mobile,
-    desktop, other, unknown) and login (true, false, other, unknown) have 16 combinations: 736 series.
+    for order, which has a value: 11. Two scopes, crossed.beta and tardy.beta make 24, two variations 48. The tags
+    device (mobile, desktop, other, unknown) and login (true, false, other, unknown) have 16 combinations: 768 series.
     """
     file = tmp_path / "monitor.toml"
     file.write_text(to_toml(shop()))
     result = CliRunner().invoke(main.app, ["check", str(file)])
     assert result.exit_code == 0
     assert _cells(result.output) == [
-        ["uswm", "button_color", "blue 50, red 50", "46", "736"],
-        ["in all", "", "", "46", "736"],
+        ["uswm", "button_color", "blue 50, red 50", "48", "768"],
+        ["in all", "", "", "48", "768"],
     ]
     assert f"{file}: OK" in result.output
     assert "dc dal" in result.output
 
 
 def test_check_sums_over_tenants_and_experiments(tmp_path: Path) -> None:
-    """By hand: without tags and with one plain point, a variation has 2 x 3 + 1 metrics of one series each."""
+    """By hand: without tags and with one plain point, a variation has 2 x 3 + 2 metrics of one series each."""
     config = shop()
     one = {"control": "a", "variations": {"a": 1, "b": 2.5}, "qualified_when": {"point": "p"}}
     other = {"control": "c", "variations": {"c": 1, "d": 1, "e": 0}, "qualified_when": {"point": "p"}}
@@ -65,9 +65,9 @@ def test_check_sums_over_tenants_and_experiments(tmp_path: Path) -> None:
     file.write_text(to_toml(config))
     result = CliRunner().invoke(main.app, ["check", str(file)])
     assert _cells(result.output)[1:] == [
-        ["small", "one", "a 1, b 2.5", "14", "14"],
-        ["small", "other", "c 1, d 1, e 0", "21", "21"],
-        ["in all", "", "", "81", "771"],
+        ["small", "one", "a 1, b 2.5", "16", "16"],
+        ["small", "other", "c 1, d 1, e 0", "24", "24"],
+        ["in all", "", "", "88", "808"],
     ]
 
 
@@ -93,9 +93,9 @@ def test_check_tells_costs_and_warnings(tmp_path: Path) -> None:
     result = CliRunner().invoke(main.app, ["check", str(file)])
     assert (result.exit_code, result.stderr) == (0, "")
     points, visits, totals, *warnings, last = result.stdout.splitlines()[-6:]
-    assert points == "at most 368 data points a minute, each written up to 12 times while it changes"
+    assert points == "at most 384 data points a minute, each written up to 12 times while it changes"
     assert re.fullmatch(r"memory: about [\d.]+ MB for a million visits in progress", visits)
-    assert totals == "        and at most 883.2 kB for totals that are not final yet"
+    assert totals == "        and at most 921.6 kB for totals that are not final yet"
     assert [warning.split(": ")[1] for warning in warnings] == [
         "tenants.uswm.points.home_page.where.loggedIn",
         "tenants.uswm.experiments.button_color.variations",

@@ -28,6 +28,7 @@ from monitor.flow.snapshots import VERSION
 from monitor.runtime.errors import JobError
 from tests.support import make_state_fixture, oracle
 from tests.support.driver import tags_of
+from tests.support.earlier_formats import totals_after
 from tests.support.faulty_server import FaultyServer
 from tests.support.make_state_fixture import BEGIN_MS, Cells, LogSource, Ticking, as_message, cells_of
 from tests.support.messages import BASE_MS, MINUTE_MS, message, shop
@@ -70,10 +71,17 @@ def left(request: pytest.FixtureRequest, tmp_path: Path) -> Left:
 
 
 def test_this_version_goes_on_with_what_an_earlier_one_left(left: Left) -> None:
-    """The job takes the store, reads the rest of the log, and the totals are those of the whole log."""
+    """The job takes the store, reads the rest of the log, and the totals are those of the whole log.
+
+    What the earlier version had read is not tardy.
+    """
+    positions = [partition.position for partition in inspect(left.store).partitions]
     recovery_prepare.prepare(left.store, keys_by_step(), worker="next-version")
     points = make_state_fixture.run(left.config, LogSource(left.log), left.store, Ticking(NEXT_YEAR_MS))
-    assert totals(left.buckets | cells_of(points), left.config) == oracle.answer(left.config, left.log).totals
+    read = [arrived for arrived in left.log if arrived.offset < positions[arrived.partition]]
+    wanted = totals_after(left.config, left.log, read)
+    assert totals(left.buckets | cells_of(points), left.config) == wanted
+    assert wanted != oracle.answer(left.config, left.log).totals, "some are tardy"
 
 
 def test_what_a_released_store_holds(left: Left) -> None:
@@ -97,7 +105,7 @@ def test_state_of_another_version_is_refused(left: Left, step: str) -> None:
     of_format(left.store, step, VERSION + 1)
     with pytest.raises(JobError, match="start the version that wrote it, or start with a new recovery directory"):
         make_state_fixture.run(left.config, LogSource(left.log), left.store, Ticking(NEXT_YEAR_MS))
-    with pytest.raises(JobError, match=f"state format {VERSION + 1}, this one reads 1, {VERSION}"):
+    with pytest.raises(JobError, match=f"state format {VERSION + 1}, this one reads 1, 2, {VERSION}"):
         inspect(left.store)
 
 

@@ -121,6 +121,42 @@ def test_a_damaged_point_is_named(place: Place, damage: Callable[[Key, float], d
     assert f"DIFFERENT: 1 of {verdict['compared']:,} points" in result.output
 
 
+def test_a_damaged_point_of_a_sixteenth_is_named(place: Place) -> None:
+    """Status 1, with the sixteenth in the place of the variation, the experiment alone as tag, and the visits."""
+    key, value = next((key, value) for key, value in place.totals.items() if ".aa-" in key[0])
+    place.write({key: value + 1})
+    status, verdict = place.verdict("--log", str(place.folder / "log.ndjson"))
+    assert (status, verdict["differing"], verdict["aa_left_out"]) == (1, 1, 0)
+    (found,) = verdict["differences"]
+    assert (found["metric"], found["tags"]) == (key[0], {"experiment": "fast_checkout"})
+    assert found["visits"]
+
+
+def test_live_aa_is_compared_when_all_visits_are_counted(place: Place) -> None:
+    """Switched on under running visits: from a gap and the lateness after its first minute; damage is seen from then.
+
+    Switched off: not at all.
+    """
+    totals = expected(oracle.answer(place.config, place.log), MIRROR)
+    by_sixteenth = {key: value for key, value in totals.items() if ".aa-" in key[0]}
+    minutes = sorted({at_ms for name, at_ms, _ in by_sixteenth if ".assigned.aa-" in name})
+    began_ms = minutes[len(minutes) // 3]
+    from_ms = began_ms + 1_000 * (place.config["time"]["session_gap_s"] + place.config["time"]["allowed_lateness_s"])
+    place.write({key: value for key, value in totals.items() if key not in by_sixteenth or key[1] >= from_ms})
+    place.write({key: 7 for key in by_sixteenth if began_ms <= key[1] < from_ms})
+    before = sum(at_ms < from_ms for _, at_ms, _ in by_sixteenth)
+    arguments = "--log", str(place.folder / "log.ndjson"), "--dc", MIRROR
+    status, verdict = place.verdict(*arguments)
+    assert (status, verdict["aa_left_out"], verdict["compared"]) == (0, before, len(totals) - before)
+    assert f"{before:,} totals of live A/A left out" in place.verify(*arguments).output
+    place.write({key: value + 1 for key, value in by_sixteenth.items() if key[1] >= from_ms})
+    assert place.verdict(*arguments)[1]["differing"] == len(by_sixteenth) - before > 0
+    off = place.config | {"tenants": {name: {**t, "aa": False} for name, t in place.config["tenants"].items()}}
+    (place.folder / "monitor.toml").write_text(to_toml(off))
+    status, verdict = place.verdict(*arguments)
+    assert (status, verdict["compared"]) == (0, len(totals) - len(by_sixteenth))
+
+
 def test_the_messages_are_counted_as_the_oracle_does(place: Place) -> None:
     """Accepted and rejected, by tenant and reason, beside what the job has counted: nothing, here."""
     answer = oracle.answer(place.config, place.log)

@@ -54,7 +54,7 @@ def test_the_whole_example_compiles_to_its_definitions(tmp_path: Path) -> None:
     """The example of the contract loads, and each line of it arrives in the core."""
     settings = load(write(tmp_path, EXAMPLE), {})
     assert settings.compiled_tenants() == [COMPILED]
-    assert settings.compiled_limits() == Limits(1_048_576, 5_000, 1_800_000, 600_000, 60_000)
+    assert settings.compiled_limits() == Limits(1_048_576, 5_000, 1_800_000, 600_000, 60_000, tardy_ms=60_000)
     assert (settings.dc, settings.kafka.brokers, settings.kafka.topics) == ("dal", "127.0.0.1:9092", ["useful-events"])
     assert (settings.kairosdb.url, settings.kairosdb.ttl_days) == ("http://127.0.0.1:8080", 30)
     assert (settings.time.idle_after_s, settings.time.flush_s) == (30, 10)
@@ -98,6 +98,7 @@ VALID: list[tuple[str, Any]] = [
     ("time/allowed_lateness_s", 1800),
     ("time/allowed_lateness_s", 0),
     ("time/future_tolerance_s", 0),
+    ("time/tardy_s", 0),
     ("time/flush_s", 0.25),
     ("kairosdb/ttl_days", 1),
     ("kairosdb/ttl_days", 7_300),
@@ -109,6 +110,10 @@ VALID: list[tuple[str, Any]] = [
     (f"{HOME}/nth", 1),
     (f"{COLOR}/variations/red", 0),
     (f"{U}/points/beta-2", {}),
+    (f"{U}/points/aa-00", {}),
+    (f"{COLOR}/variations/aa-16", 1),
+    (f"{COLOR}/aliases/aa-00", "red"),
+    (f"{U}/aa", True),
     (f"{U}/tags/sum", ["a"]),
     ("tenants/other", {"experiments": {"x": {"control": "red", "variations": {"red": 1}, "qualified_when": {}}}}),
 ]

@@ -82,6 +82,7 @@ ERRORS: list[tuple[str, Any, str, str]] = [
     ("time/session_gap_s", 0, "time.session_gap_s", "must be above 0; got 0"),
     ("time/allowed_lateness_s", -1, "time.allowed_lateness_s", "got -1"),
     ("time/future_tolerance_s", -1, "time.future_tolerance_s", "got -1"),
+    ("time/tardy_s", -1, "time.tardy_s", "got -1"),
     ("time/idle_after_s", 0, "time.idle_after_s", "got 0"),
     ("time/flush_s", 0, "time.flush_s", "must be above 0; got 0"),
     ("time/flush_s", math.nan, "time.flush_s", "must be a finite number; got nan"),
@@ -122,6 +123,8 @@ ERRORS: list[tuple[str, Any, str, str]] = [
     (f"{U}/experiments/a=b", {"control": "x"}, f"{U}/experiments/a=b", NAME_RULE),
     *[(f"{U}/tags/{tag}", ["a"], f"{U}/tags/{tag}", "must not be one of dc, exp") for tag in ("dc", "experiment")],
     *[(f"{U}/points/{p}", {}, f"{U}/points/{p}", "must not be one of beta, sum") for p in ("beta", "sum", "sumsq")],
+    *[(f"{COLOR}/variations/{v}", 1, COLOR + f"/variations/{v}", "one of aa-00 to aa-15") for v in ("aa-00", "aa-15")],
+    (f"{COLOR}/aa", "yes", COLOR + "/aa", "got 'yes'"),
     # between settings
     ("time/allowed_lateness_s", 1801, "time.allowed_lateness_s", "must not exceed session_gap_s; got 1801 and 1800"),
     (f"{COLOR}/control", "green", COLOR + "/control", "must be one of the variations blue, red; got 'green'"),

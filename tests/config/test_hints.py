@@ -135,14 +135,18 @@ def test_any_configuration_can_be_looked_at(config: Config) -> None:
 
 
 def test_costs() -> None:
-    """By hand: 736 series; totals of 10 minutes of lateness, the present minute and the one that ends.
+    """By hand: 768 series; totals of 10 minutes of lateness, the present minute and the one that ends.
 
     A visit in more experiments takes more memory.
     """
     tenants = parse(shop()).compiled_tenants()
-    assert series_of(tenants[0]) == {"button_color": (46, 736)}
+    assert series_of(tenants[0]) == {"button_color": (48, 768)}
+    by_sixteenth = shop()
+    by_sixteenth["tenants"]["uswm"]["aa"] = True
+    added = 16 * 2 * (1 + 4)  # without tags: sixteenths, scopes, the visits and those with each of four points
+    assert series_of(parse(by_sixteenth).compiled_tenants()[0]) == {"button_color": (48 + added, 768 + added)}
     small = cost(tenants, Limits())
-    assert (small.series, small.totals_bytes) == (736, 736 * 12 * 200)
+    assert (small.series, small.totals_bytes) == (768, 768 * 12 * 200)
     many = changed()
     table = many["tenants"]["uswm"]["experiments"]["button_color"]
     for n in range(20):

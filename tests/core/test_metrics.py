@@ -2,16 +2,17 @@
 
 import tomllib
 from collections import Counter
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.codes import MetricKey
+from monitor.core.codes import SCOPES, MetricKey
 from monitor.core.deltas import Deltas, SeriesTable, add_deltas, counts_of, deltas_of
 from monitor.core.events import EventWarning, RejectReason
 from monitor.core.ledger import Ledger
-from monitor.core.metrics import DataPoint, health_series, metric_name, metric_names
+from monitor.core.metrics import SIXTEENTHS, DataPoint, health_series, metric_name, metric_names, sixteenth_metric_name
 from monitor.core.sessions import Tally
 from monitor.core.watermark import NEVER
 from tests.support import oracle
@@ -22,6 +23,7 @@ from tests.support.strategies import Config, configs, logs, to_toml
 NAMES = [
     (MetricKey("e", "assigned", "red", None, "beta"), "uswm.visit.assigned.red.beta"),
     (MetricKey("e", "crossed", "red", None, "beta"), "uswm.visit.crossed.red.beta"),
+    (MetricKey("e", "tardy", "red", None, "beta"), "uswm.visit.tardy.red.beta"),
     (MetricKey("e", "fm", "red", "item_page", None), "uswm.visit.fm.red.item_page"),
     (MetricKey("e", "fm", "red", "item_page", "beta"), "uswm.visit.fm.red.item_page.beta"),
     (MetricKey("e", "assigned", "red", "order", "sum"), "uswm.visit.assigned.red.order.sum"),
@@ -39,7 +41,7 @@ def test_the_name_of_a_metric(metric_key: MetricKey, name: str) -> None:
 def test_all_names_of_an_experiment() -> None:
     """Each once, for a point without a value and one with."""
     names = metric_names("uswm", ["red"], [("item_page", False), ("order", True)])
-    assert len(names) == len(set(names)) == 1 + 2 * (1 + 2 + 4)
+    assert len(names) == len(set(names)) == 2 + 2 * (1 + 2 + 4)
     assert set(names) >= {name for _, name in NAMES}
 
 
@@ -53,6 +55,8 @@ def test_no_other_name_is_ever_counted(data: st.DataObject) -> None:
         points = [(point, "value" in table) for point, table in tenant["points"].items()]
         for experiment in tenant["experiments"].values():
             listed |= set(metric_names(name, experiment["variations"], points))
+        for scope, sixteenth, point in product(SCOPES, range(SIXTEENTHS), (None, *tenant["points"])):
+            listed.add(sixteenth_metric_name(name, scope, sixteenth, point))
     core = Core(config, sorted({str(m.partition) for m in log}))
     core.feed(log)
     assert {series.split("|")[0] for series, _ in core.totals} <= listed

@@ -58,6 +58,7 @@ def unrelated_changes(draw: st.DrawFn, config: Config, experiment: str) -> Confi
         "experiments": reordered(draw, experiments),
         "tags": reordered(draw, tags),
     }
+    changed |= {"aa": tenant["aa"]} if "aa" in tenant else {}
     others = {name: config["tenants"][name] for name in some_of(draw, config["tenants"])}
     if draw(st.booleans()):
         others["newcomer"] = draw(TENANT)
@@ -160,6 +161,7 @@ def test_a_visit_goes_on_under_the_names_of_a_rename(said: str) -> None:
         ("assigned.crimson.beta", 0): 1,
         ("fm.crimson.beta", 1): -1,
         ("fm.crimson.beta", 0): 1,
+        ("tardy.crimson.beta", 0): 1,
     }
 
 

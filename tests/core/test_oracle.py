@@ -41,7 +41,8 @@ def test_the_worked_example_line_by_line(arrived: int) -> None:
     lines = [line.split(": ") for line in WORKED_EXAMPLE.strip().splitlines()]
     steps = [(page, int(minute)) for page, minute in (arrival.split("@") for arrival, _ in lines)]
     log = [message(page=page, time=at(minute), timestamp=at(15), eventId=page + str(minute)) for page, minute in steps]
-    before, after = answer(CONFIG, log[: arrived - 1]), answer(CONFIG, log[:arrived])
+    config = CONFIG | {"time": {"tardy_s": 300}}
+    before, after = answer(config, log[: arrived - 1]), answer(config, log[:arrived])
     assert changed(before.totals, after.totals) == deltas_of(lines[arrived - 1][1])
 
 
@@ -88,8 +89,8 @@ def test_an_event_gives_no_delta_in_a_minute_before_its_own(case: Case) -> None:
 def test_totals_keep_their_bounds(case: Case) -> None:
     """`fm` <= `assigned`, `.beta` <= its total, and only `.sum` and `.sumsq` may be negative.
 
-    Per key for counts, and for a point's `.beta` against its count; the `.beta` of `fm` and `crossed` may stand at a
-    later event than that of `assigned`, so these are compared over all minutes and tags.
+    Per key for counts, and for a point's `.beta` against its count; the `.beta` of `fm`, `crossed` and `tardy` may
+    stand at a later event than that of `assigned`, so these are compared over all minutes and tags.
     """
     totals = Counter(answer(*case).totals)
     overall = by_name(totals)
@@ -98,7 +99,8 @@ def test_totals_keep_their_bounds(case: Case) -> None:
         assigned = ".".join((tenant, visit, "assigned", variation, *point))
         if point[-1] not in ("sum", "sumsq"):
             assert 0 < total <= overall[name] <= overall[assigned]
-            assert len(point) == 1 or total <= totals[name.removesuffix(".beta"), minute, tags]
+            is_alone = len(point) == 1 or variation.startswith("aa-")
+            assert is_alone or total <= totals[name.removesuffix(".beta"), minute, tags]
             assert point[-1] == "beta" or total <= totals[assigned, minute, tags]
 
 
@@ -110,10 +112,11 @@ def test_a_beta_counts_each_visit_once_and_sumsq_is_the_sum_of_squared_sums(case
     expected: Counter[str] = Counter()
     for visit in found.visits:
         own = by_name(contributions(case[0], visit.tenant, visit.events))
-        expected.update(name for name in own if name.endswith(".beta"))
+        expected.update(name for name in own if name.endswith(".beta") and ".aa-" not in name)
         expected.update({f"{name}sq": total**2 for name, total in own.items() if name.endswith(".sum")})
     overall = by_name(found.totals)
-    assert {name: total for name, total in overall.items() if name.endswith((".beta", ".sumsq")) and total} == +expected
+    single = {name: total for name, total in overall.items() if ".aa-" not in name}  # those are of several experiments
+    assert {name: total for name, total in single.items() if name.endswith((".beta", ".sumsq")) and total} == +expected
 
 
 @PROPERTY
@@ -147,7 +150,7 @@ def test_drawn_cases_meet_every_rule() -> None:
 
     collect()
     rules = "oversized not_json bad_field unknown_tenant future late duplicate visit_full unknown_experiment "
-    rules += "unknown_variation bad_value key_mismatch assigned fm crossed refund joined"
+    rules += "unknown_variation bad_value key_mismatch assigned fm crossed tardy refund joined"
     assert set(rules.split()) <= seen.keys()
 
 
@@ -262,6 +265,15 @@ def test_the_first_variation_holds_and_another_is_crossed() -> None:
     assert found.warnings == {("uswm", "unknown_variation"): 1, ("uswm", "unknown_experiment"): 4}
 
 
+@pytest.mark.parametrize(("late_ms", "tardy"), [(60_000, 0), (60_001, 1)])
+def test_a_visit_is_tardy_once_from_its_assignment_on(late_ms: int, tardy: int) -> None:
+    """By the first event whose message came more than `tardy_s` after it; one before the assignment does not count."""
+    sent = enumerate(({}, {"button_color": "red"}, {}, {}))
+    log = [message(at(n) + late_ms * (n != 1), time=at(n), assignments=assignments) for n, assignments in sent]
+    found = changed({}, answer(CONFIG, log).totals)
+    assert {key: n for key, n in found.items() if "tardy" in key[0]} == ({("tardy.beta", 2): 1} if tardy else {})
+
+
 def test_nth_decides_what_counts_and_when_a_rule_is_met() -> None:
     """With `nth = 2` only the second matching event counts, and `{ point }` is met at its time."""
     rule = {"all": [{"point": "second"}, {"any": [{"event": "never"}, {"event": "page_view"}]}]}
@@ -365,7 +377,8 @@ def message(timestamp: int | None = None, **given: Any) -> Message:
 def message_of(event: Event) -> Message:
     """A message that holds an event, as it was accepted."""
     names = ("tenant", "sessionId", "time", "eventId", "event", "assignments", "attributes")
-    return Message(0, 0, BASE_MS, None, encode(dict(zip(names, event, strict=True))))
+    fields = dict(zip(names, event[: len(names)], strict=True))
+    return Message(0, 0, event.time + event.delay, None, encode(fields))
 
 
 def accepted_events(case: Case) -> tuple[Config, list[Event]]:

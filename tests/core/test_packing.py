@@ -74,7 +74,7 @@ def test_masks_around_the_width_of_a_number(points: int) -> None:
     tenant["experiments"]["button_color"]["qualified_when"] = {"all": [{"point": f"p{i}"} for i in range(points)]}
     log = [message(0, "home"), message(60_000, "home"), message(30_000, "home", 60_000)]
     core = Core(config)
-    assert (core.compiled.tenants["uswm"].program.bits > MASK_BITS) is (points >= 29)
+    assert (core.compiled.tenants["uswm"].program.bits > MASK_BITS) is (points >= 28)
     for arriving in log:
         core.feed([arriving])
         core.restart()
@@ -131,6 +131,7 @@ def seen_of(visit: Visit) -> dict[str, Any]:
                 entry.event_id,
                 entry.event_class.points,
                 entry.event_class.clauses,
+                entry.event_class.is_tardy,
                 entry.bucket,
                 entry.variations,
                 entry.values,

@@ -287,5 +287,5 @@ def contributions(config: Config, log: Iterable[Message]) -> dict[oracle.Key, in
         fields = oracle.decode(arrived.value)
         event = None if fields is None else oracle.read_event(fields, arrived.value)
         assert event is not None
-        events.append(event)
+        events.append(event._replace(delay=arrived.timestamp - event.time))
     return {key: n for key, n in oracle.contributions(config, "uswm", events).items() if n}

@@ -45,7 +45,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.data())
 def test_an_explanation_agrees_with_the_oracle(data: st.DataObject) -> None:
-    """Verdicts, visits, assignments, crossings, rules, and contributions of each session are the oracle's."""
+    """Verdicts, visits, assignments, crossings, tardy events, rules, and contributions are the oracle's."""
     config = tomllib.loads(to_toml(data.draw(configs())))
     log = data.draw(logs(config))
     visits = defaultdict(list)
@@ -66,6 +66,7 @@ def test_an_explanation_agrees_with_the_oracle(data: st.DataObject) -> None:
                 for outcome in visit.experiments:
                     told = (outcome.variation, at(outcome.assigned), at(outcome.crossed), outcome.qualified_ms)
                     assert told == wanted_outcome(config["tenants"][tenant], outcome.experiment, events)
+                    assert at(outcome.tardy) == wanted_tardy(config, outcome.experiment, events)
                     rule = config["tenants"][tenant]["experiments"][outcome.experiment]["qualified_when"]
                     assert_rule(outcome.rule, rule, config["tenants"][tenant]["points"], events)
 
@@ -108,6 +109,7 @@ def test_the_worked_example(tmp_path: Path) -> None:
             *[("fm.home_page.beta", 10, 1), ("fm.home_page.beta", 14, -1)],
             ("fm.item_page", 12, 1),
             *[("fm.item_page.beta", 12, 1), ("fm.item_page.beta", 15, -1)],
+            ("tardy.beta", 10, 1),
         ]
     )
 
@@ -181,8 +183,9 @@ def test_what_people_read(tmp_path: Path) -> None:
     told = [re.sub(r"^[\s│├└─]+", "", line).rstrip() for line in result.output.splitlines()]
     home = f"arrival 4, page_view at {instant(BASE_MS + 10 * MIN)}"
     start = told.index(f"button_color: red, assigned by {home}")
-    assert told[start + 1 : start + 9] == [
+    assert told[start + 1 : start + 10] == [
         rf"crossed: blue in arrival 8, [b]\x1b[31m at {instant(BASE_MS + 15 * MIN + 250)}",
+        f"tardy: {home}",
         "not qualified",
         "rule",
         "all of: not met",
@@ -445,6 +448,13 @@ def wanted_outcome(
     met_at = oracle.rule_time(table["qualified_when"], tenant["points"], events)
     qualified_at = None if met_at is None else max(assigned_at, met_at)
     return variation, assigned_at, crossings[0] if crossings else None, qualified_at
+
+
+def wanted_tardy(config: Config, experiment: str, events: Sequence[oracle.Event]) -> int | None:
+    """When the first event happened that is tardy, from the assignment on."""
+    tardy_ms = oracle.setting(config, "time", "tardy_s") * 1_000
+    found = oracle.attributed(config["tenants"][events[0].tenant], experiment, events, tardy_ms)
+    return next((event.time for name, event, _ in found if name.startswith("tardy.")), None)
 
 
 def assert_rule(told: Any, rule: Config, points: Config, events: Sequence[oracle.Event]) -> None:

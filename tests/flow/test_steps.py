@@ -90,7 +90,7 @@ def test_state_of_another_format_is_refused() -> None:
     """A snapshot with an unknown version is one clear error, in both steps that keep state."""
     for build in (sessions(compiled_of(shop())), TotalsStep):
         state = build(None).snapshot() | {"version": 99}
-        with pytest.raises(JobError, match=r"another version of the monitor \(state format 99, this one reads 1, 2\)"):
+        with pytest.raises(JobError, match=r"another version .* \(state format 99, this one reads 1, 2, 3\)"):
             build(state)
 
 

@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 import dataflow
 from monitor.config import reader
 from monitor.config.settings import Settings
+from monitor.core.codes import SCOPES
 from monitor.core.events import EventWarning, RejectReason
-from monitor.core.metrics import metric_names
+from monitor.core.metrics import SIXTEENTHS, metric_names, sixteenth_metric_name, sixteenth_name
 from monitor.kairosdb.stats import WriterStats
 from monitor.serve.app import create_app
 from monitor.serve.service import open_service
@@ -95,6 +96,16 @@ def test_every_metric_is_documented() -> None:
     """The table has the names that a tenant T, a variation V and a point P with a value can have."""
     rows = table(REFERENCE, "3. What a visit contributes", "metric")
     assert sorted(bare(row["metric"]) for row in rows) == sorted(metric_names("T", ["V"], [("P", True)]))
+
+
+def test_every_metric_of_a_sixteenth_is_documented() -> None:
+    """The table of live A/A has the names of both scopes, of the visits and of those with a point."""
+    rows = table(REFERENCE, "Live A/A", "metric")
+    names = {
+        sixteenth_metric_name("T", scope, 0, point).replace("00", "BB") for scope in SCOPES for point in (None, "P")
+    }
+    assert {bare(row["metric"]).replace("SCOPE", scope) for row in rows for scope in SCOPES} == names
+    assert f"{sixteenth_name(0)}` to `{sixteenth_name(SIXTEENTHS - 1)}`" in REFERENCE.read_text()
 
 
 def test_every_health_metric_is_documented_with_its_tags() -> None:

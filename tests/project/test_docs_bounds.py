@@ -15,6 +15,7 @@ BOUND_NAME = re.compile(r"_MAX(_|$)|_BYTES$|_KEPT$|_max$")
 NOT_BOUNDS = {
     "_ASSIGNMENT_BYTES": "an estimate of the memory of an entry",
     "DIGITS_MAX": "of the batch answer: the digits that Python reads",
+    "_ENTRY_BYTES": "an estimate of the memory of an entry",
     "_FIELD_BYTES": "an estimate of the memory of an entry",
     "ID_BYTES": "the length of a hash in the packed format",
     "INT64_MAX": "the largest integer of 64 bits",

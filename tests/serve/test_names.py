@@ -34,7 +34,7 @@ CONFIG: dict[str, Any] = {
                 for name, more in {
                     "first": {},
                     "second": {
-                        "aliases": {"Blue (old)": "on", "enabled": "on", "0": "off"},
+                        "aliases": {"Blue (old)": "on", "enabled": "on", "0": "off", "aa-03": "on"},
                         "names": ["Second one", "two"],
                     },
                 }.items()
@@ -52,6 +52,7 @@ COUNTS = {
     ("two", "0"): 3,
     ("three", "on"): 1_000,
     ("first", "enabled"): 5_000,
+    ("second", "aa-03"): 7_000,
 }
 """(tag experiment, variation in the metric's name) -> assigned visits in each of two minutes."""
 TRUE = {"first": {"off": 200, "on": 220}, "second": {"off": 86, "on": 90}}

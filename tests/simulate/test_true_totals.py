@@ -6,6 +6,7 @@ import math
 import tomllib
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -54,6 +55,26 @@ def test_a_visit_adds_up_as_defined() -> None:
     assert truth(log, small_config()).totals == {
         f"t.visit.{scope}.red.{name}": n for scope in ("assigned", "fm") for name, n in expected.items()
     }
+
+
+@pytest.mark.parametrize(("at_s", "tardy"), [(60, 0), (60.001, 1)])
+def test_a_visit_is_tardy_once(at_s: float, tardy: int) -> None:
+    """From the assignment on, by an event that arrives more than `tardy_s` after it happened."""
+    log = [sent(-1, at_s=at_s), sent(0, at_s=at_s, **page("home")), sent(5, at_s=at_s + 5, **page("home"))]
+    assert truth(log, small_config()).totals.get("t.visit.tardy.red.beta", 0) == tardy
+
+
+def test_unique_counts_are_with_live_aa_too() -> None:
+    """With `aa`, in the sixteenth of the session, for the experiments that are not excepted."""
+    config = small_config()
+    config["tenants"]["t"]["aa"] = True
+    sixteenth = f"aa-{crc32(b's') % 16:02d}"
+    log = [sent(1, **page("home")), sent(2, **page("home"))]
+    by_sixteenth = {name: n for name, n in truth(log, config).totals.items() if sixteenth in name}
+    parts = ("beta", "home_page.beta")
+    assert by_sixteenth == {f"t.visit.{scope}.{sixteenth}.{part}": 1 for scope in ("assigned", "fm") for part in parts}
+    config["tenants"]["t"]["experiments"]["color"]["aa"] = False
+    assert not any(".aa-" in name for name in truth(log, config).totals)
 
 
 def test_values_are_scaled_clipped_and_squared_by_visit() -> None:

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from monitor.config.reader import parse
-from monitor.core.compiled import CompiledConfig
+from monitor.core.compiled import CompiledConfig, CompiledTenant
 from monitor.core.deltas import Deltas, SeriesTable, add_deltas, deltas_of, maxima_of
-from monitor.core.events import EventWarning, RejectReason
+from monitor.core.events import Event, EventWarning, RejectReason
 from monitor.core.ledger import Ledger
-from monitor.core.sessions import SessionGroup
+from monitor.core.sessions import SessionGroup, Tally
+from monitor.core.sixteenths import SixteenthTable, sixteenth_deltas, sixteenth_of
 from monitor.core.watermark import NEVER, Progress, Stamps
 from monitor.flow.snapshots import group_state, packed_definitions, restored_group
 from monitor.flow.stamps import packed_stamps, unpacked_stamps
@@ -43,13 +44,17 @@ class Core:
         self.warnings: Counter[tuple[str, EventWarning]] = Counter()
         self.maxima: dict[str, int] = {}
         """The gauges of the last batch, by series."""
+        self._sixteenth_tables: dict[str, tuple[CompiledTenant, SixteenthTable]] = {}
+        self._tallies: dict[str, dict[int, list[Tally]]] = {}
 
     def feed(self, messages: Iterable[Message]) -> Deltas:
         """Feeds a batch, with the progress of its partitions after it; what it changed."""
         messages = list(messages)
         if self.stamps:
             return self._feed_with_stamps(messages)
-        self.group.feed((m.key, m.value, m.timestamp) for m in messages)
+        for sixteenth, of_sixteenth in self._by_sixteenth(messages):
+            self.group.feed((m.key, m.value, m.timestamp) for m in of_sixteenth)
+            self._take(sixteenth)
         for message in messages:
             progress = Progress(self.partitions, str(message.partition), message.timestamp, idle=False)
             if self.group.watermark.advance(progress):
@@ -65,7 +70,9 @@ class Core:
             highs.update({(number, batch[index].offset): high_ms for index, high_ms in behind.items()})
         for message in messages:
             high_ms = highs.get((message.partition, message.offset), NEVER)
-            self.group.feed([(message.key, message.value, message.timestamp)], high_ms)
+            for sixteenth, _ in self._by_sixteenth([message]):
+                self.group.feed([(message.key, message.value, message.timestamp)], high_ms)
+                self._take(sixteenth)
         for partition, stamps in self.stamps.items():
             if self.group.watermark.advance(Progress(self.partitions, partition, stamps.high_ms, idle=False)):
                 self.group.forget()
@@ -80,17 +87,46 @@ class Core:
         }
         self.group = restored_group(group_state(self.group, definitions), self.compiled)
 
+    def _by_sixteenth(self, messages: list[Message]) -> list[tuple[int, list[Message]]]:
+        """The messages by the sixteenth of their session, as the job's key groups have them, where that matters."""
+        tenants = [tenant.program.tenant for tenant in self.compiled.tenants.values()]
+        if not any(experiment.aa for tenant in tenants for experiment in tenant.experiments):
+            return [(0, messages)]
+        found: dict[int, list[Message]] = {}
+        for message in messages:
+            event = self.compiled.decoder.decode(message.value)
+            found.setdefault(sixteenth_of(event.sessionId) if isinstance(event, Event) else 0, []).append(message)
+        return list(found.items())
+
+    def _sixteenth_table(self, compiled: CompiledTenant) -> SixteenthTable:
+        """The table of a tenant's present definitions."""
+        known = self._sixteenth_tables.get(compiled.name)
+        if known is None or known[0] is not compiled:
+            known = self._sixteenth_tables[compiled.name] = compiled, SixteenthTable(compiled, GROUPS)
+        return known[1]
+
+    def _take(self, sixteenth: int) -> None:
+        for tenant, tally in self.group.take().items():
+            self._tallies.setdefault(tenant, {}).setdefault(sixteenth, []).append(tally)
+
     def _apply(self) -> Deltas:
         changed: Deltas = {}
         self.maxima = {}
-        for tenant, tally in self.group.take().items():
-            self.accepted[tenant] += tally.accepted
-            self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
-            self.maxima |= maxima_of(tenant, [tally], self.compiled.tenants.get(tenant))
-            self.warnings.update({(tenant, note): n for note, n in tally.all_warnings().items()})
-            if tenant in self.compiled.tenants:
-                for deltas in deltas_of([tally], SeriesTable(self.compiled.tenants[tenant], GROUPS)).values():
+        taken, self._tallies = self._tallies, {}
+        for tenant, by_sixteenth in taken.items():
+            tallies = [tally for of_sixteenth in by_sixteenth.values() for tally in of_sixteenth]
+            for tally in tallies:
+                self.accepted[tenant] += tally.accepted
+                self.rejected.update({(tenant, reason): n for reason, n in tally.rejected.items()})
+                self.warnings.update({(tenant, note): n for note, n in tally.all_warnings().items()})
+            compiled = self.compiled.tenants.get(tenant)
+            self.maxima |= maxima_of(tenant, tallies, compiled)
+            if compiled is not None:
+                for deltas in deltas_of(tallies, SeriesTable(compiled, GROUPS)).values():
                     add_deltas(changed, deltas)
+                if any(experiment.aa for experiment in compiled.program.tenant.experiments):
+                    for deltas in sixteenth_deltas(by_sixteenth, self._sixteenth_table(compiled)).values():
+                        add_deltas(changed, deltas)
         for point in self.ledger.apply(changed):
             self.totals[point.series, point.timestamp_ms] = point.value
         if self.group.watermark.value_ms > NEVER:

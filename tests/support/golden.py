@@ -101,6 +101,8 @@ def shown(config: Config, log: Sequence[Message], answer: Answer) -> set[str]:
         "joined": bool(_joined(config, log)),
         "equal times": any(len({event.time for event in visit}) < len(visit) for visit in events),
         "crossed": any(".crossed." in name for name, _, _ in answer.totals),
+        "aa": any(".fm.aa-" in name for name, _, _ in answer.totals),
+        "tardy": any(".tardy." in name for name, _, _ in answer.totals),
         "refund": any(name.endswith(".sum") and total < 0 for (name, _, _), total in answer.totals.items()),
         "several visits": max(Counter(visit[:2] for visit in answer.visits).values()) > 1,
         "no key": any(message.key is None for message in log),
@@ -142,7 +144,7 @@ CORRECTIONS = Case(
         [
             *("oversized", "not_json", "bad_field", "unknown_tenant", "future", "late", "duplicate"),
             *("unknown_experiment", "unknown_variation", "bad_value", "key_mismatch"),
-            *("joined", "crossed", "several visits", "no key"),
+            *("joined", "crossed", "tardy", "aa", "several visits", "no key"),
         ]
     ),
     text="""
@@ -150,9 +152,13 @@ CORRECTIONS = Case(
 session_gap_s = 60
 allowed_lateness_s = 60
 future_tolerance_s = 120
+tardy_s = 20
 
 [limits]
 message_bytes = 600
+
+[tenants.corrected]
+aa = true
 
 [tenants.corrected.tags]
 device = ["mobile", "desktop", "2"]
@@ -173,6 +179,7 @@ qualified_when = { all = [ { point = "home_page" },
                                                { event = "click" } ] } ] } ] }
 
 [tenants.corrected.experiments.fast_checkout]
+aa = false
 control = "fc_off"
 variations = { fc_off = 1, fc_on = 1 }
 qualified_when = { event = ["click", "order"], where = { device = { not = ["mobile", "true"] } } }
@@ -185,7 +192,7 @@ TENANTS = Case(
     messages=900,
     topics=(3, 4),
     places=((0, 0),) * 5 + ((0, 1), (1, 0), (1, 0), (1, 2)),  # three partitions stay empty
-    shows=frozenset(("visit_full", "duplicate", "no key", "crossed", "equal times", "refund")),
+    shows=frozenset(("visit_full", "duplicate", "no key", "crossed", "tardy", "aa", "equal times", "refund")),
     text="""
 [kafka]
 key_is_session_id = false
@@ -194,6 +201,7 @@ key_is_session_id = false
 session_gap_s = 90
 allowed_lateness_s = 30
 future_tolerance_s = 5
+tardy_s = 10
 
 [limits]
 events_per_visit = 3
@@ -211,6 +219,7 @@ assigned = { where = { loggedIn = true }, value = { attribute = "total", scale =
 third    = { nth = 3, value = { attribute = "device", max = 1_000_000 } }
 
 [tenants.second.experiments.button_color]
+aa = true
 control = "red"
 variations = { blue = 1, red = 1 }
 qualified_when = { any = [ { point = "third" }, { where = { total = { exists = false } } } ] }
@@ -225,7 +234,9 @@ LONG_DAY = Case(
     places=((0, 0),) * 5 + ((0, 1),) * 3 + ((0, 3),),
     alive=12,
     by_producer=True,
-    shows=frozenset(("joined", "several visits", "future", "late", "duplicate", "equal times", "crossed")),
+    shows=frozenset(
+        ("joined", "several visits", "future", "late", "duplicate", "equal times", "crossed", "tardy", "aa")
+    ),
     text="""
 [time]
 session_gap_s = 600
@@ -233,6 +244,7 @@ allowed_lateness_s = 600
 future_tolerance_s = 60
 
 [tenants.day]
+aa = true
 tags.device = ["mobile"]
 
 [tenants.day.points]

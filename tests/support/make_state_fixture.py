@@ -1,6 +1,6 @@
 """Makes `fixtures/state-v1.tar.xz`: a recovery store as this version of the monitor leaves it, with what led to it.
 
-    python -m tests.support.make_state_fixture tests/support/fixtures/state-v2.tar.xz
+    python -m tests.support.make_state_fixture tests/support/fixtures/state-v3.tar.xz
 
 In the archive: `recovery/`, the store of a job that crashed in the middle of a log, on Kafka's three partitions, with
 visits under way, totals that can still change and flush windows that are open; `monitor.toml`, its configuration;

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeGuard
@@ -25,7 +26,7 @@ PARSED_DIGITS_MAX = 4_000
 UNKNOWN = "unknown"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "kafka": {"key_is_session_id": True},
-    "time": {"session_gap_s": 1800, "allowed_lateness_s": 600, "future_tolerance_s": 60},
+    "time": {"session_gap_s": 1800, "allowed_lateness_s": 600, "future_tolerance_s": 60, "tardy_s": 60},
     "limits": {
         "message_bytes": 1_048_576,
         "events_per_visit": 5_000,
@@ -55,7 +56,7 @@ class Message(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A decoded event; attributes that count as absent are left out."""
+    """A decoded event; attributes that count as absent are left out. `delay`: message timestamp less event time."""
 
     tenant: str
     session_id: str
@@ -64,6 +65,7 @@ class Event(NamedTuple):
     name: str
     assignments: dict[str, Any]
     attributes: dict[str, str | int | float | bool]
+    delay: int = 0
 
 
 class Visit(NamedTuple):
@@ -163,6 +165,7 @@ def classify(
     event = read_event(fields, message.value)
     if event is None:
         return Verdict(str(tenant) if tenant_known else UNKNOWN, "bad_field", None)
+    event = event._replace(delay=message.timestamp - event.time)
     if not tenant_known:
         return Verdict(UNKNOWN, "unknown_tenant", event)
     if event.session_id.strip().casefold() in [
@@ -292,23 +295,43 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def contributions(config: Config, tenant: str, events: Iterable[Event]) -> Counter[Key]:
-    """What a visit, a set of events, contributes, each "to the event-time minute (floor) and the tags of the event"."""
+    """What a visit, a set of events, contributes, each "to the event-time minute (floor) and the tags of the event".
+
+    "`T.visit.SCOPE.aa-BB.beta` and `.P.beta` for every point, BB = crc32(sessionId in UTF-8) mod 16 in two digits,
+    summed over variations, with the tags `dc` and `experiment` only".
+    """
     visit = in_order(events)
     found: Counter[Key] = Counter()
     for experiment in config["tenants"][tenant]["experiments"]:
-        for name, event, amount in attributed(config["tenants"][tenant], experiment, visit):
+        for name, event, amount in attributed(
+            config["tenants"][tenant], experiment, visit, setting(config, "time", "tardy_s") * 1000
+        ):
             minute = event.time - event.time % MINUTE_MS
             found[f"{tenant}.visit.{name}", minute, tags_of(config, experiment, event)] += amount
+            scope, _, *rest = name.split(".")
+            if has_aa(config["tenants"][tenant], experiment) and scope in ("assigned", "fm") and rest[-1] == "beta":
+                sixteenth = zlib.crc32(event.session_id.encode()) % 16
+                counted = ".".join((tenant, "visit", scope, f"aa-{sixteenth:02}", *rest))
+                found[counted, minute, (("dc", config["dc"]), ("experiment", experiment))] += amount
     return found
 
 
-def attributed(tenant: Config, experiment: str, visit: Sequence[Event]) -> Iterator[tuple[str, Event, int]]:
+def has_aa(tenant: Config, experiment: str) -> bool:
+    """ "only where `aa = true` (key of a tenant, an experiment's own overrides the tenant's; default false)" """
+    return bool(tenant["experiments"][experiment].get("aa", tenant.get("aa", False)))
+
+
+def attributed(
+    tenant: Config, experiment: str, visit: Sequence[Event], tardy_ms: float = 60_000
+) -> Iterator[tuple[str, Event, int]]:
     """What a visit contributes to one experiment, as (name after `T.visit.`, the event it is attributed to, amount).
 
     "`assigned_at`, variation: the first event that carries a known variation of the experiment. None: no contribution."
     "`qualified_at = max(assigned_at, rule_time)`, none if the rule is not met." "For scope `assigned` with since =
     `assigned_at`, and for scope `fm` with since = `qualified_at` if there is one."
     "`T.visit.crossed.V.beta` +1 at the first event that carries another known variation of the same experiment."
+    "`T.visit.tardy.V.beta` +1 at the first event from the assignment on whose message timestamp is more than
+    `time.tardy_s` after its event time."
     """
     definition = tenant["experiments"][experiment]
     carried = [(event, said(experiment, definition, event)) for event in visit]
@@ -322,6 +345,8 @@ def attributed(tenant: Config, experiment: str, visit: Sequence[Event]) -> Itera
         yield from in_scope(tenant, f"fm.{variation}", visit, max(assigned_at, met_at))
     for event in [event for event, text in carriers if text != variation][:1]:
         yield f"crossed.{variation}.beta", event, 1
+    for event in [event for event in visit if event.time >= assigned_at and event.delay > tardy_ms][:1]:
+        yield f"tardy.{variation}.beta", event, 1
 
 
 def said(experiment: str, definition: Config, event: Event) -> str | None:

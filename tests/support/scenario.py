@@ -131,6 +131,7 @@ def _config(rng: random.Random) -> Config:
             "session_gap_s": gap_s,
             "allowed_lateness_s": lateness_s,
             "future_tolerance_s": future_s,
+            "tardy_s": lateness_s // 2,
             "idle_after_s": 1,
             "flush_s": rng.choice((0.2, 0.5, 1.0)),
         },

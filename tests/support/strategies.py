@@ -78,9 +78,11 @@ def configs(draw: st.DrawFn) -> Config:
     """A configuration as `tomllib` gives it; sections that are all defaults may be absent."""
     gap_s = draw(st.sampled_from((30, 60, 90, 600, 1800)))
     lateness_s = draw(st.sampled_from([seconds for seconds in (1, 20, 30, 60, 600) if seconds <= gap_s]))
+    tardy: Config = draw(TARDY)
     config: Config = {
         "dc": draw(st.sampled_from(("dal", "fra-1"))),
         "time": {
+            **tardy,
             "session_gap_s": gap_s,
             "allowed_lateness_s": lateness_s,
             "future_tolerance_s": draw(st.sampled_from((0, 5, 60))),
@@ -99,7 +101,7 @@ def tenants(draw: st.DrawFn) -> Config:
     }
     tags = {name: draw(tag_definition(name)) for name in draw(some(TAGS, 0, 3))}
     tenant: Config = {"points": points, "experiments": experiments}
-    return {"tags": tags, **tenant} if tags else tenant
+    return draw(AA) | ({"tags": tags, **tenant} if tags else tenant)
 
 
 @cache
@@ -124,11 +126,15 @@ def experiment(draw: st.DrawFn, variations: tuple[str, ...], points: tuple[str, 
     further: Config = {}
     if draw(st.booleans()):
         further = {"aliases": aliases, "names": [f"Test of {chosen[0]}", f"{chosen[0]}.old"]}
-    return further | {
-        "control": chosen[0],
-        "variations": {name: draw(WEIGHT) for name in chosen},
-        "qualified_when": draw(rules(points, RULE_DEPTH_MAX)),
-    }
+    return (
+        draw(OWN_AA)
+        | further
+        | {
+            "control": chosen[0],
+            "variations": {name: draw(WEIGHT) for name in chosen},
+            "qualified_when": draw(rules(points, RULE_DEPTH_MAX)),
+        }
+    )
 
 
 @cache
@@ -400,6 +406,9 @@ def toml_key(name: str) -> str:
 WEIGHT = st.sampled_from((1, 50))
 MESSAGE_CHOICES = st.binary(min_size=CHOICES_MAX, max_size=CHOICES_MAX)
 PARTITION_SKEWS_MS = st.tuples(*[st.sampled_from((0, 59_000, 700_000))] * 3)
+AA = st.fixed_dictionaries({}, optional={"aa": st.booleans()})
+OWN_AA: st.SearchStrategy[Config] = st.one_of(st.just({}), AA)
+TARDY = st.fixed_dictionaries({}, optional={"tardy_s": st.sampled_from((0, 1, 10, 25))})
 KEY_IS_SESSION_ID = st.fixed_dictionaries({"key_is_session_id": st.booleans()})
 SMALL_LIMITS = {
     "message_bytes": st.sampled_from((MESSAGE_BYTES_SMALL, 4_096)),
