@@ -107,7 +107,11 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         return self._readback
 
     def list_parts(self) -> list[str]:
-        """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
+        """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written.
+
+        The engine asks for them once it has connected the processes of a cluster.
+        """
+        signals.connected()
         try:
             client.check(self._settings.url)
             self._dead_letters = self._dead_letters or DeadLetters(_own(Path(self._settings.dead_letters)))

@@ -96,6 +96,8 @@ def _prepare_process(settings: Settings, source: object, sink: KairosSink) -> No
     if prepared is not None and not recovery_prepare.begin(prepared, options.processes):
         sys.exit(0)
     _log_start(settings, source, options)
+    if options.processes > 1:
+        signals.connecting(JOB_LOG.stopped)
 
 
 def _log_start(settings: Settings, source: object, options: RunOptions) -> None:

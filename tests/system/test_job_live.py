@@ -2,6 +2,9 @@
 
 import itertools
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -17,6 +20,7 @@ from confluent_kafka import Producer
 from tests.support import golden, oracle
 from tests.support.golden import CORRECTIONS, LOG_APPEND_TIME
 from tests.support.job import (
+    ROOT,
     RUN_S,
     SLOW,
     Job,
@@ -29,7 +33,7 @@ from tests.support.job import (
     messages_counted,
 )
 from tests.support.oracle import Event, Message, classify
-from tests.support.servers import Kafka, KairosDB, Record
+from tests.support.servers import Kafka, KairosDB, Record, free_ports
 from tests.support.strategies import Config, encode
 
 LATENESS_S, IDLE_S = 8, 1
@@ -42,6 +46,12 @@ PAUSED_S = 3
 LOAD_EVERY_S = 0.02
 OUTAGE_MESSAGES = 100
 """That come in while a server is down, or before and after."""
+_MEETING = """
+import pathlib, sys
+from monitor.flow.recovery_meeting import Seat
+Seat(pathlib.Path(sys.argv[1]), "0").meet(2)
+sys.stdin.read()
+"""
 
 SHOP: Config = {
     "time": {"session_gap_s": 20, "allowed_lateness_s": LATENESS_S, "future_tolerance_s": 60},
@@ -179,6 +189,29 @@ def test_an_outage_of_kafka_is_waited_for(own_kafka: Kafka, real_kairosdb: str, 
         run.awaits(lambda: "kafka_recovered" in run.said(), "word of its end")
         run.awaits(lambda: _watermark_s(real_kairosdb, job.dc) > back_s, "later watermark")
         _stop_and_judge(run, job, own_kafka, "restarted", real_kairosdb)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_its_cluster_can_be_stopped(
+    number: signal.Signals, real_kafka: Kafka, real_kairosdb: str, tmp_path: Path
+) -> None:
+    """The other one was there when the job began, and ended before the engine had connected the two."""
+    job = _job(real_kafka, f"unconnected-{number.name.lower()}", 1, LOG_APPEND_TIME, real_kairosdb, tmp_path)
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    with job.running("-i", "1", "-a", addresses) as run, _other_process(job):
+        run.awaits(lambda: "error connecting to worker 0" in run.said(), "word of the connection")
+        run.stop(number)
+        assert '"job_stopped"' in run.said()
+
+
+@contextmanager
+def _other_process(job: Job) -> Iterator[None]:
+    """Process 0 of two as far as their meeting, and no further."""
+    command = [sys.executable, "-c", _MEETING, str(job.recovery)]
+    job.recovery.mkdir(exist_ok=True)
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
+        yield
+        process.communicate()
 
 
 def test_an_outage_of_kairosdb_is_waited_for(real_kafka: Kafka, own_kairosdb: KairosDB, tmp_path: Path) -> None:
