@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from monitor.runtime.signals import RESTART_STATUS
 from tests.support import golden, oracle
 from tests.support.golden import CORRECTIONS, LOG_APPEND_TIME
 from tests.support.job import (
@@ -34,6 +35,7 @@ from tests.support.job import (
 )
 from tests.support.oracle import Event, Message, classify
 from tests.support.servers import Kafka, KairosDB, Record, free_ports
+from tests.support.shifted_clock import ShiftedClock, unavailable
 from tests.support.strategies import Config, encode
 
 LATENESS_S, IDLE_S = 8, 1
@@ -202,6 +204,33 @@ def test_a_process_that_waits_for_its_cluster_can_be_stopped(
         run.awaits(lambda: "error connecting to worker 0" in run.said(), "word of the connection")
         run.stop(number)
         assert '"job_stopped"' in run.said()
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+def test_a_job_whose_clock_is_set_back_is_started_again(
+    real_kafka: Kafka, real_kairosdb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine waits by the clock: it would stand still for an hour. Steps forward, and small ones, do nothing."""
+    clock = ShiftedClock(tmp_path / "clock")
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    job = _job(real_kafka, "set-back", 3, LOG_APPEND_TIME, real_kairosdb, tmp_path)
+    with _load(real_kafka, "set-back"):
+        with job.running() as run:
+            run.awaits(lambda: messages_counted(real_kairosdb, job.dc) > FIRST_MESSAGES, "messages")
+            for shift_ms in (3_600_000, 3_595_000):
+                clock.set(shift_ms)
+                before = job.position()
+                run.awaits(lambda before=before: job.position() > before, "progress")  # type: ignore[misc]
+            clock.set(0)
+            assert run.status() == RESTART_STATUS
+            assert '"clock_set_back"' in run.said()
+        with job.running() as run:
+            before = job.position()
+            run.awaits(lambda: job.position() > before, "progress")
+            run.stop()
+    job.run()
+    assert_stored(real_kairosdb, job.config, oracle.answer(job.config, log_of(real_kafka, ["set-back"])))
 
 
 @contextmanager
