@@ -155,6 +155,7 @@ _FIXES = {
     Kind.SPLIT_OF_QUALIFIED: "Qualification depends on the variation: find the cause before reading any result.",
     Kind.GUARDRAIL: "Look at the pages of that variation; consider to stop it.",
     Kind.CROSSED: "Look for a bug in the assignment service.",
+    Kind.LATENESS: "That variation loses more events to lateness: look at how its pages send them.",
 }
 
 
@@ -165,6 +166,8 @@ def _short(check: CheckAnswer) -> str:
             return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
         case Kind.CROSSED:
             return "many crossovers"
+        case Kind.LATENESS:
+            return f"tardy events in {check.variation}"
         case _:
             return "sample ratio mismatch"
 

@@ -21,7 +21,7 @@ from monitor.serve.models import (
 )
 from monitor.serve.problems import Problem
 from monitor.serve.verdict_models import VerdictsAnswer
-from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.judge import SPLITS, State
 
 STEPS = {
     Step.MINUTE: "a minute",
@@ -32,7 +32,6 @@ STEPS = {
 }
 
 
-SPLITS = (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
 ALARMING = (State.WARN, State.HOLD, State.STOP)
 NAMES_SHOWN = 3
 """More variations than these are counted in a sentence, not named."""

@@ -14,7 +14,7 @@ from monitor.config.settings import ExperimentTable
 from monitor.core.codes import MINUTE_MS
 from monitor.serve.models import Scope
 from monitor.serve.phases import RunningPhase
-from monitor.serve.results import CROSSED, SCOPES, Metrics
+from monitor.serve.results import CROSSED, SCOPES, TARDY, Metrics
 from monitor.serve.spans import HOUR_MS, Span
 from monitor.serve.sums import SumQuery, Sums
 from monitor.verdicts.judge import Counted, Course, Phase, Place
@@ -37,11 +37,12 @@ class Reading(NamedTuple):
 def readings(
     metrics: Metrics, table: ExperimentTable, points: Sequence[str], phase: RunningPhase
 ) -> tuple[Reading, Reading]:
-    """The visits by scope and crossed ones, and the unique conversions of these points."""
+    """The visits by scope and crossed ones; the tardy ones, and the unique conversions of these points."""
+    tardy = [metrics.visits(TARDY, v) for v in table.variations]
     conversions = [metrics.point(Scope.QUALIFIED, v, point, "beta") for v in table.variations for point in points]
     return (
         Reading(tuple(metrics.counts(table)), phase.visits_from_ms),
-        Reading(tuple(conversions), phase.conversions_from_ms),
+        Reading((*tardy, *conversions), phase.conversions_from_ms),
     )
 
 
@@ -83,13 +84,16 @@ def counted_phase(
         counted([metrics.visits(scope, v) for v in variations], phase.visits_from_ms)
         for scope in (*SCOPES.values(), CROSSED)
     )
+    tardy = counted([metrics.visits(TARDY, v) for v in variations], phase.conversions_from_ms)
     conversions = {
         point: counted(
             [metrics.point(Scope.QUALIFIED, v, point, "beta") for v in variations], phase.conversions_from_ms
         )
         for point in points
     }
-    return Phase(phase.visits_from_ms, phase.conversions_from_ms, sealed_ms, assigned, qualified, crossed, conversions)
+    return Phase(
+        phase.visits_from_ms, phase.conversions_from_ms, sealed_ms, assigned, qualified, crossed, tardy, conversions
+    )
 
 
 def slices(tags: Mapping[str, Sequence[str]]) -> list[Place]:

@@ -30,6 +30,7 @@ def _quiet(verdict: Verdict) -> str:
         Kind.SPLIT_OF_QUALIFIED: "The split of the qualified visits",
         Kind.GUARDRAIL: f"{verdict.point} in {verdict.variation}",
         Kind.CROSSED: "The number of crossovers",
+        Kind.LATENESS: "The share of tardy visits by variation",
     }[verdict.kind]
     return {
         State.HEALTHY: f"{about} is as expected.",
@@ -50,6 +51,10 @@ def _alarm(verdict: Verdict, control: str) -> str:
             return f"{_change(verdict)} visits with {verdict.point} in {verdict.variation} than in {control}"
         case Kind.CROSSED:
             return "Too many visits are given another variation later"
+        case Kind.LATENESS if verdict.effect is None:
+            return f"{verdict.variation} has tardy visits, although its weight is 0"
+        case Kind.LATENESS:
+            return f"{verdict.variation} has {_change(verdict)} tardy visits than its weight implies"
 
 
 def _change(verdict: Verdict) -> str:

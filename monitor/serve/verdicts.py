@@ -24,7 +24,7 @@ from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict, judged
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
@@ -193,7 +193,7 @@ def _named(names: Sequence[str], counts: Sequence[float]) -> dict[str, int]:
 
 
 def _is_split(verdict: Verdict) -> bool:
-    return verdict.kind in (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
+    return verdict.kind in SPLITS
 
 
 def _of_all(said: Sequence[CheckAnswer]) -> str:

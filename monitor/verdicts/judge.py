@@ -1,10 +1,11 @@
 """What all checks of an experiment say of the counts of its phase. Pure.
 
 Checks, each with its share of the budget (`families.Shares`): the split of the assigned and of the qualified visits, a
-guardrail for each point and variation, and crossed visits. The evidence of a split or a guardrail is merged from that
-over all visits and that of the slices (`slices`), so that an incident in a small slice is found soon; slices that pass
-their own threshold are named, and the one that carries the alarm is where it is. While a split alarms, verdicts
-on metrics are withheld: conversions are compared with the planned weights (`checks`).
+guardrail for each point and variation, crossed visits, and tardy ones. The evidence of all but crossed visits is merged
+from that over all visits and that of the slices (`slices`), so that an incident in a small slice is found soon; slices
+that pass their own threshold are named, and the one that carries the alarm is where it is. While a split alarms,
+verdicts on metrics are withheld: conversions are compared with the planned weights (`checks`). So is that on tardy
+visits, unless it explains the split: the variation that lacks visits is the one that delivers late.
 """
 
 import math
@@ -58,6 +59,10 @@ class Kind(StrEnum):
     SPLIT_OF_QUALIFIED = "split_of_qualified"
     GUARDRAIL = "guardrail"
     CROSSED = "crossed"
+    LATENESS = "lateness"
+
+
+SPLITS = (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
 
 
 class Course(NamedTuple):
@@ -107,17 +112,19 @@ class Phase(NamedTuple):
     assigned: Counted
     qualified: Counted
     crossed: Counted
+    tardy: Counted
+    """Tardy visits, counted as long as conversions: a visit of the phase before may still become one."""
     conversions: Mapping[str, Counted]
-    """By point; crossed visits by variation, as all others."""
+    """By point; crossed and tardy visits by variation, as all others."""
 
 
 class Verdict(NamedTuple):
     """What a check says. `ln_e`: its evidence; `share`: its part of the budget; `since_ms`: when it began, if it did.
 
     `place`: the slice that carries an alarm, empty for everywhere. `variation`: of a guardrail its own, of a
-    split that alarms the one that lacks the most visits. `effect`: its log rate ratio to the control, or of a split to
-    its weight, since then, with its confidence sequence of 95 %. `counts` are by variation (of crossed visits: those
-    that did not and that did): of the phase, and since then.
+    split that alarms the one that lacks the most visits, of tardy visits the one with the most. `effect`: its log rate
+    ratio to the control, or of a split and of tardy visits to its weight, since then, with its confidence sequence of
+    95 %. `counts` are by variation (of crossed visits: those that did not and that did): of the phase, and since then.
     """
 
     kind: Kind
@@ -144,21 +151,23 @@ class _Check(NamedTuple):
 
 
 def judged(question: Question, phase: Phase, budget: Shares = BUDGET, limits: Thresholds = LIMITS) -> list[Verdict]:
-    """All verdicts: the splits first, then guardrails by point and variation, then crossed visits."""
+    """All verdicts: the splits first, then guardrails by point and variation, then crossed visits, then tardy ones."""
     found = [_verdict(question, check, budget, limits) for check in _checks(question, phase, budget)]
     is_early = min(phase.assigned.whole.counts, default=0) < EARLY_VISITS
-    is_split_wrong = any(
-        verdict.kind in (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
-        and verdict.state in (State.WARN, State.HOLD, State.STOP)
+    lacking = [
+        verdict.variation
         for verdict in found
-    )
-    return [_shown(verdict, is_early, is_split_wrong) for verdict in found]
+        if verdict.kind in SPLITS and verdict.state in (State.WARN, State.HOLD, State.STOP)
+    ]
+    return [_shown(verdict, is_early, lacking) for verdict in found]
 
 
-def _shown(verdict: Verdict, is_early: bool, is_split_wrong: bool) -> Verdict:
-    if verdict.kind is Kind.GUARDRAIL and is_split_wrong:
+def _shown(verdict: Verdict, is_early: bool, lacking: Sequence[str | None]) -> Verdict:
+    """What is said of a check; `lacking`: the variations that lack visits by the splits that alarm."""
+    is_metric = verdict.kind is Kind.GUARDRAIL
+    if lacking and (is_metric or (verdict.kind is Kind.LATENESS and verdict.variation not in lacking)):
         return verdict._replace(state=State.WITHHELD)
-    if verdict.state is State.HEALTHY and not sum(verdict.counts):
+    if verdict.state is State.HEALTHY and not sum(verdict.counts) and verdict.kind is not Kind.LATENESS:
         return verdict._replace(state=State.NO_DATA)
     if verdict.state is State.HEALTHY and is_early:
         return verdict._replace(state=State.TOO_EARLY)
@@ -185,6 +194,7 @@ def _checks(question: Question, phase: Phase, budget: Shares) -> Iterator[_Check
         yield _Check(Kind.GUARDRAIL, share, counted, of_conversions, of.point, place, zone)
     if len(weights) > 1:
         yield _Check(Kind.CROSSED, budget.crossed, _crossing(phase), of_visits)
+        yield _Check(Kind.LATENESS, budget.fairness, phase.tardy, of_conversions)
 
 
 def _crossing(phase: Phase) -> Counted:
@@ -258,7 +268,10 @@ def _place(question: Question, check: _Check, by_slice: Mapping[Place, PlanEvide
 
 
 def _effect(question: Question, check: _Check, counts: Sequence[float]) -> tuple[int | None, shares.Interval | None]:
-    """A variation, and its log rate ratio: to the control, or of a split that of the one furthest from its weight."""
+    """A variation, and its log rate ratio: to the control, or that of the one furthest from its weight.
+
+    That is the one furthest below, of tardy visits the one furthest above.
+    """
     weights = question.weights
     if check.kind is Kind.CROSSED or sum(counts) <= 0:
         return None, None
@@ -270,7 +283,8 @@ def _effect(question: Question, check: _Check, counts: Sequence[float]) -> tuple
     if len(planned) < 2:
         return None, None
     expected = math.fsum(counts[i] for i in planned) / math.fsum(weights[i] for i in planned)
-    furthest = min(planned, key=lambda i: counts[i] - expected * weights[i])
+    sign = -1 if check.kind is Kind.LATENESS else 1
+    furthest = min(planned, key=lambda i: sign * (counts[i] - expected * weights[i]))
     return furthest, shares.ratio_to_weights(counts, weights, furthest, EFFECT_ALPHA)
 
 

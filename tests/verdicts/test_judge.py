@@ -53,7 +53,9 @@ def steady(visits: float, broken_from_ms: int | None = None, left: float = 0.0, 
     return found
 
 
-def phase(assigned: By, orders: By, crossed: By | None = None, qualified: By | None = None) -> Phase:
+def phase(
+    assigned: By, orders: By, crossed: By | None = None, qualified: By | None = None, tardy: By | None = None
+) -> Phase:
     nothing: By = {MOBILE: {}, DESKTOP: {}}
     visits = counted(assigned)
     return Phase(
@@ -63,6 +65,7 @@ def phase(assigned: By, orders: By, crossed: By | None = None, qualified: By | N
         visits,
         counted(qualified or assigned),
         counted(crossed or nothing),
+        counted(tardy or nothing),
         {"order": counted(orders)},
     )
 
@@ -77,7 +80,7 @@ def test_a_healthy_phase_alarms_nowhere() -> None:
     found = judged(QUESTION, phase(steady(200), steady(20, seed=2)))
     assert {verdict.kind: verdict.state for verdict in found} == dict.fromkeys(Kind, State.HEALTHY)
     assert all((v.since_ms, v.place, v.effect) == (None, (), None) for v in found)
-    assert math.fsum(v.share for v in found) == pytest.approx(0.2 + 0.1 + 0.4 + 0.05)
+    assert math.fsum(v.share for v in found) == pytest.approx(0.2 + 0.1 + 0.4 + 0.05 + 0.1)
 
 
 @pytest.mark.parametrize(("begins", "left"), [(20 * HOUR_MS, 0.3), (25 * HOUR_MS + 3 * TEN_MINUTES_MS, 0.0)])
@@ -135,6 +138,36 @@ def test_crossed_visits() -> None:
     assert of(judged(QUESTION, phase(assigned, orders, many)), Kind.CROSSED).state is State.STOP
 
 
+def test_a_variation_that_delivers_late() -> None:
+    """Twice the tardy visits in one variation on mobile devices: which, where, and how many at least."""
+    begins = 20 * HOUR_MS
+    late = {
+        place: {at: (off, off * (2 if place == MOBILE and at >= begins else 1)) for at, (off, _) in by.items()}
+        for place, by in steady(20, seed=3).items()
+    }
+    found = judged(QUESTION, phase(steady(200), steady(20, seed=2), tardy=late))
+    verdict = of(found, Kind.LATENESS)
+    assert (verdict.state, verdict.variation, verdict.place) == (State.STOP, "on", MOBILE)
+    assert verdict.since_ms is not None
+    assert abs(verdict.since_ms - begins) <= HOUR_MS
+    assert verdict.effect is not None
+    assert 0 < verdict.effect.low <= math.log(2) <= verdict.effect.high
+    assert {v.state for v in found if v.kind is not Kind.LATENESS} == {State.HEALTHY}
+
+
+@pytest.mark.parametrize(("times_tardy", "state"), [(0.0, State.WITHHELD), (3.0, State.STOP)])
+def test_tardy_visits_while_the_split_is_wrong(times_tardy: float, state: State) -> None:
+    """Fewer in the variation that lacks visits say nothing; more of them explain what it lacks."""
+    begins = 20 * HOUR_MS
+    late = {
+        place: {at: (off, off * (times_tardy if at >= begins else 1)) for at, (off, _) in by.items()}
+        for place, by in steady(20, seed=3).items()
+    }
+    found = judged(QUESTION, phase(steady(200, begins, 0.3), steady(20, seed=2), tardy=late))
+    assert of(found, Kind.SPLIT_OF_ASSIGNED).variation == "on"
+    assert of(found, Kind.LATENESS).state is state
+
+
 def test_what_is_too_little_to_say() -> None:
     """A few visits are too early; no order at all is no data; one variation has no split and no guardrail."""
     start = {place: {0: (20.0, 20.0)} for place in (MOBILE, DESKTOP)}
@@ -142,6 +175,7 @@ def test_what_is_too_little_to_say() -> None:
     found = judged(QUESTION, phase(start, nothing))
     assert of(found, Kind.SPLIT_OF_ASSIGNED).state is State.TOO_EARLY
     assert of(found, Kind.GUARDRAIL).state is State.NO_DATA
+    assert of(found, Kind.LATENESS).state is State.TOO_EARLY
     alone = QUESTION._replace(weights=(1.0,), variations=("off",))
     assert judged(alone, phase(nothing, nothing)) == []
 
