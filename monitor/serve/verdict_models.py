@@ -29,7 +29,10 @@ class CheckAnswer(Answer):
     since: datetime | None = Field(description="when it began, as far as the evidence says; null: it says nothing")
     place: dict[str, str] = Field(description="tag to value of the slice that carries it; empty: everywhere")
     effect: EffectAnswer | None = Field(description="of the variation since then, beside the control or its weight")
-    counts: dict[str, int] = Field(description="by variation, in the phase; of crossed visits: stayed, crossed")
+    counts: dict[str, int] = Field(
+        description="in the phase, by variation; of crossed visits: stayed, crossed; of a mean: by VARIATION.sum, "
+        "VARIATION.sumsq and VARIATION.beta, the qualified visits"
+    )
     counts_since: dict[str, int] = Field(description="since then")
     words: str = Field(description="all of it in a sentence")
 

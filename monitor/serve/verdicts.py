@@ -25,6 +25,7 @@ from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer,
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
 from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
@@ -105,7 +106,8 @@ def _reads(
 ) -> list[_Read]:
     table = service.experiment(tenant, experiment)
     found = []
-    for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
+    points, valued = _guarded(service, tenant), _valued(service, tenant)
+    for reading in readings(Metrics(tenant, experiment), table, points, valued, phase):
         stored = stored_metrics(reading.metrics, table)
         asked = reading._replace(metrics=tuple(stored))
         for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
@@ -118,6 +120,12 @@ def _guarded(service: Service, tenant: str) -> list[str]:
     return [name for name, point in service.tenant(tenant).points.items() if point.better != "none"]
 
 
+def _valued(service: Service, tenant: str) -> list[str]:
+    """Those of them that have a value."""
+    points = service.tenant(tenant).points
+    return [name for name in _guarded(service, tenant) if points[name].value is not None]
+
+
 def _of_phase(
     service: Service,
     tenant: str,
@@ -128,7 +136,8 @@ def _of_phase(
     read: Sequence[Sums],
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
+    valued = _valued(service, tenant)
+    counted = counted_phase(Metrics(tenant, experiment), table, points, valued, tags, phase, sealed_ms, read)
     found = judged(_question(service, tenant, experiment, phase, points), counted)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
@@ -156,14 +165,18 @@ def _question(service: Service, tenant: str, experiment: str, phase: RunningPhas
         variations,
         variations.index(table.control),
         tuple(Guarded(point, of_points[point].better == "down", table.smallest_effect) for point in points),
+        tuple(
+            Valued(name, point.better == "down", table.smallest_effect, point.value.scale)
+            for name, point in of_points.items()
+            if name in points and point.value is not None
+        ),
         -math.log1p(-guard.split_tolerance),
         guard.crossed_share,
     )
 
 
 def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
-    names = list(table.variations) if verdict.kind is not Kind.CROSSED else ["stayed", "crossed"]
-    is_guardrail = verdict.kind is Kind.GUARDRAIL
+    is_guardrail = verdict.kind in (Kind.GUARDRAIL, Kind.MEAN)
     return CheckAnswer(
         check=" ".join([verdict.kind, *([verdict.point or "", verdict.variation or ""] if is_guardrail else [])]),
         kind=verdict.kind,
@@ -175,8 +188,8 @@ def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
         since=None if verdict.since_ms is None else moment(verdict.since_ms),
         place=dict(verdict.place),
         effect=_effect(verdict),
-        counts=_named(names, verdict.counts),
-        counts_since=_named(names, verdict.counts_since),
+        counts=_named(verdict.kind, verdict.counts, table),
+        counts_since=_named(verdict.kind, verdict.counts_since, table),
         words=words(verdict, table.control),
     )
 
@@ -188,7 +201,12 @@ def _effect(verdict: Verdict) -> EffectAnswer | None:
     return None if estimate is None else EffectAnswer(estimate=estimate, low=low, high=high)
 
 
-def _named(names: Sequence[str], counts: Sequence[float]) -> dict[str, int]:
+def _named(kind: Kind, counts: Sequence[float], table: ExperimentTable) -> dict[str, int]:
+    names = list(table.variations)
+    if kind is Kind.CROSSED:
+        names = ["stayed", "crossed"]
+    elif kind is Kind.MEAN:
+        names = [f"{variation}.{part}" for part in ("sum", "sumsq", "beta") for variation in names]
     return {name: round(count) for name, count in zip(names, counts, strict=False)}
 
 

@@ -180,10 +180,17 @@ def test_checks_that_alarm_are_issues(alarm: State) -> None:
         check(Kind.GUARDRAIL, alarm, "errors", 0.4),
         check(Kind.CROSSED, State.NOTE),
         check(Kind.LATENESS, alarm),
+        check(Kind.MEAN, alarm, "order", -0.3),
         check(Kind.GUARDRAIL, State.WITHHELD, "item_page"),
     ]
     found = issues.of_verdicts(verdicts_answer(checks))
-    said = ["sample ratio mismatch", "fewer order in red", "more errors in red", "tardy events in red"]
+    said = [
+        "sample ratio mismatch",
+        "fewer order in red",
+        "more errors in red",
+        "tardy events in red",
+        "lower mean of order in red",
+    ]
     assert [issue.short for issue in found] == said
     assert all("14:30 UTC" in issue.text and issue.fix for issue in found)
     assert issues.of_verdicts(None) == []

@@ -1,7 +1,8 @@
-"""Single checks from a store: tardy visits."""
+"""Single checks from a store: tardy visits, means."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,63 @@ def test_no_tardy_visit_is_healthy(url: str) -> None:
     with checks(url) as found:
         assert found["lateness"]["state"] == "healthy"
         assert found["lateness"]["counts"] == {"off": 0, "on": 0}
+
+
+PAID: dict[str, Any] = {"event": "order", "value": {"attribute": "total", "scale": 100}}
+
+
+def with_values() -> dict[str, Any]:
+    """The configuration with a value of the orders."""
+    tenant = CONFIG["tenants"]["t"]
+    return {**CONFIG, "tenants": {"t": {**tenant, "points": {**tenant["points"], "order": PAID}}}}
+
+
+def orders(amounts: Mapping[str, int]) -> list[Point]:
+    """Two orders a minute and device in each variation: of 50, and lately on mobile devices, of another amount."""
+    points: list[Point] = []
+    for number, at_ms in enumerate(minutes(begins_ms())):
+        for device in ("mobile", "desktop"):
+            for variation in ("off", "on"):
+                is_broken = device == "mobile" and at_ms >= broken_ms()
+                cents = 5_000 + number % 7 if not is_broken else amounts[variation]
+                name = "enabled" if variation == "on" and number % 2 else variation
+                tags = {"experiment": "checkout", "device": device}
+                prefix = f"t.visit.fm.{name}.order"
+                points += [
+                    (f"{prefix}.beta", at_ms, tags, 2),
+                    (f"{prefix}.sum", at_ms, tags, 2 * cents),
+                    (f"{prefix}.sumsq", at_ms, tags, float(2 * cents**2)),
+                ]
+    return points
+
+
+def test_orders_of_less_value(url: str) -> None:
+    """As many as ever: which, where, since when, and by how much at least; counts are those that it follows from."""
+    written(url, orders({"off": 5_000, "on": 1_000}))
+    with checks(url, with_values()) as found:
+        check = found["mean order on"]
+        assert found["guardrail order on"]["state"] == "healthy"
+    assert (check["kind"], check["state"], check["place"]) == ("mean", "stop", {"device": "mobile"})
+    assert check["effect"]["estimate"] == pytest.approx(-0.8, abs=0.02)
+    assert f"{datetime.fromisoformat(check['since']).timestamp() * 1_000:.0f}" == str(broken_ms())
+    assert "lower mean of order in on than in off, with device mobile" in check["words"]
+    counts = check["counts"]
+    assert counts.keys() == {f"{v}.{part}" for v in ("off", "on") for part in ("sum", "sumsq", "beta")}
+    assert counts["off.beta"] == counts["on.beta"]
+    assert counts["off.sum"] > counts["on.sum"] > 0
+    since = check["counts_since"]
+    assert since["off.sumsq"] / since["off.sum"] == 5_000
+    assert since["on.sumsq"] / since["on.sum"] == 1_000
+
+
+def test_orders_of_as_much_value(url: str) -> None:
+    """In both, whatever it is."""
+    written(url, orders({"off": 1_000, "on": 1_000}))
+    with checks(url, with_values()) as found:
+        assert found["mean order on"]["state"] == "healthy"
+
+
+def test_a_value_that_no_visit_has(url: str) -> None:
+    """There is nothing to say about its mean."""
+    with checks(url, with_values()) as found:
+        assert found["mean order on"]["state"] == "no_data"
