@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field
 from pydantic import Tag as Case
 
 from monitor.config.alerts import AlertsTable
+from monitor.config.guard import Action, CheckKind, GuardTable
 from monitor.config.values import (
     AnyScalar,
     DataCenter,
@@ -159,7 +160,12 @@ class ExperimentTable(_Model):
     phases: list[PhaseTable] = Field([], description="changes of the weights since then, in order of time")
     settle_s: int = Field(300, ge=0, le=86_400, description="visits so soon after a phase began are not judged")
     sticky: bool = Field(False, description="true: visitors keep their variation when the weights change")
-    smallest_effect: float = Field(0, ge=0, lt=1, description="a smaller relative change of conversions is no harm")
+    smallest_effect: float | None = Field(
+        None, ge=0, lt=1, description="a smaller relative change is no harm; absent: as guard says"
+    )
+    highest: dict[CheckKind, Action] = Field(
+        {}, description="the worst that checks of a kind may say; absent: as guard says"
+    )
 
     def compiled(self, name: str, *, aa: bool = False) -> definitions.Experiment:
         """The experiment for the core; `aa`: what the tenant says of live A/A."""
@@ -261,13 +267,6 @@ class LimitsTable(_Model):
     placeholder_ids: list[str] = Field(
         list(definitions.PLACEHOLDER_IDS), description="texts that are no sessionId; trimmed, in any case"
     )
-
-
-class GuardTable(_Model):
-    """What the checks of all experiments tolerate."""
-
-    split_tolerance: float = Field(0.005, ge=0, lt=1, description="a smaller relative deviation of a split is none")
-    crossed_share: float = Field(0.02, gt=0, lt=1, description="the share of visits that may cross over")
 
 
 class ServeTable(_Model):

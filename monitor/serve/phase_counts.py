@@ -106,7 +106,7 @@ def counted_phase(
     visits = [metrics.visits(SCOPES[Scope.QUALIFIED], v) for v in variations]
     values = {point: counted([*_sums(metrics, table, point), *visits], phase.conversions_from_ms) for point in valued}
     starts = phase.visits_from_ms, phase.conversions_from_ms, sealed_ms
-    return Phase(*starts, assigned, qualified, crossed, tardy, conversions, values)
+    return Phase(*starts, assigned, qualified, crossed, conversions, tardy, values)
 
 
 def slices(tags: Mapping[str, Sequence[str]]) -> list[Place]:

@@ -25,7 +25,9 @@ class CheckAnswer(Answer):
     variation: str | None
     state: State
     ln_e: float = Field(description="the logarithm of the evidence; 700 stands for anything larger")
-    note_from: float = Field(description="ln E from which it says note; warn, hold and stop need 0.9, 1.6 and 3.9 more")
+    note_from: float = Field(
+        description="ln E from which it says note; by default warn, hold and stop need 0.9, 1.6 and 3.9 more"
+    )
     since: datetime | None = Field(description="when it began, as far as the evidence says; null: it says nothing")
     place: dict[str, str] = Field(description="tag to value of the slice that carries it; empty: everywhere")
     effect: EffectAnswer | None = Field(description="of the variation since then, beside the control or its weight")

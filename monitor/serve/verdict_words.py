@@ -5,14 +5,14 @@ import math
 from monitor.verdicts.families import Thresholds
 from monitor.verdicts.judge import ALARMS, Kind, State, Verdict
 
-PROMISE = {
-    state: f"If nothing were wrong, at most 1 of {evidence:,.0f} experiments would ever show this."
-    for state, evidence in zip(ALARMS[1:], Thresholds(), strict=True)
-}
-"""Each threshold is divided by the check's share, so over all checks of an experiment this holds for each state."""
+
+def promise(state: State, limits: Thresholds) -> str:
+    """How often chance alone would do so: each threshold is divided by the share, so it holds over all checks."""
+    evidence = limits[ALARMS.index(state) - 1]
+    return f"If nothing were wrong, at most 1 of {evidence:,.6g} experiments would ever show this."
 
 
-def words(verdict: Verdict, control: str) -> str:
+def words(verdict: Verdict, control: str, limits: Thresholds) -> str:
     """What a check says, in a sentence or two."""
     if verdict.state not in ALARMS[1:]:
         return _quiet(verdict)
@@ -20,7 +20,7 @@ def words(verdict: Verdict, control: str) -> str:
     place = f", with {where}" if where else ""
     said = _alarm(verdict, control)
     first = said[0].upper() if verdict.kind in (Kind.GUARDRAIL, Kind.MEAN) else said[0]
-    return f"{first}{said[1:]}{place}. {PROMISE[verdict.state]}"
+    return f"{first}{said[1:]}{place}. {promise(verdict.state, limits)}"
 
 
 def _quiet(verdict: Verdict) -> str:

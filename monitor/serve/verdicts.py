@@ -10,6 +10,7 @@ from typing import NamedTuple
 from monitor.config.settings import ExperimentTable
 from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS
+from monitor.serve import budgets
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
@@ -138,8 +139,9 @@ def _of_phase(
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
     valued = _valued(service, tenant)
     counted = counted_phase(Metrics(tenant, experiment), table, points, valued, tags, phase, sealed_ms, read)
-    found = judged(_question(service, tenant, experiment, phase, points), counted)
-    said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
+    budget, limits = budgets.shares(service.settings.guard), budgets.thresholds(service.settings.guard)
+    found = judged(_question(service, tenant, experiment, phase, points), counted, budget, limits)
+    said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
         tenant=tenant,
@@ -160,22 +162,24 @@ def _of_phase(
 def _question(service: Service, tenant: str, experiment: str, phase: RunningPhase, points: Sequence[str]) -> Question:
     table, of_points = service.experiment(tenant, experiment), service.tenant(tenant).points
     variations, guard = tuple(table.variations), service.settings.guard
+    smallest = budgets.smallest_effect(guard, table)
     return Question(
         tuple(phase.weights[variation] for variation in variations),
         variations,
         variations.index(table.control),
-        tuple(Guarded(point, of_points[point].better == "down", table.smallest_effect) for point in points),
+        tuple(Guarded(point, of_points[point].better == "down", smallest) for point in points),
+        -math.log1p(-guard.split_tolerance),
+        guard.crossed_share,
         tuple(
-            Valued(name, point.better == "down", table.smallest_effect, point.value.scale)
+            Valued(name, point.better == "down", smallest, point.value.scale)
             for name, point in of_points.items()
             if name in points and point.value is not None
         ),
-        -math.log1p(-guard.split_tolerance),
-        guard.crossed_share,
+        budgets.highest(guard, table),
     )
 
 
-def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
+def _check(verdict: Verdict, table: ExperimentTable, limits: Thresholds) -> CheckAnswer:
     is_guardrail = verdict.kind in (Kind.GUARDRAIL, Kind.MEAN)
     return CheckAnswer(
         check=" ".join([verdict.kind, *([verdict.point or "", verdict.variation or ""] if is_guardrail else [])]),
@@ -184,13 +188,13 @@ def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
         variation=verdict.variation,
         state=verdict.state,
         ln_e=max(-LN_E_MAX, min(LN_E_MAX, verdict.ln_e)),
-        note_from=ln_threshold(Thresholds().note, verdict.share),
+        note_from=ln_threshold(limits.note, verdict.share),
         since=None if verdict.since_ms is None else moment(verdict.since_ms),
         place=dict(verdict.place),
         effect=_effect(verdict),
         counts=_named(verdict.kind, verdict.counts, table),
         counts_since=_named(verdict.kind, verdict.counts_since, table),
-        words=words(verdict, table.control),
+        words=words(verdict, table.control, limits),
     )
 
 

@@ -87,6 +87,11 @@ class Counted(NamedTuple):
     slices: Mapping[Place, Course]
 
 
+UNCOUNTED = Counted(Course((), {}), {})
+"""What was not counted has no check."""
+NO_VALUES: Mapping[str, Counted] = {}
+
+
 class Guarded(NamedTuple):
     """The point of a guardrail: harm is a decrease by more than `smallest`, or an increase where `is_down`."""
 
@@ -102,9 +107,11 @@ class Question(NamedTuple):
     variations: tuple[str, ...]
     control: int
     points: tuple[Guarded, ...]
-    values: tuple[Valued, ...]
     tolerance: float
     crossed_share: float
+    values: tuple[Valued, ...] = ()
+    highest: tuple[tuple[str, str], ...] = ()
+    """Kinds of checks, each with the worst state that it may say; all others may say stop."""
 
 
 class Phase(NamedTuple):
@@ -116,11 +123,11 @@ class Phase(NamedTuple):
     assigned: Counted
     qualified: Counted
     crossed: Counted
-    tardy: Counted
-    """Tardy visits, counted as long as conversions: a visit of the phase before may still become one."""
     conversions: Mapping[str, Counted]
-    """By point; crossed and tardy visits by variation, as all others."""
-    values: Mapping[str, Counted]
+    """By point; crossed visits by variation, as all others."""
+    tardy: Counted = UNCOUNTED
+    """Tardy visits, counted as long as conversions: a visit of the phase before may still become one."""
+    values: Mapping[str, Counted] = NO_VALUES
     """By point: of all variations the sums, then those of squares, then the qualified visits."""
 
 
@@ -167,7 +174,15 @@ def judged(question: Question, phase: Phase, budget: Shares = BUDGET, limits: Th
         for verdict in found
         if verdict.kind in SPLITS and verdict.state in (State.WARN, State.HOLD, State.STOP)
     ]
-    return [_shown(verdict, is_early, lacking) for verdict in found]
+    return [_bounded(_shown(verdict, is_early, lacking), question) for verdict in found]
+
+
+def _bounded(verdict: Verdict, question: Question) -> Verdict:
+    """An alarm as far as its kind may go: that of a split withholds metrics even if it may only say note."""
+    worst = State(dict(question.highest).get(verdict.kind, State.STOP))
+    if verdict.state not in ALARMS or ALARMS.index(verdict.state) <= ALARMS.index(worst):
+        return verdict
+    return verdict._replace(state=worst)
 
 
 def _shown(verdict: Verdict, is_early: bool, lacking: Sequence[str | None]) -> Verdict:
@@ -205,6 +220,7 @@ def _checks(question: Question, phase: Phase, budget: Shares) -> Iterator[_Check
             yield _Check(Kind.MEAN, share, phase.values[value.point], of_means, value.point, place, value=value)
     if len(weights) > 1:
         yield _Check(Kind.CROSSED, budget.crossed, _crossing(phase), of_visits)
+    if len(weights) > 1 and phase.tardy.whole.counts:
         yield _Check(Kind.LATENESS, budget.fairness, phase.tardy, of_conversions)
 
 

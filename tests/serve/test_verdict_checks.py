@@ -1,5 +1,6 @@
-"""Single checks from a store: tardy visits, means."""
+"""Single checks from a store: tardy visits, means, and what the configuration says of checks."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,7 +12,7 @@ import pytest
 from monitor import devstore
 from tests.support import served
 from tests.support.served import MINUTE_MS
-from tests.support.verdict_case import CONFIG, NOW_MS, begins_ms, broken_ms, fill, serving
+from tests.support.verdict_case import CONFIG, NOW_MS, begins_ms, broken_ms, config_with, fill, serving
 
 Point = tuple[str, int, dict[str, str], int | float]
 PATH = "/api/tenants/t/experiments/checkout/verdicts"
@@ -55,7 +56,9 @@ def test_a_variation_that_delivers_late(url: str) -> None:
     written(url, late)
     with checks(url) as found:
         check = found["lateness"]
-    assert (check["state"], check["variation"], check["place"]) == ("stop", "on", {"device": "mobile"})
+    with checks(url, {**CONFIG, "guard": {"highest": {"lateness": "stop"}}}) as found:
+        assert found["lateness"]["state"] == "stop"
+    assert (check["state"], check["variation"], check["place"]) == ("warn", "on", {"device": "mobile"})
     assert check["counts_since"]["on"] == 4 * check["counts_since"]["off"]
     assert check["effect"]["estimate"] == pytest.approx(3)
     assert "more tardy visits than its weight implies, with device mobile" in check["words"]
@@ -135,3 +138,39 @@ def test_a_value_that_no_visit_has(url: str) -> None:
     """There is nothing to say about its mean."""
     with checks(url, with_values()) as found:
         assert found["mean order on"]["state"] == "no_data"
+
+
+HARM = "guardrail order on"
+
+
+@pytest.mark.parametrize(
+    ("guard", "experiment", "state", "chance"),
+    [
+        ({}, {}, "stop", "1 of 1,000 "),
+        ({"highest": {"guardrail": "hold"}}, {}, "hold", "1 of 100 "),
+        ({"highest": {"guardrail": "hold"}}, {"highest": {"guardrail": "note"}}, "note", "1 of 20 "),
+        ({"thresholds": {"stop": 1e12}}, {}, "stop", "1 of 1e+12 "),
+        ({"smallest_effect": 0.99}, {}, "healthy", ""),
+        ({"smallest_effect": 0.99}, {"smallest_effect": 0.5}, "stop", "1 of 1,000 "),
+        ({}, {"smallest_effect": 0.99}, "healthy", ""),
+    ],
+)
+def test_what_is_configured(
+    url: str, guard: dict[str, Any], experiment: dict[str, Any], state: str, chance: str
+) -> None:
+    """Of all experiments, and of one: it goes before."""
+    with checks(url, {**config_with(**experiment), "guard": guard}) as found:
+        assert found[HARM]["state"] == state
+        assert chance in found[HARM]["words"]
+
+
+def test_the_shares_and_thresholds_that_are_configured(url: str) -> None:
+    """Evidence is what it is; from where it says note is as configured."""
+    with checks(url) as found:
+        before = {name: check["ln_e"] for name, check in found.items()}
+        assert found["crossed"]["note_from"] == pytest.approx(math.log(20 / 0.05))
+    guard = {"thresholds": {"note": 30}, "shares": {"crossed": 0.1, "slices": 0.1}}
+    with checks(url, {**CONFIG, "guard": guard}) as found:
+        assert {name: check["ln_e"] for name, check in found.items()} == before
+        assert found["crossed"]["note_from"] == pytest.approx(math.log(30 / 0.1))
+        assert found[HARM]["note_from"] == pytest.approx(math.log(30 / 0.4))

@@ -13,7 +13,7 @@ from monitor.verdicts.means import Valued
 from monitor.verdicts.restarts import HOUR_MS, TEN_MINUTES_MS, plan
 from monitor.verdicts.zones import fewer
 
-QUESTION = Question((1.0, 1.0), ("off", "on"), 0, (Guarded("order", False, 0.0),), (), 0.005, 0.02)
+QUESTION = Question((1.0, 1.0), ("off", "on"), 0, (Guarded("order", False, 0.0),), 0.005, 0.02)
 MOBILE: Place = (("device", "mobile"),)
 DESKTOP: Place = (("device", "desktop"),)
 HOURS = 30
@@ -72,8 +72,8 @@ def phase(
         visits,
         counted(qualified or assigned),
         counted(crossed or nothing),
-        counted(tardy or nothing),
         {"order": counted(orders)},
+        counted(tardy or nothing),
         {"order": counted(values or nothing)},
     )
 
@@ -233,6 +233,21 @@ def test_a_mean_without_an_estimate() -> None:
         (steady(200, begins, 0.0), values_of(visits, 5_000, begins, 0.1), State.WITHHELD),
     ):
         assert of(judged(SPENDING, phase(assigned, orders, values=values)), Kind.MEAN).state is state
+
+
+def test_the_worst_that_a_kind_may_say() -> None:
+    """Less than it is only where that is milder; a split withholds metrics whatever it may say itself."""
+    begins = 20 * HOUR_MS
+    harmed, broken = steady(20, begins, 0.0, 2), steady(200, begins, 0.0)
+    mild = QUESTION._replace(highest=(("guardrail", "warn"), ("split_of_assigned", "note"), ("crossed", "note")))
+    found = judged(mild, phase(steady(200), harmed))
+    assert of(found, Kind.GUARDRAIL).state is State.WARN
+    assert of(found, Kind.GUARDRAIL).place == MOBILE
+    assert of(found, Kind.SPLIT_OF_ASSIGNED).state is of(found, Kind.CROSSED).state is State.HEALTHY
+    found = judged(mild, phase(broken, harmed))
+    assert of(found, Kind.SPLIT_OF_ASSIGNED).state is State.NOTE
+    assert of(found, Kind.SPLIT_OF_QUALIFIED).state is State.STOP
+    assert of(found, Kind.GUARDRAIL).state is State.WITHHELD
 
 
 def test_what_is_too_little_to_say() -> None:

@@ -88,6 +88,20 @@ def test_a_change_is_told_and_recorded_once(service: Service, audit: Audit) -> N
     assert (again.changes, len(list(audit.changes()))) == ([], len(recorded))
 
 
+def test_a_bundle_has_the_budget_that_is_configured(audit: Audit, url: str) -> None:
+    """Thresholds, shares, and the worst that it may say."""
+    heard = Heard()
+    guard = {"thresholds": {"note": 30}, "shares": {"crossed": 0.1, "slices": 0.1}, "highest": {"guardrail": "hold"}}
+    with serving(url, {**CONFIG, "guard": guard}) as client:
+        watcher(client.service, audit, heard).once()
+    (told,) = heard.changes
+    bundle = json.loads(told.recorded.bundle)
+    assert told.recorded.state is State.HOLD
+    assert bundle["thresholds"] == {"note": 30, "warn": 50, "hold": 100, "stop": 1_000}
+    assert bundle["shares"]["crossed"] == bundle["shares"]["slices"] == 0.1
+    assert bundle["guard"]["highest"]["guardrail"] == "hold"
+
+
 def test_another_watcher_finds_it_under_the_same_id(service: Service, audit: Audit, tmp_path: Path) -> None:
     """So do those of two data centers."""
     one, other, mine = Heard(), Heard(), Audit(tmp_path / "other.sqlite3")
