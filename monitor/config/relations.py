@@ -88,6 +88,10 @@ def _experiment_errors(
         if variations and isinstance(control, str) and control not in variations:
             rule = f"must be one of the variations {names(variations)}; got {shown(control)}"
             yield SettingError(f"{place}.control", rule)
+        goal = table.get("goal") if isinstance(table, dict) else None
+        if isinstance(goal, str) and goal not in points:
+            rule = f"must be a point of the tenant; got {shown(goal)}, there are {names(points)}"
+            yield SettingError(f"{place}.goal", rule)
         for alias, variation in _table(table, "aliases").items():
             if alias in variations:
                 yield SettingError(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 from pydantic import Tag as Case
 
+from monitor.config.about import AboutTable
 from monitor.config.alerts import AlertsTable
 from monitor.config.guard import Action, CheckKind, GuardTable
 from monitor.config.values import (
@@ -92,7 +93,7 @@ class ValueTable(_Model):
     max: int = Field(DEFAULT_MAXIMUM, gt=0, le=VALUE_MAX, description="larger ones are clipped, in scaled units")
 
 
-class PointTable(PredicateTable):
+class PointTable(PredicateTable, AboutTable):
     """A measurement point."""
 
     nth: int | None = Field(None, ge=1, description="count only the n-th matching event of a visit")
@@ -147,7 +148,7 @@ class PhaseTable(_Model):
     weights: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
 
 
-class ExperimentTable(_Model):
+class ExperimentTable(AboutTable):
     """An experiment."""
 
     control: str = Field(description="the variation that the others are compared with")
@@ -160,6 +161,7 @@ class ExperimentTable(_Model):
     phases: list[PhaseTable] = Field([], description="changes of the weights since then, in order of time")
     settle_s: int = Field(300, ge=0, le=86_400, description="visits so soon after a phase began are not judged")
     sticky: bool = Field(False, description="true: visitors keep their variation when the weights change")
+    goal: str | None = Field(None, description="the point that it is about; absent: order, if there is one")
     smallest_effect: float | None = Field(
         None, ge=0, lt=1, description="a smaller relative change is no harm; absent: as guard says"
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from monitor.page import address, figures
+from monitor.page.about import about
 from monitor.page.address import By, Charted
 from monitor.page.experiment import ExperimentContext, final, mark
 from monitor.page.health import REASONS
@@ -47,13 +48,14 @@ class Card(NamedTuple):
 
 
 def title(context: ExperimentContext) -> Html:
-    """The tenant and the name of the experiment."""
+    """The tenant and the name of the experiment, and what the configuration says of it."""
     answer = context.answer
     return joined(
         element(
             "nav", element("a", "Experiments", href="/"), " / ", answer.tenant, class_="crumbs", aria_label="Where"
         ),
         element("h1", answer.experiment),
+        about(answer.about),
     )
 
 
