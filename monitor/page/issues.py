@@ -145,7 +145,8 @@ def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
     found: dict[str, Issue] = {}
     for check in verdicts.checks if verdicts is not None else ():
         if check.state in (State.WARN, State.HOLD, State.STOP):
-            issue = Issue(_short(check), f"{check.words}{_since(check)}", _FIXES[check.kind])
+            late = f" {check.late.words}" if check.late is not None else ""
+            issue = Issue(_short(check), f"{check.words}{_since(check)}{late}", _FIXES[check.kind])
             found.setdefault(issue.short, issue)
     return list(found.values())
 

@@ -16,6 +16,17 @@ class EffectAnswer(Answer):
     high: float | None = Field(description="null: no bound")
 
 
+class LateAnswer(Answer):
+    """Visits that came too late since an alarm began, and what they could change of it; no part of the verdict."""
+
+    visits: dict[str, int] = Field(description="by variation")
+    ln_e: float = Field(description="ln E against the weights since then, without restarts and tolerance")
+    ln_e_by_weights: float = Field(description="the same with the late visits divided as the weights say")
+    ln_e_on_weaker_side: float = Field(description="the same with all of them on the weaker side, up to the plan")
+    holds: bool = Field(description="whether it would still say note with all of them on the weaker side")
+    words: str
+
+
 class CheckAnswer(Answer):
     """What one check says."""
 
@@ -36,6 +47,7 @@ class CheckAnswer(Answer):
         "VARIATION.sumsq and VARIATION.beta, the qualified visits"
     )
     counts_since: dict[str, int] = Field(description="since then")
+    late: LateAnswer | None = Field(None, description="beside alarms of splits and guardrails; null: no visit was late")
     words: str = Field(description="all of it in a sentence")
 
 

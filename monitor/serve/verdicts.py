@@ -14,6 +14,7 @@ from monitor.serve import budgets
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
+from monitor.serve.late_bounds import with_late_visits
 from monitor.serve.phase_counts import counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
@@ -54,12 +55,13 @@ class _Read(NamedTuple):
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
     """What all checks of an experiment say of its present phase. Raises ProblemError."""
-    return _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)[0]
+    answers = _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)
+    return with_late_visits(service, tenant, answers)[0]
 
 
 def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
     """Those of all experiments of a tenant, in their order, with shared requests to the store. Raises ProblemError."""
-    return _judged(service, tenant, service.tenant(tenant).experiments, None)
+    return with_late_visits(service, tenant, _judged(service, tenant, service.tenant(tenant).experiments, None))
 
 
 def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:

@@ -1,4 +1,4 @@
-"""Single checks from a store: tardy visits, means, and what the configuration says of checks."""
+"""Single checks from a store: tardy visits, means, late visits, and what the configuration says of checks."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from monitor import devstore
+from monitor.verdicts.multinomial import evidence
 from tests.support import served
 from tests.support.served import MINUTE_MS
 from tests.support.verdict_case import CONFIG, NOW_MS, begins_ms, broken_ms, config_with, fill, serving
@@ -174,3 +175,38 @@ def test_the_shares_and_thresholds_that_are_configured(url: str) -> None:
         assert {name: check["ln_e"] for name, check in found.items()} == before
         assert found["crossed"]["note_from"] == pytest.approx(math.log(30 / 0.1))
         assert found[HARM]["note_from"] == pytest.approx(math.log(30 / 0.4))
+
+
+def late(url: str, visits: Mapping[str, int], at_ms: int) -> None:
+    """Visits that came too late, as the jobs report them."""
+    served.post(
+        url,
+        [
+            ("monitor.late", at_ms, {"dc": dc, "tenant": "t", "experiment": "checkout", "variation": name}, number)
+            for dc in ("dal", "cdc")
+            for name, number in visits.items()
+        ],
+    )
+
+
+@pytest.mark.parametrize(("number", "holds"), [(7, True), (5_000, False)])
+def test_late_visits_beside_an_alarm(url: str, number: int, holds: bool) -> None:
+    """By variation, under its old name too, since it began; with what they could change at most."""
+    late(url, {"on": number - 3, "enabled": 2, "off": 1}, broken_ms() + 20 * MINUTE_MS)
+    late(url, {"on": 9_999}, broken_ms() - 20 * MINUTE_MS)
+    with checks(url) as found:
+        beside = found[HARM]["late"]
+        assert all(check["late"] is None for name, check in found.items() if name != HARM)
+    assert beside["visits"] == {"off": 1, "on": number - 1}
+    assert beside["holds"] == holds
+    assert beside["ln_e"] > beside["ln_e_by_weights"] > beside["ln_e_on_weaker_side"]
+    counts = [found[HARM]["counts_since"][name] for name in ("off", "on")]
+    assert beside["ln_e"] == pytest.approx(evidence(counts, [1, 1]))
+    assert beside["words"].startswith("It holds even if" if holds else "It could turn if")
+    assert f"the {number:,} visits that came too late" in beside["words"]
+
+
+def test_an_alarm_without_late_visits(url: str) -> None:
+    """Nothing is said of them."""
+    with checks(url) as found:
+        assert found[HARM]["late"] is None
