@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from monitor.config.alerts import AlertsEmailTable, AlertsKafkaTable, WebhookTable
 from monitor.config.errors import ConfigError, SettingError, setting_error, shown
+from monitor.config.guard import HighestTable, SharesTable, ThresholdsTable
 from monitor.config.relations import errors_between_settings
 from monitor.config.settings import ExperimentTable, PointTable, Settings, TenantTable
 
@@ -178,6 +179,9 @@ _TABLES: dict[str, type[BaseModel]] = {
 _INNER: dict[tuple[int | str, ...], type[BaseModel]] = {
     ("alerts", "email"): AlertsEmailTable,
     ("alerts", "kafka"): AlertsKafkaTable,
+    ("guard", "thresholds"): ThresholdsTable,
+    ("guard", "shares"): SharesTable,
+    ("guard", "highest"): HighestTable,
 }
 
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from monitor.config.alert_relations import errors_between_alerts
 from monitor.config.errors import SettingError, names, shown
+from monitor.config.guard_relations import errors_between_checks
 from monitor.config.settings import DEFAULT_MAXIMUM, LimitsTable, TimeTable
 from monitor.config.values import moment_ms
 from monitor.core.codes import TAGS_BITS
@@ -37,6 +38,7 @@ def errors_between_settings(data: Mapping[str, Any]) -> Iterator[SettingError]:
         points, experiments = _table(tenant, "points"), _table(tenant, "experiments")
         yield from _point_errors(points, events_max, place)
         yield from _experiment_errors(experiments, points, place)
+    yield from errors_between_checks(_table(data, "guard"))
     yield from errors_between_alerts(_table(data, "alerts"), _table(data, "tenants"))
 
 
@@ -86,6 +88,10 @@ def _experiment_errors(
         if variations and isinstance(control, str) and control not in variations:
             rule = f"must be one of the variations {names(variations)}; got {shown(control)}"
             yield SettingError(f"{place}.control", rule)
+        goal = table.get("goal") if isinstance(table, dict) else None
+        if isinstance(goal, str) and goal not in points:
+            rule = f"must be a point of the tenant; got {shown(goal)}, there are {names(points)}"
+            yield SettingError(f"{place}.goal", rule)
         for alias, variation in _table(table, "aliases").items():
             if alias in variations:
                 yield SettingError(

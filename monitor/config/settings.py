@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 from pydantic import Tag as Case
 
+from monitor.config.about import AboutTable
 from monitor.config.alerts import AlertsTable
+from monitor.config.guard import Action, CheckKind, GuardTable
 from monitor.config.values import (
     AnyScalar,
     DataCenter,
@@ -91,7 +93,7 @@ class ValueTable(_Model):
     max: int = Field(DEFAULT_MAXIMUM, gt=0, le=VALUE_MAX, description="larger ones are clipped, in scaled units")
 
 
-class PointTable(PredicateTable):
+class PointTable(PredicateTable, AboutTable):
     """A measurement point."""
 
     nth: int | None = Field(None, ge=1, description="count only the n-th matching event of a visit")
@@ -146,7 +148,7 @@ class PhaseTable(_Model):
     weights: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(description="variation to weight")
 
 
-class ExperimentTable(_Model):
+class ExperimentTable(AboutTable):
     """An experiment."""
 
     control: str = Field(description="the variation that the others are compared with")
@@ -159,7 +161,13 @@ class ExperimentTable(_Model):
     phases: list[PhaseTable] = Field([], description="changes of the weights since then, in order of time")
     settle_s: int = Field(300, ge=0, le=86_400, description="visits so soon after a phase began are not judged")
     sticky: bool = Field(False, description="true: visitors keep their variation when the weights change")
-    smallest_effect: float = Field(0, ge=0, lt=1, description="a smaller relative change of conversions is no harm")
+    goal: str | None = Field(None, description="the point that it is about; absent: order, if there is one")
+    smallest_effect: float | None = Field(
+        None, ge=0, lt=1, description="a smaller relative change is no harm; absent: as guard says"
+    )
+    highest: dict[CheckKind, Action] = Field(
+        {}, description="the worst that checks of a kind may say; absent: as guard says"
+    )
 
     def compiled(self, name: str, *, aa: bool = False) -> definitions.Experiment:
         """The experiment for the core; `aa`: what the tenant says of live A/A."""
@@ -261,13 +269,6 @@ class LimitsTable(_Model):
     placeholder_ids: list[str] = Field(
         list(definitions.PLACEHOLDER_IDS), description="texts that are no sessionId; trimmed, in any case"
     )
-
-
-class GuardTable(_Model):
-    """What the checks of all experiments tolerate."""
-
-    split_tolerance: float = Field(0.005, ge=0, lt=1, description="a smaller relative deviation of a split is none")
-    crossed_share: float = Field(0.02, gt=0, lt=1, description="the share of visits that may cross over")
 
 
 class ServeTable(_Model):

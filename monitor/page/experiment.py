@@ -20,10 +20,11 @@ LARGE_SHARE = 0.05
 """Groups below this share of the visits do not widen the scale: their intervals may reach beyond it."""
 
 
-def goal_of(points: Collection[str], view: View) -> str | None:
-    """The primary metric: the reader's choice, otherwise `order`, otherwise the last point."""
-    if view.goal in points:
-        return view.goal
+def goal_of(points: Collection[str], view: View, configured: str | None) -> str | None:
+    """The primary metric: the reader's choice, else the experiment's goal, else `order`, else the last point."""
+    for goal in (view.goal, configured):
+        if goal in points:
+            return goal
     return "order" if "order" in points else next(reversed(list(points)), None)
 
 
@@ -39,7 +40,7 @@ class ExperimentContext(NamedTuple):
     @property
     def goal(self) -> str | None:
         """The primary metric."""
-        return goal_of(self.points, self.view)
+        return goal_of(self.points, self.view, self.answer.about.goal)
 
     def visits(self, variation: VariationResult) -> int:
         """The visits in scope."""

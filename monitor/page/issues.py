@@ -145,7 +145,8 @@ def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
     found: dict[str, Issue] = {}
     for check in verdicts.checks if verdicts is not None else ():
         if check.state in (State.WARN, State.HOLD, State.STOP):
-            issue = Issue(_short(check), f"{check.words}{_since(check)}", _FIXES[check.kind])
+            late = f" {check.late.words}" if check.late is not None else ""
+            issue = Issue(_short(check), f"{check.words}{_since(check)}{late}", _FIXES[check.kind])
             found.setdefault(issue.short, issue)
     return list(found.values())
 
@@ -154,7 +155,9 @@ _FIXES = {
     Kind.SPLIT_OF_ASSIGNED: "Find the cause before reading any result.",
     Kind.SPLIT_OF_QUALIFIED: "Qualification depends on the variation: find the cause before reading any result.",
     Kind.GUARDRAIL: "Look at the pages of that variation; consider to stop it.",
+    Kind.MEAN: "Look at what changed in that variation, such as prices and amounts; consider to stop it.",
     Kind.CROSSED: "Look for a bug in the assignment service.",
+    Kind.LATENESS: "That variation loses more events to lateness: look at how its pages send them.",
 }
 
 
@@ -163,8 +166,13 @@ def _short(check: CheckAnswer) -> str:
         case Kind.GUARDRAIL:
             is_fewer = check.effect is None or check.effect.estimate < 0
             return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
+        case Kind.MEAN:
+            change = "worse" if check.effect is None else "lower" if check.effect.estimate < 0 else "higher"
+            return f"{change} mean of {check.point} in {check.variation}"
         case Kind.CROSSED:
             return "many crossovers"
+        case Kind.LATENESS:
+            return f"tardy events in {check.variation}"
         case _:
             return "sample ratio mismatch"
 

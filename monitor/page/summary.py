@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from monitor.page import address, figures
+from monitor.page.about import about
 from monitor.page.address import By, Charted
 from monitor.page.experiment import ExperimentContext, final, mark
 from monitor.page.health import REASONS
@@ -21,7 +22,7 @@ from monitor.serve.models import (
 )
 from monitor.serve.problems import Problem
 from monitor.serve.verdict_models import VerdictsAnswer
-from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.judge import SPLITS, State
 
 STEPS = {
     Step.MINUTE: "a minute",
@@ -32,7 +33,6 @@ STEPS = {
 }
 
 
-SPLITS = (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
 ALARMING = (State.WARN, State.HOLD, State.STOP)
 NAMES_SHOWN = 3
 """More variations than these are counted in a sentence, not named."""
@@ -48,13 +48,14 @@ class Card(NamedTuple):
 
 
 def title(context: ExperimentContext) -> Html:
-    """The tenant and the name of the experiment."""
+    """The tenant and the name of the experiment, and what the configuration says of it."""
     answer = context.answer
     return joined(
         element(
             "nav", element("a", "Experiments", href="/"), " / ", answer.tenant, class_="crumbs", aria_label="Where"
         ),
         element("h1", answer.experiment),
+        about(answer.about),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from monitor.config.settings import ExperimentTable, PointTable
 from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.serve import large_visits, statistics
+from monitor.serve.abouts import about_experiment, about_experiments
 from monitor.serve.evidence import basis, by_health, current_evidence
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.findings import LargeVisit
@@ -52,6 +53,7 @@ def tenants(service: Service) -> TenantsAnswer:
             TenantSummary(
                 tenant=name,
                 experiments=list(table.experiments),
+                about=about_experiments(table),
                 points={point: definition.value is not None for point, definition in table.points.items()},
                 tags={tag: list(values) for tag, values in tag_values(service, name).items()},
             )
@@ -129,6 +131,7 @@ def experiment_plan(
         return ExperimentAnswer(
             tenant=tenant,
             experiment=experiment,
+            about=about_experiment(service.tenant(tenant), table),
             control=whole.control,
             scope=scope,
             tags=whole.tags,

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from monitor.serve.abouts import ExperimentAbout
 from monitor.serve.findings import Answer, BadValueCount, LargeVisit, LateCount, UnknownNameCount
 
 
@@ -140,6 +141,7 @@ class ExperimentAnswer(Answer):
 
     tenant: str
     experiment: str
+    about: ExperimentAbout
     control: str
     scope: Scope
     tags: dict[str, list[str]] = Field(description="the filter: tag to the values that were let through")
@@ -273,6 +275,7 @@ class TenantSummary(Answer):
 
     tenant: str
     experiments: list[str]
+    about: dict[str, ExperimentAbout] = Field(description="experiment to what the configuration says of it")
     points: dict[str, bool] = Field(description="point to whether it has a value")
     tags: dict[str, list[str]] = Field(description="tag to its values, with `other` and `unknown`")
 

@@ -1,7 +1,9 @@
 """The counts of an experiment's phase, read from the final minutes of the store: by variation, slice and restart.
 
 Hours are read as sums, and the last six by minute: those are the moments at which the plan of restarts begins anew.
-Only `.beta` counts are read, each visit counted once; never totals, and never minutes that are not final.
+Only `.beta` counts are read, each visit counted once, and of values `.sum` and `.sumsq`, which are sums over visits;
+never totals, and never minutes that are not final. The mean of a value is over all qualified visits of the phase, also
+over those of the first minutes, whose conversions are left out: so each visit adds to sums what it did since then.
 """
 
 from bisect import bisect_left
@@ -14,7 +16,7 @@ from monitor.config.settings import ExperimentTable
 from monitor.core.codes import MINUTE_MS
 from monitor.serve.models import Scope
 from monitor.serve.phases import RunningPhase
-from monitor.serve.results import CROSSED, SCOPES, Metrics
+from monitor.serve.results import CROSSED, SCOPES, TARDY, Metrics
 from monitor.serve.spans import HOUR_MS, Span
 from monitor.serve.sums import SumQuery, Sums
 from monitor.verdicts.judge import Counted, Course, Phase, Place
@@ -35,14 +37,24 @@ class Reading(NamedTuple):
 
 
 def readings(
-    metrics: Metrics, table: ExperimentTable, points: Sequence[str], phase: RunningPhase
+    metrics: Metrics, table: ExperimentTable, points: Sequence[str], valued: Sequence[str], phase: RunningPhase
 ) -> tuple[Reading, Reading]:
-    """The visits by scope and crossed ones, and the unique conversions of these points."""
+    """The visits by scope and crossed ones; the tardy ones, the unique conversions of points, and the sums of values.
+
+    `valued`: the points whose values are summed.
+    """
+    tardy = [metrics.visits(TARDY, v) for v in table.variations]
     conversions = [metrics.point(Scope.QUALIFIED, v, point, "beta") for v in table.variations for point in points]
+    values = [metric for point in valued for metric in _sums(metrics, table, point)]
     return (
         Reading(tuple(metrics.counts(table)), phase.visits_from_ms),
-        Reading(tuple(conversions), phase.conversions_from_ms),
+        Reading((*tardy, *conversions, *values), phase.conversions_from_ms),
     )
+
+
+def _sums(metrics: Metrics, table: ExperimentTable, point: str) -> list[str]:
+    """The sums of a value by variation, then those of its square."""
+    return [metrics.point(Scope.QUALIFIED, v, point, part) for part in ("sum", "sumsq") for v in table.variations]
 
 
 def queries(
@@ -62,6 +74,7 @@ def counted_phase(
     metrics: Metrics,
     table: ExperimentTable,
     points: Sequence[str],
+    valued: Sequence[str],
     tags: Mapping[str, Sequence[str]],
     phase: RunningPhase,
     sealed_ms: int,
@@ -83,13 +96,17 @@ def counted_phase(
         counted([metrics.visits(scope, v) for v in variations], phase.visits_from_ms)
         for scope in (*SCOPES.values(), CROSSED)
     )
+    tardy = counted([metrics.visits(TARDY, v) for v in variations], phase.conversions_from_ms)
     conversions = {
         point: counted(
             [metrics.point(Scope.QUALIFIED, v, point, "beta") for v in variations], phase.conversions_from_ms
         )
         for point in points
     }
-    return Phase(phase.visits_from_ms, phase.conversions_from_ms, sealed_ms, assigned, qualified, crossed, conversions)
+    visits = [metrics.visits(SCOPES[Scope.QUALIFIED], v) for v in variations]
+    values = {point: counted([*_sums(metrics, table, point), *visits], phase.conversions_from_ms) for point in valued}
+    starts = phase.visits_from_ms, phase.conversions_from_ms, sealed_ms
+    return Phase(*starts, assigned, qualified, crossed, conversions, tardy, values)
 
 
 def slices(tags: Mapping[str, Sequence[str]]) -> list[Place]:

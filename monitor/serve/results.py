@@ -11,6 +11,7 @@ from monitor.serve.models import Estimate, PointResult, Scope, VariationResult
 
 SCOPES = {Scope.ASSIGNED: "assigned", Scope.QUALIFIED: "fm"}
 CROSSED = "crossed"
+TARDY = "tardy"
 
 Totals = Mapping[str, int]
 """Metric name -> its sum."""
@@ -23,7 +24,7 @@ class Metrics:
         self._tenant, self._experiment = tenant, experiment
 
     def visits(self, scope: str, variation: str) -> str:
-        """The metric of the visits in a scope: `assigned`, `fm` or `crossed`."""
+        """The metric of the visits in a scope: `assigned`, `fm`, `crossed` or `tardy`."""
         return metric_name(self._tenant, MetricKey(self._experiment, scope, variation, None, "beta"))
 
     def point(self, scope: Scope, variation: str, point: str, part: str | None = None) -> str:

@@ -16,6 +16,17 @@ class EffectAnswer(Answer):
     high: float | None = Field(description="null: no bound")
 
 
+class LateAnswer(Answer):
+    """Visits that came too late since an alarm began, and what they could change of it; no part of the verdict."""
+
+    visits: dict[str, int] = Field(description="by variation")
+    ln_e: float = Field(description="ln E against the weights since then, without restarts and tolerance")
+    ln_e_by_weights: float = Field(description="the same with the late visits divided as the weights say")
+    ln_e_on_weaker_side: float = Field(description="the same with all of them on the weaker side, up to the plan")
+    holds: bool = Field(description="whether it would still say note with all of them on the weaker side")
+    words: str
+
+
 class CheckAnswer(Answer):
     """What one check says."""
 
@@ -25,12 +36,18 @@ class CheckAnswer(Answer):
     variation: str | None
     state: State
     ln_e: float = Field(description="the logarithm of the evidence; 700 stands for anything larger")
-    note_from: float = Field(description="ln E from which it says note; warn, hold and stop need 0.9, 1.6 and 3.9 more")
+    note_from: float = Field(
+        description="ln E from which it says note; by default warn, hold and stop need 0.9, 1.6 and 3.9 more"
+    )
     since: datetime | None = Field(description="when it began, as far as the evidence says; null: it says nothing")
     place: dict[str, str] = Field(description="tag to value of the slice that carries it; empty: everywhere")
     effect: EffectAnswer | None = Field(description="of the variation since then, beside the control or its weight")
-    counts: dict[str, int] = Field(description="by variation, in the phase; of crossed visits: stayed, crossed")
+    counts: dict[str, int] = Field(
+        description="in the phase, by variation; of crossed visits: stayed, crossed; of a mean: by VARIATION.sum, "
+        "VARIATION.sumsq and VARIATION.beta, the qualified visits"
+    )
     counts_since: dict[str, int] = Field(description="since then")
+    late: LateAnswer | None = Field(None, description="beside alarms of splits and guardrails; null: no visit was late")
     words: str = Field(description="all of it in a sentence")
 
 

@@ -10,9 +10,11 @@ from typing import NamedTuple
 from monitor.config.settings import ExperimentTable
 from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS
+from monitor.serve import budgets
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
+from monitor.serve.late_bounds import with_late_visits
 from monitor.serve.phase_counts import counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
@@ -24,7 +26,8 @@ from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
@@ -52,12 +55,13 @@ class _Read(NamedTuple):
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
     """What all checks of an experiment say of its present phase. Raises ProblemError."""
-    return _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)[0]
+    answers = _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)
+    return with_late_visits(service, tenant, answers)[0]
 
 
 def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
     """Those of all experiments of a tenant, in their order, with shared requests to the store. Raises ProblemError."""
-    return _judged(service, tenant, service.tenant(tenant).experiments, None)
+    return with_late_visits(service, tenant, _judged(service, tenant, service.tenant(tenant).experiments, None))
 
 
 def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:
@@ -105,7 +109,8 @@ def _reads(
 ) -> list[_Read]:
     table = service.experiment(tenant, experiment)
     found = []
-    for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
+    points, valued = _guarded(service, tenant), _valued(service, tenant)
+    for reading in readings(Metrics(tenant, experiment), table, points, valued, phase):
         stored = stored_metrics(reading.metrics, table)
         asked = reading._replace(metrics=tuple(stored))
         for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
@@ -118,6 +123,12 @@ def _guarded(service: Service, tenant: str) -> list[str]:
     return [name for name, point in service.tenant(tenant).points.items() if point.better != "none"]
 
 
+def _valued(service: Service, tenant: str) -> list[str]:
+    """Those of them that have a value."""
+    points = service.tenant(tenant).points
+    return [name for name in _guarded(service, tenant) if points[name].value is not None]
+
+
 def _of_phase(
     service: Service,
     tenant: str,
@@ -128,9 +139,11 @@ def _of_phase(
     read: Sequence[Sums],
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
-    found = judged(_question(service, tenant, experiment, phase, points), counted)
-    said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
+    valued = _valued(service, tenant)
+    counted = counted_phase(Metrics(tenant, experiment), table, points, valued, tags, phase, sealed_ms, read)
+    budget, limits = budgets.shares(service.settings.guard), budgets.thresholds(service.settings.guard)
+    found = judged(_question(service, tenant, experiment, phase, points), counted, budget, limits)
+    said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
         tenant=tenant,
@@ -151,19 +164,25 @@ def _of_phase(
 def _question(service: Service, tenant: str, experiment: str, phase: RunningPhase, points: Sequence[str]) -> Question:
     table, of_points = service.experiment(tenant, experiment), service.tenant(tenant).points
     variations, guard = tuple(table.variations), service.settings.guard
+    smallest = budgets.smallest_effect(guard, table)
     return Question(
         tuple(phase.weights[variation] for variation in variations),
         variations,
         variations.index(table.control),
-        tuple(Guarded(point, of_points[point].better == "down", table.smallest_effect) for point in points),
+        tuple(Guarded(point, of_points[point].better == "down", smallest) for point in points),
         -math.log1p(-guard.split_tolerance),
         guard.crossed_share,
+        tuple(
+            Valued(name, point.better == "down", smallest, point.value.scale)
+            for name, point in of_points.items()
+            if name in points and point.value is not None
+        ),
+        budgets.highest(guard, table),
     )
 
 
-def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
-    names = list(table.variations) if verdict.kind is not Kind.CROSSED else ["stayed", "crossed"]
-    is_guardrail = verdict.kind is Kind.GUARDRAIL
+def _check(verdict: Verdict, table: ExperimentTable, limits: Thresholds) -> CheckAnswer:
+    is_guardrail = verdict.kind in (Kind.GUARDRAIL, Kind.MEAN)
     return CheckAnswer(
         check=" ".join([verdict.kind, *([verdict.point or "", verdict.variation or ""] if is_guardrail else [])]),
         kind=verdict.kind,
@@ -171,13 +190,13 @@ def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
         variation=verdict.variation,
         state=verdict.state,
         ln_e=max(-LN_E_MAX, min(LN_E_MAX, verdict.ln_e)),
-        note_from=ln_threshold(Thresholds().note, verdict.share),
+        note_from=ln_threshold(limits.note, verdict.share),
         since=None if verdict.since_ms is None else moment(verdict.since_ms),
         place=dict(verdict.place),
         effect=_effect(verdict),
-        counts=_named(names, verdict.counts),
-        counts_since=_named(names, verdict.counts_since),
-        words=words(verdict, table.control),
+        counts=_named(verdict.kind, verdict.counts, table),
+        counts_since=_named(verdict.kind, verdict.counts_since, table),
+        words=words(verdict, table.control, limits),
     )
 
 
@@ -188,12 +207,17 @@ def _effect(verdict: Verdict) -> EffectAnswer | None:
     return None if estimate is None else EffectAnswer(estimate=estimate, low=low, high=high)
 
 
-def _named(names: Sequence[str], counts: Sequence[float]) -> dict[str, int]:
+def _named(kind: Kind, counts: Sequence[float], table: ExperimentTable) -> dict[str, int]:
+    names = list(table.variations)
+    if kind is Kind.CROSSED:
+        names = ["stayed", "crossed"]
+    elif kind is Kind.MEAN:
+        names = [f"{variation}.{part}" for part in ("sum", "sumsq", "beta") for variation in names]
     return {name: round(count) for name, count in zip(names, counts, strict=False)}
 
 
 def _is_split(verdict: Verdict) -> bool:
-    return verdict.kind in (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
+    return verdict.kind in SPLITS
 
 
 def _of_all(said: Sequence[CheckAnswer]) -> str:

@@ -1,9 +1,9 @@
-"""Many tests and one budget of false alarms: thresholds, Holm over a phase, e-BH for a list. Pure.
+"""Many tests and one budget of false alarms: thresholds of a phase, e-BH for a list. Pure.
 
 A phase of an experiment may act wrongly with a probability of at most alpha. Each check has a share of this budget and
 acts when E >= 1 / (alpha share): Bonferroni with weights, valid at every look and under any dependence, since Ville's
-inequality holds for each test by itself. Holm's procedure (1979) hands the shares of checks that have alarmed to those
-that have not. Both are latched: an alarm stays, and the largest evidence so far counts.
+inequality holds for each test by itself. Holm's procedure would hand shares of checks that alarm to the others; it is
+not used, since the state of a check is to follow from its own counts (docs/statistics.md).
 
 e-BH (Wang and Ramdas, False discovery rate control with e-values, 2022) only sorts a list of what looks wrong now. At
 each fixed look the false share of its list is at most q in the mean. It must be asked afresh at each look, with E as
@@ -54,24 +54,6 @@ def level(ln_e: float, share: float, thresholds: Thresholds) -> int:
     So they share one budget: P(hold is ever reached by a healthy check) <= share / thresholds.hold, and so on.
     """
     return sum(ln_e >= ln_threshold(evidence, share) for evidence in thresholds)
-
-
-def holm(ln_e_max: Sequence[float], shares: Sequence[float], alpha: float) -> list[int]:
-    """The indices of the checks that alarm at level alpha, the clearest first, from the largest ln E of each so far.
-
-    The clearest is that of the largest E times share. A check alarms if E >= R / (alpha share), R being 1 minus the
-    shares of those that alarmed before it. The shares have a sum of at most 1; what is left over is for checks to come.
-    """
-    assert min(shares, default=1) > 0, shares
-    assert math.fsum(shares) < 1 + 1e-9, shares
-    order = sorted(range(len(shares)), key=lambda i: -ln_e_max[i] - math.log(shares[i]))
-    rest = 1.0
-    for place, i in enumerate(order):
-        # rounding may leave less than the share of the last check
-        if ln_e_max[i] < math.log(max(rest, shares[i]) / (alpha * shares[i])):
-            return order[:place]
-        rest -= shares[i]
-    return order
 
 
 def e_bh(ln_e: Sequence[float], shares: Sequence[float], q: float = Q) -> list[int]:

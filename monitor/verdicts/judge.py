@@ -1,10 +1,12 @@
 """What all checks of an experiment say of the counts of its phase. Pure.
 
 Checks, each with its share of the budget (`families.Shares`): the split of the assigned and of the qualified visits, a
-guardrail for each point and variation, and crossed visits. The evidence of a split or a guardrail is merged from that
-over all visits and that of the slices (`slices`), so that an incident in a small slice is found soon; slices that pass
-their own threshold are named, and the one that carries the alarm is where it is. While a split alarms, verdicts
-on metrics are withheld: conversions are compared with the planned weights (`checks`).
+guardrail for each point and variation, another one for the mean of each value, crossed visits, and tardy ones. The
+evidence of all but crossed visits is merged from that over all visits and that of the slices (`slices`), so that an
+incident in a small slice is found soon; slices that pass their own threshold are named, and the one that carries the
+alarm is where it is. While a split alarms, verdicts on metrics are withheld: conversions are compared with the planned
+weights (`checks`). So is that on tardy visits, unless it explains the split: the variation that lacks visits is the one
+that delivers late.
 """
 
 import math
@@ -12,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from monitor.verdicts import checks, shares, slices
+from monitor.verdicts import checks, means, shares, slices
 from monitor.verdicts.families import Shares, Thresholds, level
+from monitor.verdicts.means import Pair, Valued
 from monitor.verdicts.restarts import Plan, PlanEvidence, plan
 from monitor.verdicts.zones import Zone, fewer, more
 
@@ -57,11 +60,16 @@ class Kind(StrEnum):
     SPLIT_OF_ASSIGNED = "split_of_assigned"
     SPLIT_OF_QUALIFIED = "split_of_qualified"
     GUARDRAIL = "guardrail"
+    MEAN = "mean"
     CROSSED = "crossed"
+    LATENESS = "lateness"
+
+
+SPLITS = (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
 
 
 class Course(NamedTuple):
-    """Counts of a phase by cell: all of them, and those before each moment at which the plan restarts."""
+    """Counts of a phase by cell, or sums: all of them, and those before each moment at which the plan restarts."""
 
     counts: tuple[float, ...]
     before: Mapping[int, tuple[float, ...]]
@@ -77,6 +85,11 @@ class Counted(NamedTuple):
 
     whole: Course
     slices: Mapping[Place, Course]
+
+
+UNCOUNTED = Counted(Course((), {}), {})
+"""What was not counted has no check."""
+NO_VALUES: Mapping[str, Counted] = {}
 
 
 class Guarded(NamedTuple):
@@ -96,6 +109,9 @@ class Question(NamedTuple):
     points: tuple[Guarded, ...]
     tolerance: float
     crossed_share: float
+    values: tuple[Valued, ...] = ()
+    highest: tuple[tuple[str, str], ...] = ()
+    """Kinds of checks, each with the worst state that it may say; all others may say stop."""
 
 
 class Phase(NamedTuple):
@@ -109,15 +125,20 @@ class Phase(NamedTuple):
     crossed: Counted
     conversions: Mapping[str, Counted]
     """By point; crossed visits by variation, as all others."""
+    tardy: Counted = UNCOUNTED
+    """Tardy visits, counted as long as conversions: a visit of the phase before may still become one."""
+    values: Mapping[str, Counted] = NO_VALUES
+    """By point: of all variations the sums, then those of squares, then the qualified visits."""
 
 
 class Verdict(NamedTuple):
     """What a check says. `ln_e`: its evidence; `share`: its part of the budget; `since_ms`: when it began, if it did.
 
     `place`: the slice that carries an alarm, empty for everywhere. `variation`: of a guardrail its own, of a
-    split that alarms the one that lacks the most visits. `effect`: its log rate ratio to the control, or of a split to
-    its weight, since then, with its confidence sequence of 95 %. `counts` are by variation (of crossed visits: those
-    that did not and that did): of the phase, and since then.
+    split that alarms the one that lacks the most visits, of tardy visits the one with the most. `effect`: its log rate
+    ratio to the control, or of a split and of tardy visits to its weight, since then, with its confidence sequence of
+    95 %. `counts` are by variation (of crossed visits: those that did not and that did; of means: as `Phase.values`):
+    of the phase, and since then.
     """
 
     kind: Kind
@@ -141,24 +162,35 @@ class _Check(NamedTuple):
     point: str | None = None
     variation: int | None = None
     zone: Zone | None = None
+    value: Valued | None = None
 
 
 def judged(question: Question, phase: Phase, budget: Shares = BUDGET, limits: Thresholds = LIMITS) -> list[Verdict]:
-    """All verdicts: the splits first, then guardrails by point and variation, then crossed visits."""
+    """All verdicts: the splits, guardrails on conversions by point and variation, those on means, then the others."""
     found = [_verdict(question, check, budget, limits) for check in _checks(question, phase, budget)]
     is_early = min(phase.assigned.whole.counts, default=0) < EARLY_VISITS
-    is_split_wrong = any(
-        verdict.kind in (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
-        and verdict.state in (State.WARN, State.HOLD, State.STOP)
+    lacking = [
+        verdict.variation
         for verdict in found
-    )
-    return [_shown(verdict, is_early, is_split_wrong) for verdict in found]
+        if verdict.kind in SPLITS and verdict.state in (State.WARN, State.HOLD, State.STOP)
+    ]
+    return [_bounded(_shown(verdict, is_early, lacking), question) for verdict in found]
 
 
-def _shown(verdict: Verdict, is_early: bool, is_split_wrong: bool) -> Verdict:
-    if verdict.kind is Kind.GUARDRAIL and is_split_wrong:
+def _bounded(verdict: Verdict, question: Question) -> Verdict:
+    """An alarm as far as its kind may go: that of a split withholds metrics even if it may only say note."""
+    worst = State(dict(question.highest).get(verdict.kind, State.STOP))
+    if verdict.state not in ALARMS or ALARMS.index(verdict.state) <= ALARMS.index(worst):
+        return verdict
+    return verdict._replace(state=worst)
+
+
+def _shown(verdict: Verdict, is_early: bool, lacking: Sequence[str | None]) -> Verdict:
+    """What is said of a check; `lacking`: the variations that lack visits by the splits that alarm."""
+    is_metric = verdict.kind in (Kind.GUARDRAIL, Kind.MEAN)
+    if lacking and (is_metric or (verdict.kind is Kind.LATENESS and verdict.variation not in lacking)):
         return verdict._replace(state=State.WITHHELD)
-    if verdict.state is State.HEALTHY and not sum(verdict.counts):
+    if verdict.state is State.HEALTHY and not sum(verdict.counts) and verdict.kind is not Kind.LATENESS:
         return verdict._replace(state=State.NO_DATA)
     if verdict.state is State.HEALTHY and is_early:
         return verdict._replace(state=State.TOO_EARLY)
@@ -172,19 +204,24 @@ def _checks(question: Question, phase: Phase, budget: Shares) -> Iterator[_Check
     if len(weights) > 1:
         yield _Check(Kind.SPLIT_OF_ASSIGNED, budget.split_of_assigned, phase.assigned, of_visits)
         yield _Check(Kind.SPLIT_OF_QUALIFIED, budget.split_of_qualified, phase.qualified, of_visits)
-    guarded = [
-        (of, place)
-        for of in question.points
+    compared = [
+        place
         for place, weight in enumerate(weights)
         if place != question.control and weight > 0 and weights[question.control] > 0
     ]
-    for of, place in guarded:
+    share = budget.guardrails / max(1, len(compared) * (len(question.points) + len(question.values)))
+    for of in question.points:
         zone = more(of.smallest) if of.is_down else fewer(of.smallest)
-        counted = phase.conversions[of.point]
-        share = budget.guardrails / len(guarded)
-        yield _Check(Kind.GUARDRAIL, share, counted, of_conversions, of.point, place, zone)
+        for place in compared:
+            yield _Check(Kind.GUARDRAIL, share, phase.conversions[of.point], of_conversions, of.point, place, zone)
+    of_means = means.matured(of_conversions, phase.sealed_ms)
+    for value in question.values:
+        for place in compared:
+            yield _Check(Kind.MEAN, share, phase.values[value.point], of_means, value.point, place, value=value)
     if len(weights) > 1:
         yield _Check(Kind.CROSSED, budget.crossed, _crossing(phase), of_visits)
+    if len(weights) > 1 and phase.tardy.whole.counts:
+        yield _Check(Kind.LATENESS, budget.fairness, phase.tardy, of_conversions)
 
 
 def _crossing(phase: Phase) -> Counted:
@@ -219,7 +256,7 @@ def _verdict(question: Question, check: _Check, budget: Shares, limits: Threshol
         (),
     )
     if state is State.HEALTHY:
-        return verdict
+        return verdict._replace(state=_quiet(question, check))
     place = _place(question, check, by_slice, budget.slices / SLICES_EVIDENCE)
     clearest = by_slice[place] if place else max([whole, *by_slice.values()], key=lambda of: of.ln_capital)
     variation, effect = _effect(question, check, clearest.counts)
@@ -232,8 +269,23 @@ def _verdict(question: Question, check: _Check, budget: Shares, limits: Threshol
     )
 
 
+def _quiet(question: Question, check: _Check) -> State:
+    """The state of a check that finds nothing: of a mean without an estimate it is none."""
+    counts, pair = check.counted.whole.counts, _pair(question, check)
+    if check.kind is not Kind.MEAN or pair is None or means.is_estimated(counts, pair):
+        return State.HEALTHY
+    return State.NO_DATA if means.are_enough(counts, pair) else State.TOO_EARLY
+
+
+def _pair(question: Question, check: _Check) -> Pair | None:
+    return None if check.variation is None else Pair(question.control, check.variation, len(question.weights))
+
+
 def _evidence(question: Question, check: _Check, course: Course) -> PlanEvidence:
     counts, before, weights = course.counts, course.before, question.weights
+    pair = _pair(question, check)
+    if check.value is not None and pair is not None:
+        return means.guardrail(check.plan, counts, before, pair, check.value)
     if check.kind is Kind.CROSSED:
         return checks.crossed(check.plan, counts, before, question.crossed_share)
     if check.variation is None or check.zone is None:
@@ -258,8 +310,13 @@ def _place(question: Question, check: _Check, by_slice: Mapping[Place, PlanEvide
 
 
 def _effect(question: Question, check: _Check, counts: Sequence[float]) -> tuple[int | None, shares.Interval | None]:
-    """A variation, and its log rate ratio: to the control, or of a split that of the one furthest from its weight."""
-    weights = question.weights
+    """A variation, and its log rate ratio: to the control, or that of the one furthest from its weight.
+
+    That is the one furthest below, of tardy visits the one furthest above.
+    """
+    weights, pair = question.weights, _pair(question, check)
+    if check.value is not None and pair is not None:
+        return check.variation, means.lift(counts, pair, check.value.scale, EFFECT_ALPHA)
     if check.kind is Kind.CROSSED or sum(counts) <= 0:
         return None, None
     if check.variation is not None:
@@ -270,9 +327,10 @@ def _effect(question: Question, check: _Check, counts: Sequence[float]) -> tuple
     if len(planned) < 2:
         return None, None
     expected = math.fsum(counts[i] for i in planned) / math.fsum(weights[i] for i in planned)
-    furthest = min(planned, key=lambda i: counts[i] - expected * weights[i])
+    sign = -1 if check.kind is Kind.LATENESS else 1
+    furthest = min(planned, key=lambda i: sign * (counts[i] - expected * weights[i]))
     return furthest, shares.ratio_to_weights(counts, weights, furthest, EFFECT_ALPHA)
 
 
 def _less(counts: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    return tuple(max(0.0, count - other) for count, other in zip(counts, others, strict=True))
+    return tuple(count - other for count, other in zip(counts, others, strict=True))

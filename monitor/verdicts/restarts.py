@@ -105,12 +105,14 @@ def with_restarts(
     counts: Sequence[float],
     before: Mapping[int, Sequence[float]],
     ln_evidence: Callable[[Sequence[float]], float],
+    difference: Callable[[float, float], float] | None = None,
 ) -> PlanEvidence:
     """ln E of a test by its plan.
 
     `counts` are those of the phase by cell, `before` those up to each restart: of the phase's minutes before it. A
     restart that `before` lacks is worth nothing, which only loses power; the start of the phase needs none.
-    `ln_evidence` gives ln E from the counts since a restart. Where a correction makes them fall, they count as 0.
+    `ln_evidence` gives ln E from the counts since a restart: by default, where a correction makes them fall, they count
+    as 0. Sums of values of both signs need another `difference`.
     """
     nothing = (0.0,) * len(counts)
     phase_ms = of.restarts[0].start_ms
@@ -121,7 +123,7 @@ def with_restarts(
         earlier = nothing if start_ms == phase_ms else before.get(start_ms)
         if earlier is None:
             continue
-        since = tuple(map(_since, counts, earlier))
+        since = tuple(map(difference or _since, counts, earlier))
         ln_e = known.get(since)
         if ln_e is None:
             ln_e = known[since] = ln_evidence(since)

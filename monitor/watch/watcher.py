@@ -14,11 +14,11 @@ import structlog
 
 from monitor import __version__
 from monitor.core.metrics import DataPoint, health_series
+from monitor.serve import budgets
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdicts import verdicts_of_tenant
-from monitor.verdicts.families import Shares, Thresholds
 from monitor.verdicts.judge import ALARMS, State
 from monitor.verdicts.multinomial import STRENGTHS
 from monitor.watch.audit import Audit, Latest, Recorded
@@ -107,7 +107,7 @@ class Watcher:
     def _recorded(
         self, answer: VerdictsAnswer, phase: PhaseAnswer, check: CheckAnswer, previous: State, ln_e_max: float
     ) -> Recorded:
-        sealed_ms = _ms(phase.sealed_until)
+        sealed_ms, guard = _ms(phase.sealed_until), self._service.settings.guard
         parts = answer.tenant, answer.experiment, str(_ms(phase.start)), check.check, check.state.value, str(sealed_ms)
         identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
         bundle = {
@@ -117,9 +117,9 @@ class Watcher:
             "check": check.model_dump(mode="json"),
             "ln_e_max": ln_e_max,
             "priors": list(STRENGTHS),
-            "shares": Shares()._asdict(),
-            "thresholds": Thresholds()._asdict(),
-            "guard": self._service.settings.guard.model_dump(),
+            "shares": budgets.shares(guard)._asdict(),
+            "thresholds": budgets.thresholds(guard)._asdict(),
+            "guard": guard.model_dump(),
             "dcs": self._service.dcs,
             "config_hash": self._config_hash,
             "version": __version__,

@@ -14,7 +14,7 @@ from monitor.serve.models import (
     Split,
     SplitVerdict,
 )
-from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, VerdictsAnswer
+from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, LateAnswer, VerdictsAnswer
 from monitor.verdicts.judge import Kind, State
 from tests.support.health_case import AT, dc_health
 
@@ -179,13 +179,36 @@ def test_checks_that_alarm_are_issues(alarm: State) -> None:
         check(Kind.GUARDRAIL, alarm, "order", -0.3),
         check(Kind.GUARDRAIL, alarm, "errors", 0.4),
         check(Kind.CROSSED, State.NOTE),
+        check(Kind.LATENESS, alarm),
+        check(Kind.MEAN, alarm, "order", -0.3),
         check(Kind.GUARDRAIL, State.WITHHELD, "item_page"),
     ]
     found = issues.of_verdicts(verdicts_answer(checks))
-    said = ["sample ratio mismatch", "fewer order in red", "more errors in red"]
+    said = [
+        "sample ratio mismatch",
+        "fewer order in red",
+        "more errors in red",
+        "tardy events in red",
+        "lower mean of order in red",
+    ]
     assert [issue.short for issue in found] == said
     assert all("14:30 UTC" in issue.text and issue.fix for issue in found)
     assert issues.of_verdicts(None) == []
+
+
+def test_an_issue_says_what_late_visits_could_change() -> None:
+    """After the words of the check and the time."""
+    late = LateAnswer(
+        visits={"red": 3},
+        ln_e=9,
+        ln_e_by_weights=9,
+        ln_e_on_weaker_side=8,
+        holds=True,
+        words="It holds whatever they did.",
+    )
+    alarm = check(Kind.GUARDRAIL, State.STOP, "order", -0.3).model_copy(update={"late": late})
+    (issue,) = issues.of_verdicts(verdicts_answer([alarm]))
+    assert issue.text.endswith(" UTC, 2026-11-25. It holds whatever they did.")
 
 
 def test_a_high_rejection_rate_and_unknown_names_are_issues() -> None:

@@ -63,6 +63,7 @@ def points(dc: str, now_ms: int) -> Iterator[tuple[str, int, dict[str, str], int
                 name = "enabled" if variation == "on" and number % 2 else variation
                 for scope in ("assigned", "fm"):
                     yield f"t.visit.{scope}.{name}.beta", at_ms, tags, 20 + number % 3
+                yield f"t.visit.tardy.{name}.beta", at_ms, tags, 1
                 is_broken = variation == "on" and device == "mobile" and at_ms >= broken_ms(now_ms)
                 yield f"t.visit.fm.{name}.order.beta", at_ms, tags, 0 if is_broken else 2
                 yield f"t.visit.fm.{name}.error.beta", at_ms, tags, 40 if variation == "on" else 1

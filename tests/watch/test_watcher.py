@@ -88,6 +88,20 @@ def test_a_change_is_told_and_recorded_once(service: Service, audit: Audit) -> N
     assert (again.changes, len(list(audit.changes()))) == ([], len(recorded))
 
 
+def test_a_bundle_has_the_budget_that_is_configured(audit: Audit, url: str) -> None:
+    """Thresholds, shares, and the worst that it may say."""
+    heard = Heard()
+    guard = {"thresholds": {"note": 30}, "shares": {"crossed": 0.1, "slices": 0.1}, "highest": {"guardrail": "hold"}}
+    with serving(url, {**CONFIG, "guard": guard}) as client:
+        watcher(client.service, audit, heard).once()
+    (told,) = heard.changes
+    bundle = json.loads(told.recorded.bundle)
+    assert told.recorded.state is State.HOLD
+    assert bundle["thresholds"] == {"note": 30, "warn": 50, "hold": 100, "stop": 1_000}
+    assert bundle["shares"]["crossed"] == bundle["shares"]["slices"] == 0.1
+    assert bundle["guard"]["highest"]["guardrail"] == "hold"
+
+
 def test_another_watcher_finds_it_under_the_same_id(service: Service, audit: Audit, tmp_path: Path) -> None:
     """So do those of two data centers."""
     one, other, mine = Heard(), Heard(), Audit(tmp_path / "other.sqlite3")
@@ -118,7 +132,7 @@ def test_the_points_of_a_verdict(service: Service, audit: Audit) -> None:
     watcher(service, audit, heard).once()
     by_series = {point.series: point for point in heard.points}
     tags = "tenant=t|experiment=checkout|check=guardrail/order/on"
-    assert len(by_series) == len(heard.points) == 3 * 4
+    assert len(by_series) == len(heard.points) == 3 * 5
     (state,) = [point for series, point in by_series.items() if series == f"monitor.verdict.state|{tags}"]
     (most,) = [point for series, point in by_series.items() if series == f"monitor.verdict.ln_e_max|{tags}"]
     assert (state.value, STATES[int(state.value)]) == (5, State.STOP)
