@@ -66,7 +66,7 @@ def watch(
             Teller(settings, folder / OUTBOX_FILE) as teller,
         ):
             delivery = delivery_of(settings, client, settings.dc, ending)
-            telling, looks = Telling(service, settings.dc, teller), Looks(service.now_ms)
+            telling, looks = Telling(service, settings.dc, teller), Looks(settings.dc, service.now_ms)
             write = partial(_write, delivery, looks)
             watcher = Watcher(service, config_hash(settings), audit, write, telling.tell)
             registry = registry_of(WatchCollector(service, settings.dc, looks, teller))

@@ -9,18 +9,12 @@ from prometheus_client.registry import Collector
 from monitor.alerts.outbox import OutboxError
 from monitor.alerts.teller import Counts, Teller
 from monitor.runtime.shared_answers import Shared
+from monitor.serve.prometheus_verdicts import families_of_verdicts
 from monitor.serve.service import Service
 from monitor.watch.looks import Looks
 
 FRESH_S = 5.0
 """The largest age of what is read of the outbox, which is a file: however many scrapers there are."""
-_HELP = {
-    "monitor.verdict.state": "State of a check: 0 too early, 1 healthy, 2 note, 3 warn, 4 hold, 5 stop, 6 withheld, "
-    "7 no data.",
-    "monitor.verdict.ln_e": "The logarithm of the evidence now; 700 stands for anything larger.",
-    "monitor.verdict.ln_e_max": "The largest of the phase so far.",
-}
-_VERDICT_LABELS = ("dc", "tenant", "experiment", "check")
 _OUTCOMES = ("accepted", "failed", "given_up")
 
 log = structlog.get_logger(__name__)
@@ -36,7 +30,7 @@ class WatchCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families of a scrape."""
         yield from self._lag()
-        yield from self._verdicts()
+        yield from families_of_verdicts(self._looks.told())
         try:
             counts: Mapping[str, Counts] | None = self._deliveries.get()
         except OutboxError as error:
@@ -57,16 +51,6 @@ class WatchCollector(Collector):
         if value is not None:
             family.add_metric([self._dc], value)
         return family
-
-    def _verdicts(self) -> Iterator[Metric]:
-        families = {
-            name: GaugeMetricFamily(name.replace(".", "_"), words, labels=_VERDICT_LABELS)
-            for name, words in _HELP.items()
-        }
-        for told in self._looks.told():
-            tags = {**told.tags, "dc": self._dc}
-            families[told.name].add_metric([tags[label] for label in _VERDICT_LABELS], told.value)
-        yield from families.values()
 
 
 def _of_deliveries(dc: str, counts: Mapping[str, Counts], now_ms: int) -> Iterator[Metric]:

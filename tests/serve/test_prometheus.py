@@ -10,6 +10,7 @@ from monitor import devstore
 from monitor.config.reader import parse
 from monitor.serve.app import create_app
 from monitor.serve.prometheus import FRESH_S
+from monitor.serve.prometheus_verdicts import KEPT_MS
 from monitor.serve.service import open_service
 from tests.support import served
 from tests.support.scraped import OPENMETRICS, scrape, value
@@ -130,3 +131,25 @@ def test_scrapers_share_an_answer(reported: tuple[str, Served, Client]) -> None:
         assert once > 0
         assert proxy.requests <= once * (1 + answers)
         assert answers < 10
+
+
+def test_verdicts_are_those_that_the_guards_wrote(reported: tuple[str, Served, Client]) -> None:
+    """The newest of each check and data center; one that is out of date is left out."""
+    url, case, client = reported
+    at_ms, of = case.now_ms - 11 * 60_000, {"tenant": TENANT, "experiment": "button_color"}
+    served.post(
+        url,
+        [
+            ("monitor.verdict.state", at_ms - 60_000, {**DC, **of, "check": "crossed"}, 1),
+            ("monitor.verdict.state", at_ms, {**DC, **of, "check": "crossed"}, 4),
+            ("monitor.verdict.state", at_ms - KEPT_MS, {**DC, **of, "check": "ended"}, 5),
+            ("monitor.verdict.state", at_ms - KEPT_MS + 60_000, {"dc": DCS[1], **of, "check": "crossed"}, 3),
+            ("monitor.verdict.ln_e", at_ms, {**DC, **of, "check": "crossed"}, 7.25),
+        ],
+    )
+    found = scrape(client.url)
+    states = {(one.labels["dc"], one.labels["check"]): one.value for one in found["monitor_verdict_state"]}
+    assert states == {(DCS[0], "crossed"): 4, (DCS[1], "crossed"): 3}
+    assert [(one.labels, one.value) for one in found["monitor_verdict_ln_e"]] == [
+        ({**DC, **of, "check": "crossed"}, 7.25)
+    ]

@@ -59,7 +59,7 @@ def exposing(folder: Path) -> Iterator[Exposing]:
         audit, teller = Audit(folder / "watch/watch.sqlite3"), Teller(settings, folder / "alerts.sqlite3")
         try:
             with open_service(settings) as service, served.http(create_app(service)) as at_serve:
-                looks = Looks(service.now_ms)
+                looks = Looks("dal", service.now_ms)
                 telling = Telling(service, "dal", teller)
                 Watcher(service, "abc", audit, looks.wrote, telling.tell).once()
                 with listener(registry_of(WatchCollector(service, "dal", looks, teller)), "127.0.0.1", 0) as at_watch:
