@@ -55,8 +55,7 @@ def families(
 
     A gauge that a job has not told for `stale_after_s` before its last report is left out.
     """
-    yield _one("monitor_status", "0: ok, 1: degraded, 2: down.", _STATUS.index(health.status))
-    yield _one("monitor_store_up", "1 if KairosDB answers.", int(health.store.reachable))
+    yield from _of_state(health.status, health.store.reachable)
     yield from _of_dcs(health)
     yield from _of_figures(health, ranges)
     yield from _of_messages(health.dcs)
@@ -69,8 +68,14 @@ def families(
         yield from _largest_delays(reports)
 
 
-def _one(name: str, words: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, words, value)
+def families_of_no_answer() -> Iterator[GaugeMetricFamily]:
+    """Those of a store that has not answered in time."""
+    return _of_state(Status.DOWN, False)
+
+
+def _of_state(status: Status, is_store_up: bool) -> Iterator[GaugeMetricFamily]:
+    yield GaugeMetricFamily("monitor_status", "0: ok, 1: degraded, 2: down.", _STATUS.index(status))
+    yield GaugeMetricFamily("monitor_store_up", "1 if KairosDB answers.", int(is_store_up))
 
 
 def _of_dcs(health: HealthAnswer) -> Iterator[GaugeMetricFamily]:

@@ -9,7 +9,7 @@ import pytest
 from monitor import devstore
 from monitor.config.reader import parse
 from monitor.serve.app import create_app
-from monitor.serve.prometheus import FRESH_S
+from monitor.serve.prometheus import ANSWER_S, FRESH_S
 from monitor.serve.prometheus_verdicts import KEPT_MS
 from monitor.serve.service import open_service
 from tests.support import served
@@ -117,6 +117,23 @@ def test_a_store_that_is_away_is_told() -> None:
     assert value(found, "monitor_store_up") == 0
     assert value(found, "monitor_status") == 2
     assert "monitor_heartbeat_age_s" not in found
+
+
+def test_a_store_that_hangs_is_told_in_time(reported: tuple[str, Served, Client]) -> None:
+    """Before a scraper gives up, which would take the service for dead; afterwards all is as before."""
+    url, case, _ = reported
+    with between(url) as proxy, serving(proxy.url, case, query_timeout_s=30) as client:
+        proxy.silence()
+        began_s = time.monotonic()
+        found = scrape(client.url)
+        assert time.monotonic() - began_s < 2 * ANSWER_S
+        assert (value(found, "monitor_store_up"), value(found, "monitor_status")) == (0, 2)
+        assert "monitor_heartbeat_age_s" not in found
+        proxy.mend()
+        until_s = time.monotonic() + 60
+        while value(scrape(client.url), "monitor_store_up") == 0:
+            assert time.monotonic() < until_s
+            time.sleep(0.1)
 
 
 def test_scrapers_share_an_answer(reported: tuple[str, Served, Client]) -> None:
