@@ -45,10 +45,11 @@ class RunError(MonitorError):
 
 
 class Ports(NamedTuple):
-    """The ports of the embedded store and of the page."""
+    """The ports of the embedded store, of the page and of the watcher."""
 
     store: int
     page: int
+    watch: int
 
 
 Parts = dict[str, subprocess.Popen[bytes]]
@@ -59,6 +60,7 @@ def run(
     folder: RunFolder = RUN_FOLDER,
     port: Annotated[int, typer.Option(help="The port of the embedded store.")] = 8080,
     page_port: Annotated[int, typer.Option(help="The port of the page and its API.")] = 8090,
+    watch_port: Annotated[int, typer.Option(help="The port of the watcher's metrics.")] = 8091,
     rate: Annotated[float, typer.Option(min=0.1, help="Events a second, mean over a day.")] = 300.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same traffic.")] = 1,
     incident: Annotated[
@@ -67,9 +69,10 @@ def run(
 ) -> None:
     """Ctrl-C stops all; start it again to resume."""
     folder.mkdir(parents=True, exist_ok=True)
-    ports = Ports(port, page_port)
+    ports = Ports(port, page_port, watch_port)
     _check_port(ports.store, "--port")
     _check_port(ports.page, "--page-port")
+    _check_port(ports.watch, "--watch-port")
     environment = _environment(config, folder, ports, rate, seed, incident or [])
     load(config, environment)  # its errors come before anything is started
     with _terminable(), _running(folder, ports, environment) as parts:
@@ -107,7 +110,7 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
     command = [sys.executable, "-m", "monitor"]
     store = [*command, "store", str(folder / STORE_FILE), "--port", str(ports.store)]
     serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page), "--notice", _notice(folder)]
-    watch = [*command, "watch", "--folder", str(folder)]
+    watch = [*command, "watch", "--folder", str(folder), "--host", "127.0.0.1", "--port", str(ports.watch)]
     job = [sys.executable, "-m", "bytewax.run", "dataflow:simulated_flow"]
     job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]
     with _child("store", store, folder, environment) as store_process:

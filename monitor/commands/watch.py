@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +19,13 @@ from monitor.kairosdb.client import Client
 from monitor.kairosdb.delivery import Closed, Delivery
 from monitor.kairosdb.errors import KairosDbError
 from monitor.runtime import logs
+from monitor.runtime.exposition import registry_of
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
+from monitor.watch.listener import listener
+from monitor.watch.looks import Looks
+from monitor.watch.prometheus import WatchCollector
 from monitor.watch.telling import Telling
 from monitor.watch.watcher import Watcher, looked
 
@@ -36,6 +40,8 @@ def watch(
     config: ConfigFile = EXAMPLE,
     folder: Annotated[Path, typer.Option(help="The folder of the audit trail; made if it is missing.")] = Path("watch"),
     url: KairosDbUrl = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. Default: watch.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port of its metrics. Default: watch.port.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Judge all experiments once, and exit.")] = False,
     changes: Annotated[
         bool, typer.Option("--changes", help="Print the audit trail, a change of a verdict on each line, and exit.")
@@ -52,6 +58,7 @@ def watch(
             return
         logs.set_up()
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
+        address = host or settings.watch.host, settings.watch.port if port is None else port
         ending, is_answered = _ending(), False
         with (
             open_service(settings, store_url) as service,
@@ -59,21 +66,32 @@ def watch(
             Teller(settings, folder / OUTBOX_FILE) as teller,
         ):
             delivery = delivery_of(settings, client, settings.dc, ending)
-            telling = Telling(service, settings.dc, teller)
-            watcher = Watcher(service, config_hash(settings), audit, partial(_write, delivery), telling.tell)
-            log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE))
-            with suppress(Closed):
-                while True:
-                    is_answered = looked(watcher)
-                    if once or ending.wait(EVERY_S):
-                        break
+            telling, looks = Telling(service, settings.dc, teller), Looks(settings.dc, service.now_ms)
+            write = partial(_write, delivery, looks)
+            watcher = Watcher(service, config_hash(settings), audit, write, telling.tell)
+            registry = registry_of(WatchCollector(service, settings.dc, looks, teller))
+            with nullcontext(None) if once else listener(registry, *address) as listens:
+                log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE), http=listens)
+                with suppress(Closed):
+                    while True:
+                        is_answered = _look(watcher, looks)
+                        if once or ending.wait(EVERY_S):
+                            break
             log.info("watch_stopped")
     if once and not is_answered:
         raise typer.Exit(2)
 
 
-def _write(delivery: Delivery, points: Sequence[DataPoint]) -> None:
+def _look(watcher: Watcher, looks: Looks) -> bool:
+    """Looks once; whether the store answered."""
+    if is_answered := looked(watcher):
+        looks.succeeded()
+    return is_answered
+
+
+def _write(delivery: Delivery, looks: Looks, points: Sequence[DataPoint]) -> None:
     """Writes the points of an experiment's verdicts; without them nothing is wrong but the history."""
+    looks.wrote(points)
     try:
         delivery.deliver(points)
     except KairosDbError as error:

@@ -31,6 +31,7 @@ from monitor.config.values import (
     as_tuple,
     one_or_more,
 )
+from monitor.config.watch import WatchTable
 from monitor.core import definitions
 from monitor.core.tags import sanitised
 
@@ -310,6 +311,7 @@ class Settings(_Model):
     serve: ServeTable = ServeTable()
     guard: GuardTable = GuardTable()
     alerts: AlertsTable = AlertsTable()
+    watch: WatchTable = WatchTable()
     tenants: Annotated[dict[Name, TenantTable], Field(min_length=1)] = Field(description="what is measured")
 
     def compiled_tenants(self) -> list[definitions.Tenant]:

@@ -22,9 +22,9 @@ from monitor.page.issues import (
     unknown_experiments,
 )
 from monitor.page.overview import Overview, gather
-from monitor.page.shared_answers import Shared
 from monitor.page.store_watch import StoreWatch
 from monitor.page.verdict_watch import VerdictWatch
+from monitor.runtime.shared_answers import Shared
 from monitor.serve import answers, spans
 from monitor.serve.evidence import current_evidence, refuse_long
 from monitor.serve.health import health

@@ -15,7 +15,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from monitor.page.markup import Html, element, joined
-from monitor.page.shared_answers import WORK_SHARE
+from monitor.runtime.shared_answers import WORK_SHARE
 from monitor.serve.problems import Problem, ProblemError, of_status
 
 T = TypeVar("T")

@@ -31,6 +31,7 @@ from monitor.serve.models import (
 )
 from monitor.serve.probes import HeadAsGet, add_probes
 from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, Problem, ProblemError, of_status, refuse_parameter
+from monitor.serve.prometheus import add_metrics
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
 from monitor.serve.verdict_models import VerdictsAnswer
@@ -94,6 +95,7 @@ def create_app(service: Service) -> FastAPI:
     _add_problems(app)
     _add_docs(app)
     add_probes(app, service)
+    add_metrics(app, service)
     _add_overviews(app, service)
     _add_experiment(app, service)
     _add_series(app, service)

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitor.config.settings import milliseconds
 from monitor.core.notices import NOTICES
@@ -37,18 +37,30 @@ LISTED_MAX = 100
 BAD_VALUE = "bad_value"
 
 
+class Reported(NamedTuple):
+    """The state of the monitor, and the reports that it follows from; None if the store does not answer."""
+
+    answer: HealthAnswer
+    reports: Reports | None
+
+
 def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
     """The state of the monitor; never raises, since a store that does not answer is part of that state.
 
     What is known of the data centers may be `age_max_ms` old.
     """
+    return reported_health(service, age_max_ms).answer
+
+
+def reported_health(service: Service, age_max_ms: int) -> Reported:
+    """The same, with the reports."""
     try:
         evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
         started_s = time.perf_counter()
         reported = reports(service, evidence)
         answer_ms = (time.perf_counter() - started_s) * 1_000
     except ProblemError as error:
-        return without_store(service, error)
+        return Reported(without_store(service, error), None)
     store = StoreHealth(url=service.store.url, reachable=True, answer_ms=round(answer_ms, 1), message=None)
     dcs = [_dc(service, evidence, dc, reported) for dc in service.dcs]
     divergences = _divergences(reported.divergences)
@@ -56,7 +68,7 @@ def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
     reporting = any(dc.state not in (DcState.STALE, DcState.MISSING) for dc in dcs)
     serving = next(dc for dc in dcs if dc.is_serving)
     switches = [*failovers(evidence), *_failovers_of_experiments(reported.failovers)]
-    return HealthAnswer(
+    answer = HealthAnswer(
         status=Status.DOWN if not reporting else Status.DEGRADED if said else Status.OK,
         advice=said,
         notices=[f"{dc.dc}: {notice}" for dc in dcs for notice in dc.notices],
@@ -69,6 +81,7 @@ def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
         divergences=divergences[:LISTED_MAX],
         compared_experiments=len({row.group[2:] for row in reported.divergences}),
     )
+    return Reported(answer, reported)
 
 
 def failovers(evidence: Evidence, days_ms: int = DAY_MS) -> Iterator[Failover]:

@@ -19,7 +19,7 @@ FAILOVERS_EVERY_MS, FAILOVERS_PHASE_MS = 5 * MINUTE_MS, 150_000
 FAILOVER, DIVERGENCE = "monitor.failover", "monitor.divergence_ppm"
 
 _REASON = ("dc", "tenant", "reason")
-_GAUGES = {
+GAUGES = {
     "lag": ("dc", "topic", "partition"),
     "sessions": ("dc",),
     "totals": ("dc",),
@@ -27,21 +27,27 @@ _GAUGES = {
     "notice": ("dc", "topic", "notice"),
     "new_partitions": ("dc", "topic"),
 }
-_COUNTERS = {
+"""Metric, without `monitor.`, to the tags that it is read by; the first is the data center."""
+COUNTERS = {
     "events": ("dc", "tenant"),
     "delay_ms.sum": ("dc", "tenant"),
     "delay_ms.count": ("dc", "tenant"),
     "rejected": _REASON,
     "noted": (*_REASON, "point"),
-    "corrections": ("dc",),
+    "corrections": ("dc", "tenant"),
     "points_written": ("dc",),
+    "write_ms": ("dc",),
     "retries": ("dc",),
     "dead_letters": ("dc",),
+    "rewritten": ("dc",),
     "repaired": ("dc",),
     "unread": ("dc",),
     "late": ("dc", "tenant", "experiment", "variation"),
     "unknown": ("dc", "tenant", "kind", "experiment", "name"),
+    "snapshot_ms": ("dc", "worker"),
+    "cpu_ms": ("dc", "worker"),
 }
+"""Likewise. `delay_ms.max` is asked for apart, since largest values are no sum."""
 _OF_FAILOVER = ("dc", "from", "reason", "tenant", "experiment")
 _OF_DIVERGENCE = ("dc", "against", "tenant", "experiment")
 
@@ -86,8 +92,8 @@ def reports(service: Service, evidence: Evidence) -> Reports:
     def ask(name: str, by: tuple[str, ...], aggregator: str | None) -> Ask:
         return Ask((name,), start_ms, end_ms, tags, by, aggregator, RATE_MS, is_aligned=False)
 
-    asks = {name: ask(f"monitor.{name}", by, "last") for name, by in _GAUGES.items()}
-    asks |= {name: ask(f"monitor.{name}", by, "sum") for name, by in _COUNTERS.items()}
+    asks = {name: ask(f"monitor.{name}", by, "last") for name, by in GAUGES.items()}
+    asks |= {name: ask(f"monitor.{name}", by, "sum") for name, by in COUNTERS.items()}
     asks["delay_ms.max"] = ask("monitor.delay_ms.max", ("dc", "tenant"), "max")
     asks["divergence"] = ask(DIVERGENCE, _OF_DIVERGENCE, None)
     asks["failover"] = ask(FAILOVER, _OF_FAILOVER, None)

@@ -161,12 +161,12 @@ class _Run:
     """A `monitor run` without a terminal."""
 
     def __init__(self, folder: Path) -> None:
-        port, page_port = free_ports(2)
+        port, page_port, watch_port = free_ports(3)
         self.url, self.page = (f"http://127.0.0.1:{number}" for number in (port, page_port))
         self._output = folder.parent / f"{folder.name}-{port}.out"
         self._errors = folder.parent / f"{folder.name}-{port}.err"
         command = [sys.executable, "-m", "monitor", "run", "--folder", str(folder)]
-        command += ["--port", str(port), "--page-port", str(page_port)]
+        command += ["--port", str(port), "--page-port", str(page_port), "--watch-port", str(watch_port)]
         command += ["--rate", str(RATE), "--seed", str(SEED), "--config", str(CONFIG)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
         with self._output.open("wb") as output, self._errors.open("wb") as errors:

@@ -15,7 +15,7 @@ from monitor.config.reader import load
 from monitor.page import charts, figures, queries
 from monitor.page.address import By, Charted
 from monitor.page.queries import QueriedNumber
-from monitor.page.shared_answers import Shared
+from monitor.runtime.shared_answers import Shared
 from monitor.serve import health_ranges
 from monitor.serve.models import (
     Basis,

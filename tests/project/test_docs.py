@@ -51,6 +51,7 @@ SETTINGS = {
     "WebhookTable": ("`[alerts.webhooks.NAME]`", "key"),
     "AlertsEmailTable": ("`[alerts.email]`", "key"),
     "AlertsKafkaTable": ("`[alerts.kafka]`", "key"),
+    "WatchTable": ("`[watch]`", "key"),
     "TenantTable": ("`[tenants.TENANT]`", "key"),
     "TagTable": ("Tags", "key"),
     "PredicateTable": ("Predicates", "key"),

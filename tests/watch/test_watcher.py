@@ -186,7 +186,18 @@ def test_the_command_judges_writes_tells_and_stops(tmp_path: Path) -> None:
         config = {**CONFIG, "kairosdb": {"url": url}, "alerts": {"webhooks": {"team": {"url": receiver.url}}}}
         file = tmp_path / "monitor.toml"
         file.write_text(to_toml(config))
-        command = [sys.executable, "-m", "monitor", "watch", "--config", str(file), "--folder", str(tmp_path / "w")]
+        command = [
+            sys.executable,
+            "-m",
+            "monitor",
+            "watch",
+            "--config",
+            str(file),
+            "--folder",
+            str(tmp_path / "w"),
+            "--port",
+            "0",
+        ]
         with running(command) as process:
             receiver.wait_for(1)
             process.kill()
