@@ -22,6 +22,7 @@ from monitor.runtime import logs
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
+from monitor.watch.deliveries import take_deliveries, take_last_deliveries
 from monitor.watch.telling import Telling
 from monitor.watch.watcher import Watcher, looked
 
@@ -37,19 +38,12 @@ def watch(
     folder: Annotated[Path, typer.Option(help="The folder of the audit trail; made if it is missing.")] = Path("watch"),
     url: KairosDbUrl = None,
     once: Annotated[bool, typer.Option("--once", help="Judge all experiments once, and exit.")] = False,
-    changes: Annotated[
-        bool, typer.Option("--changes", help="Print the audit trail, a change of a verdict on each line, and exit.")
-    ] = False,
 ) -> None:
     """Judges every experiment at each final minute, records each change with its evidence, and writes
     `monitor.verdict.*`. Needs the configuration and the store only. SIGTERM or Ctrl-C stops it.
     """
     settings = load(config)
     with closing(Audit(folder / AUDIT_FILE)) as audit:
-        if changes:
-            for change in audit.changes():
-                typer.echo(change.bundle)
-            return
         logs.set_up()
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
         ending, is_answered = _ending(), False
@@ -65,9 +59,11 @@ def watch(
             with suppress(Closed):
                 while True:
                     is_answered = looked(watcher)
+                    take_deliveries(teller, audit)
                     if once or ending.wait(EVERY_S):
                         break
-            log.info("watch_stopped")
+        take_last_deliveries(folder / OUTBOX_FILE, audit)
+        log.info("watch_stopped")
     if once and not is_answered:
         raise typer.Exit(2)
 

@@ -12,7 +12,7 @@ from monitor.config.stored_names import by_configured_name, stored_experiments, 
 from monitor.core.codes import MINUTE_MS
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
-from monitor.serve.failover import final_until_ms
+from monitor.serve.failover import Evidence, Stretch, final_until_ms
 from monitor.serve.phase_counts import counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
@@ -21,10 +21,11 @@ from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
+from monitor.serve.verdict_inputs import Inputs, Judged, watermarks_ms
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.judge import ALARMS, BUDGET, LIMITS, Guarded, Kind, Phase, Question, State, Verdict, judged
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
@@ -52,20 +53,25 @@ class _Read(NamedTuple):
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
     """What all checks of an experiment say of its present phase. Raises ProblemError."""
-    return _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)[0]
+    return _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)[0].answer
 
 
 def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
     """Those of all experiments of a tenant, in their order, with shared requests to the store. Raises ProblemError."""
+    return [of.answer for of in judged_of_tenant(service, tenant)]
+
+
+def judged_of_tenant(service: Service, tenant: str) -> list[Judged]:
+    """The same, each with what it was computed from. Raises ProblemError."""
     return _judged(service, tenant, service.tenant(tenant).experiments, None)
 
 
-def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:
+def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[Judged]:
     now_ms = service.now_ms()
     first_ms = first_visits_ms(service, tenant, tables, now_ms)
     phases = {name: _phase(service, table, first_ms.get(name), now_ms) for name, table in tables.items()}
     running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
-    answers = {name: _nothing(tenant, name, why) for name, why in phases.items() if isinstance(why, str)}
+    found = {name: Judged(_nothing(tenant, name, why), None) for name, why in phases.items() if isinstance(why, str)}
     if running:
         first = min(phase.visits_from_ms for phase in running.values())
         whole = Span(first, max(first + MINUTE_MS, last(now_ms).end_ms))
@@ -82,9 +88,12 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
         jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
         summed = iter(sums(service.store, service.cache, evidence, jobs))
         for name, phase in running.items():
-            found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, found)
-    return [answers[name] for name in tables]
+            read_sums = [by_configured_name(next(summed), read.stored) for read in reads[name]]
+            counted = _counted(service, tenant, name, phase, sealed[name], tags, read_sums)
+            of_phase = clipped(served[name], Span(phase.visits_from_ms, sealed[name]))
+            inputs = _inputs(service, tenant, name, phase, counted, of_phase, evidence)
+            found[name] = Judged(answer_of(service, tenant, name, phase, inputs), inputs)
+    return [found[name] for name in tables]
 
 
 def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_ms: int) -> RunningPhase | str:
@@ -94,10 +103,15 @@ def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_m
     phase = running_phase(table, service.settings.time, first_ms, now_ms)
     if phase is None:
         return "It has not begun yet."
-    kept_ms = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days) * DAY_MS
-    if phase.start_ms < now_ms - kept_ms + LOST_MS:
+    if phase.start_ms < first_kept_ms(service):
         return "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
     return phase
+
+
+def first_kept_ms(service: Service) -> int:
+    """A phase that begins before this moment may have lost its first minutes: they are beyond their ttl or unread."""
+    kept_days = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days)
+    return service.now_ms() - round(kept_days * DAY_MS) + LOST_MS
 
 
 def _reads(
@@ -118,7 +132,21 @@ def _guarded(service: Service, tenant: str) -> list[str]:
     return [name for name, point in service.tenant(tenant).points.items() if point.better != "none"]
 
 
-def _of_phase(
+def counted_until(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, dc: str | None = None
+) -> Phase:
+    """The counts of a phase as the store has them now, up to a moment in ms of event time. Raises ProblemError."""
+    tags = tag_values(service, tenant)
+    span = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, sealed_ms))
+    evidence, served = serving(service, tenant, [experiment], span, dc)
+    reads = _reads(service, tenant, experiment, phase, sealed_ms, tags)
+    jobs = [Job(read.query, clipped(served[experiment], read.span)) for read in reads]
+    summed = sums(service.store, service.cache, evidence, jobs)
+    read_sums = [by_configured_name(of, read.stored) for of, read in zip(summed, reads, strict=True)]
+    return _counted(service, tenant, experiment, phase, sealed_ms, tags, read_sums)
+
+
+def _counted(
     service: Service,
     tenant: str,
     experiment: str,
@@ -126,10 +154,28 @@ def _of_phase(
     sealed_ms: int,
     tags: Mapping[str, Sequence[str]],
     read: Sequence[Sums],
-) -> VerdictsAnswer:
+) -> Phase:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
-    found = judged(_question(service, tenant, experiment, phase, points), counted)
+    return counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
+
+
+def _inputs(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    phase: RunningPhase,
+    counted: Phase,
+    served: Sequence[Stretch],
+    evidence: Evidence,
+) -> Inputs:
+    question = _question(service, tenant, experiment, phase, _guarded(service, tenant))
+    return Inputs(question, counted, BUDGET, LIMITS, served, watermarks_ms(evidence, service.dcs))
+
+
+def answer_of(service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs) -> VerdictsAnswer:
+    """What all checks say of the counts of a phase."""
+    table = service.experiment(tenant, experiment)
+    found = judged(inputs.question, inputs.counted, inputs.shares, inputs.thresholds)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
@@ -142,7 +188,7 @@ def _of_phase(
             weights=phase.weights,
             visits_from=moment(phase.visits_from_ms),
             conversions_from=moment(phase.conversions_from_ms),
-            sealed_until=moment(sealed_ms),
+            sealed_until=moment(inputs.counted.sealed_ms),
         ),
         checks=said,
     )
