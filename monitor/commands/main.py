@@ -42,6 +42,7 @@ COMMANDS = (
     Command("explain", "Explain a visit: its events, its assignments and what it counts for.", PROVE),
     Command("audit", "Print the changes of verdicts and their deliveries as JSON lines.", PROVE),
     Command("replay-verdict", "Compute a change of a verdict again, from its evidence and from the store.", PROVE),
+    Command("rehearse", "Show what the checks would have said when, over history.", PROVE),
     Command("rejects", "Name what is wrong with rejected messages: fields, names, examples.", PROVE),
     Command("record", "Write a Kafka topic to a recorded log.", PROVE),
     Command("run", "Run everything on simulated traffic: store, job, page and watcher.", TRY),

@@ -12,8 +12,8 @@ from monitor.config.stored_names import by_configured_name, stored_experiments, 
 from monitor.core.codes import MINUTE_MS
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
-from monitor.serve.failover import Evidence, Stretch, final_until_ms
-from monitor.serve.phase_counts import counted_phase, queries, readings
+from monitor.serve.failover import Stretch, final_until_ms
+from monitor.serve.phase_counts import Reading, counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
 from monitor.serve.results import Metrics
@@ -89,9 +89,10 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
         summed = iter(sums(service.store, service.cache, evidence, jobs))
         for name, phase in running.items():
             read_sums = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            counted = _counted(service, tenant, name, phase, sealed[name], tags, read_sums)
+            counts = counted(service, tenant, name, phase, sealed[name], read_sums)
             of_phase = clipped(served[name], Span(phase.visits_from_ms, sealed[name]))
-            inputs = _inputs(service, tenant, name, phase, counted, of_phase, evidence)
+            watermarks = watermarks_ms(evidence, service.dcs)
+            inputs = inputs_of(service, tenant, name, phase, counts, of_phase, watermarks)
             found[name] = Judged(answer_of(service, tenant, name, phase, inputs), inputs)
     return [found[name] for name in tables]
 
@@ -115,16 +116,29 @@ def first_kept_ms(service: Service) -> int:
 
 
 def _reads(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, tags: Collection[str]
+    service: Service,
+    tenant: str,
+    experiment: str,
+    phase: RunningPhase,
+    sealed_ms: int,
+    tags: Collection[str],
+    first_ms: int | None = None,
 ) -> list[_Read]:
     table = service.experiment(tenant, experiment)
     found = []
-    for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
+    for reading in readings_of(service, tenant, experiment, phase):
         stored = stored_metrics(reading.metrics, table)
         asked = reading._replace(metrics=tuple(stored))
-        for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
+        experiments = stored_experiments(experiment, table)
+        for query, span in queries(asked, experiments, list(tags), sealed_ms, first_ms):
             found.append(_Read(query, span, stored))
     return found
+
+
+def readings_of(service: Service, tenant: str, experiment: str, phase: RunningPhase) -> tuple[Reading, ...]:
+    """The metrics that the checks of a phase read, and from when on."""
+    table = service.experiment(tenant, experiment)
+    return readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase)
 
 
 def _guarded(service: Service, tenant: str) -> list[str]:
@@ -136,40 +150,52 @@ def counted_until(
     service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, dc: str | None = None
 ) -> Phase:
     """The counts of a phase as the store has them now, up to a moment in ms of event time. Raises ProblemError."""
-    tags = tag_values(service, tenant)
-    span = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, sealed_ms))
-    evidence, served = serving(service, tenant, [experiment], span, dc)
-    reads = _reads(service, tenant, experiment, phase, sealed_ms, tags)
-    jobs = [Job(read.query, clipped(served[experiment], read.span)) for read in reads]
-    summed = sums(service.store, service.cache, evidence, jobs)
-    read_sums = [by_configured_name(of, read.stored) for of, read in zip(summed, reads, strict=True)]
-    return _counted(service, tenant, experiment, phase, sealed_ms, tags, read_sums)
+    read = sums_of_phase(service, tenant, experiment, phase, sealed_ms, dc=dc)
+    return counted(service, tenant, experiment, phase, sealed_ms, read)
 
 
-def _counted(
+def sums_of_phase(
     service: Service,
     tenant: str,
     experiment: str,
     phase: RunningPhase,
     sealed_ms: int,
-    tags: Mapping[str, Sequence[str]],
-    read: Sequence[Sums],
+    first_ms: int | None = None,
+    dc: str | None = None,
+) -> list[Sums]:
+    """The sums that the counts of a phase are made of, up to a moment; hours, and the minutes that are needed.
+
+    With `first_ms` they are enough for each moment from then on. Raises ProblemError.
+    """
+    span = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, sealed_ms))
+    evidence, served = serving(service, tenant, [experiment], span, dc)
+    reads = _reads(service, tenant, experiment, phase, sealed_ms, tag_values(service, tenant), first_ms)
+    jobs = [Job(read.query, clipped(served[experiment], read.span)) for read in reads]
+    summed = sums(service.store, service.cache, evidence, jobs)
+    return [by_configured_name(of, read.stored) for of, read in zip(summed, reads, strict=True)]
+
+
+def counted(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, read: Sequence[Sums]
 ) -> Phase:
+    """The counts of a phase from its sums."""
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
+    tags = tag_values(service, tenant)
     return counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
 
 
-def _inputs(
+def inputs_of(
     service: Service,
     tenant: str,
     experiment: str,
     phase: RunningPhase,
-    counted: Phase,
-    served: Sequence[Stretch],
-    evidence: Evidence,
+    counts: Phase,
+    served: Sequence[Stretch] = (),
+    watermarks: Mapping[str, int] = {},
 ) -> Inputs:
+    """What the verdicts are computed from: the counts, and what is asked of them by the configuration."""
     question = _question(service, tenant, experiment, phase, _guarded(service, tenant))
-    return Inputs(question, counted, BUDGET, LIMITS, served, watermarks_ms(evidence, service.dcs))
+    return Inputs(question, counts, BUDGET, LIMITS, served, watermarks)
 
 
 def answer_of(service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs) -> VerdictsAnswer:
