@@ -22,7 +22,7 @@ from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.verdict_inputs import Inputs, Judged, watermarks_ms
-from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
+from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
 from monitor.verdicts.judge import ALARMS, BUDGET, LIMITS, Guarded, Kind, Phase, Question, State, Verdict, judged
@@ -61,9 +61,22 @@ def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
     return [of.answer for of in judged_of_tenant(service, tenant)]
 
 
-def judged_of_tenant(service: Service, tenant: str) -> list[Judged]:
+def tenant_verdicts(service: Service, tenant: str, dc: str | None = None) -> TenantVerdictsAnswer:
+    """Those of all experiments of a tenant, the worst first. Raises ProblemError."""
+    answers = [of.answer for of in judged_of_tenant(service, tenant, dc)]
+    return TenantVerdictsAnswer(tenant=tenant, experiments=sorted(answers, key=rank))
+
+
+def rank(answer: VerdictsAnswer) -> tuple[int, float]:
+    """Sorts experiments by their verdicts: the worst first, of equals the one with the most evidence."""
+    return _ORDER.index(answer.state), -max(
+        (check.ln_e - check.note_from for check in answer.checks), default=-math.inf
+    )
+
+
+def judged_of_tenant(service: Service, tenant: str, dc: str | None = None) -> list[Judged]:
     """The same, each with what it was computed from. Raises ProblemError."""
-    return _judged(service, tenant, service.tenant(tenant).experiments, None)
+    return _judged(service, tenant, service.tenant(tenant).experiments, dc)
 
 
 def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[Judged]:

@@ -14,6 +14,7 @@ import structlog
 from monitor.core.metrics import DataPoint, health_series
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
+from monitor.serve.verdict_history import STATES
 from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdicts import judged_of_tenant
@@ -22,11 +23,6 @@ from monitor.watch.audit import Audit, Latest, Recorded
 from monitor.watch.bundles import bundled
 
 log = structlog.get_logger(__name__)
-
-STATE = "monitor.verdict.state"
-"""The metric of a check's state."""
-STATES = tuple(State)
-"""A state is written as its place in this order, from 0 for too early to 7 for no data."""
 
 Write = Callable[[Sequence[DataPoint]], None]
 

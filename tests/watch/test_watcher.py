@@ -16,10 +16,11 @@ import pytest
 from monitor import devstore
 from monitor.core.metrics import DataPoint
 from monitor.serve.service import Service
+from monitor.serve.verdict_history import STATES
 from monitor.verdicts.judge import State
 from monitor.watch import audit as audit_module
 from monitor.watch.audit import Audit, AuditError, Latest, Recorded
-from monitor.watch.watcher import STATES, Change, Watcher
+from monitor.watch.watcher import Change, Watcher
 from tests.support import reading
 from tests.support.alert_receiver import AlertReceiver, answer
 from tests.support.strategies import to_toml
