@@ -89,6 +89,8 @@ class Attempt(NamedTuple):
     """`accepted`, `failed`, `refused` or `given_up`."""
     text: str
     """The status and the beginning of the answer, or the error."""
+    tenant: str
+    experiment: str
     changes: list[str]
     """The ids of the message's changes."""
 
@@ -239,8 +241,10 @@ class Outbox:
     def attempts(self, since_ms: int = 0) -> list[Attempt]:
         """The audit of the attempts from a moment on, the oldest first."""
         ids = "SELECT json_group_array(change_id) FROM told WHERE told.message_id = deliveries.message_id"
-        query = f"""SELECT target, key, attempt, at_ms, verdict, text, ({ids}) FROM deliveries
-            WHERE at_ms >= ? ORDER BY id"""
+        of = "coalesce(tenant, ''), coalesce(experiment, '')"
+        query = f"""SELECT deliveries.target, deliveries.key, attempt, at_ms, deliveries.verdict, text, {of}, ({ids})
+            FROM deliveries LEFT JOIN messages ON messages.id = deliveries.message_id
+            WHERE at_ms >= ? ORDER BY deliveries.id"""
         with self.transaction():
             rows = self._connection.execute(query, (since_ms,)).fetchall()
         return [msgspec.convert([*row, msgspec.json.decode(changes)], Attempt) for *row, changes in rows]

@@ -1,5 +1,6 @@
 """Options that several commands have, each defined once."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,8 @@ KafkaOption = Annotated[
     list[str] | None,
     typer.Option("--option", help="A librdkafka property (SASL, TLS, ...), as NAME=VALUE; repeatable."),
 ]
+Since = Annotated[str | None, typer.Option("--from", help="From this time on, ISO 8601.")]
+Until = Annotated[str | None, typer.Option("--to", help="Up to before this time, ISO 8601.")]
 RunFolder = Annotated[Path, typer.Option(help="The folder of the store, the recovery store and the logs of a run.")]
 RUN_FOLDER = Path("var")
 SWITCHES_FILE = "incidents.ndjson"
@@ -44,3 +47,13 @@ def kafka_properties(texts: list[str] | None) -> dict[str, str]:
             message = f"--option must be NAME=VALUE; got {name + equals + value!r}"
             raise typer.BadParameter(message)
     return {name: value for name, _, value in pairs}
+
+
+def option_ms(text: str, option: str) -> int:
+    """The time in an option, ms; one without a zone is in UTC. Raises BadParameter."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{option} must be a time such as 2026-11-25T10:00Z; got {text!r}"
+        raise typer.BadParameter(message) from None
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000)

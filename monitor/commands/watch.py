@@ -23,6 +23,7 @@ from monitor.runtime.exposition import registry_of
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
+from monitor.watch.deliveries import take_deliveries, take_last_deliveries
 from monitor.watch.listener import listener
 from monitor.watch.looks import Looks
 from monitor.watch.prometheus import WatchCollector
@@ -43,19 +44,12 @@ def watch(
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: watch.host.")] = None,
     port: Annotated[int | None, typer.Option(help="The port of its metrics. Default: watch.port.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Judge all experiments once, and exit.")] = False,
-    changes: Annotated[
-        bool, typer.Option("--changes", help="Print the audit trail, a change of a verdict on each line, and exit.")
-    ] = False,
 ) -> None:
     """Judges every experiment at each final minute, records each change with its evidence, and writes
     `monitor.verdict.*`. Needs the configuration and the store only. SIGTERM or Ctrl-C stops it.
     """
     settings = load(config)
     with closing(Audit(folder / AUDIT_FILE)) as audit:
-        if changes:
-            for change in audit.changes():
-                typer.echo(change.bundle)
-            return
         logs.set_up()
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
         address = host or settings.watch.host, settings.watch.port if port is None else port
@@ -75,9 +69,11 @@ def watch(
                 with suppress(Closed):
                     while True:
                         is_answered = _look(watcher, looks)
+                        take_deliveries(teller, audit)
                         if once or ending.wait(EVERY_S):
                             break
-            log.info("watch_stopped")
+        take_last_deliveries(folder / OUTBOX_FILE, audit)
+        log.info("watch_stopped")
     if once and not is_answered:
         raise typer.Exit(2)
 

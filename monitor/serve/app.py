@@ -13,10 +13,11 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from monitor.serve import answers, spans, states
+from monitor.serve import answers, spans, states, verdict_history
 from monitor.serve.docs_page import docs_page
 from monitor.serve.findings import Answer
 from monitor.serve.health import health
+from monitor.serve.history_models import EvidenceAnswer, HistoryAnswer
 from monitor.serve.models import (
     Basis,
     BreakdownAnswer,
@@ -34,8 +35,8 @@ from monitor.serve.problems import MEDIA_TYPE, RETRY_AFTER_S, Problem, ProblemEr
 from monitor.serve.prometheus import add_metrics
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
-from monitor.serve.verdict_models import VerdictsAnswer
-from monitor.serve.verdicts import verdicts
+from monitor.serve.verdict_models import TenantVerdictsAnswer, VerdictsAnswer
+from monitor.serve.verdicts import tenant_verdicts, verdicts
 
 FINAL_FRESH_S = 60
 """The time for which a client may cache a final answer: its data center, or totals after a loss, may still change."""
@@ -64,6 +65,7 @@ TagFilter = Annotated[
 ]
 By = Annotated[list[str] | None, Query(description="a tag to split by; may be repeated")]
 Dc = Annotated[str | None, Query(description="force this data center")]
+Check = Annotated[str | None, Query(description="only this check, by its name")]
 InScope = Annotated[Scope, Query(description="the visits that points are counted for")]
 Point = Annotated[str | None, Query(description="the point, for total, visits, rate, sum and mean")]
 
@@ -171,6 +173,25 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
     def of_experiment(tenant: str, experiment: str, dc: Dc = None) -> Response:
         """What the checks of an experiment say of its present phase, the worst first. Valid at every look."""
         return _live(verdicts(service, tenant, experiment, dc))
+
+    @app.get("/api/tenants/{tenant}/verdicts", response_model=TenantVerdictsAnswer, responses=_PROBLEMS)
+    def of_tenant(tenant: str, dc: Dc = None) -> Response:
+        """What the checks of all experiments of a tenant say, the worst experiment first."""
+        return _live(tenant_verdicts(service, tenant, dc))
+
+    @app.get(f"{EXPERIMENT_PATH}/verdicts/history", response_model=HistoryAnswer, responses=_PROBLEMS)
+    def changes(
+        tenant: str, experiment: str, check: Check = None, start: From = None, to: To = None, dc: Dc = None
+    ) -> Response:
+        """When the checks of an experiment said something else, as `monitor watch` has written it."""
+        return _live(verdict_history.history(service, tenant, experiment, _span(service, start, to), check, dc))
+
+    @app.get(f"{EXPERIMENT_PATH}/verdicts/evidence", response_model=EvidenceAnswer, responses=_PROBLEMS)
+    def over_time(
+        tenant: str, experiment: str, check: Check = None, start: From = None, to: To = None, dc: Dc = None
+    ) -> Response:
+        """The evidence of the checks of an experiment over time, as `monitor watch` has written it."""
+        return _live(verdict_history.evidence(service, tenant, experiment, _span(service, start, to), check, dc))
 
 
 def _add_series(app: FastAPI, service: Service) -> None:

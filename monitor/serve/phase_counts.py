@@ -58,10 +58,14 @@ def _sums(metrics: Metrics, table: ExperimentTable, point: str) -> list[str]:
 
 
 def queries(
-    reading: Reading, experiments: tuple[str, ...], tags: Sequence[str], sealed_ms: int
+    reading: Reading, experiments: tuple[str, ...], tags: Sequence[str], sealed_ms: int, first_ms: int | None = None
 ) -> list[tuple[SumQuery, Span]]:
-    """What is read of a phase up to a moment: the hours, then the last minutes."""
-    recent_ms = max(reading.from_ms, (sealed_ms - LIFE_MS) // HOUR_MS * HOUR_MS)
+    """What is read of a phase up to a moment: the hours, then the last minutes.
+
+    With `first_ms` the minutes are enough to judge at each moment from then on.
+    """
+    judged_ms = sealed_ms if first_ms is None else first_ms
+    recent_ms = max(reading.from_ms, (judged_ms - LIFE_MS) // HOUR_MS * HOUR_MS)
     of = (("experiment", experiments),)
     parts = [
         (SumQuery(reading.metrics, of, tuple(tags), HOUR_MS), Span(reading.from_ms, recent_ms)),

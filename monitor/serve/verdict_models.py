@@ -70,3 +70,10 @@ class VerdictsAnswer(Answer):
     words: str = Field(description="the worst verdict in a sentence")
     phase: PhaseAnswer | None = Field(description="null: none has begun, or the store no longer has its beginning")
     checks: list[CheckAnswer]
+
+
+class TenantVerdictsAnswer(Answer):
+    """The verdicts of all experiments of a tenant, the worst first."""
+
+    tenant: str
+    experiments: list[VerdictsAnswer]

@@ -13,9 +13,9 @@ from monitor.core.codes import MINUTE_MS
 from monitor.serve import budgets
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
-from monitor.serve.failover import final_until_ms
+from monitor.serve.failover import Stretch, final_until_ms
 from monitor.serve.late_bounds import with_late_visits
-from monitor.serve.phase_counts import counted_phase, queries, readings
+from monitor.serve.phase_counts import Reading, counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
 from monitor.serve.results import Metrics
@@ -23,10 +23,11 @@ from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
-from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
+from monitor.serve.verdict_inputs import Inputs, Judged, watermarks_ms
+from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Phase, Question, State, Verdict, judged
 from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
@@ -55,21 +56,41 @@ class _Read(NamedTuple):
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
     """What all checks of an experiment say of its present phase. Raises ProblemError."""
-    answers = _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)
+    answers = [of.answer for of in _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)]
     return with_late_visits(service, tenant, answers)[0]
 
 
 def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
     """Those of all experiments of a tenant, in their order, with shared requests to the store. Raises ProblemError."""
-    return with_late_visits(service, tenant, _judged(service, tenant, service.tenant(tenant).experiments, None))
+    return [of.answer for of in judged_of_tenant(service, tenant)]
 
 
-def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:
+def tenant_verdicts(service: Service, tenant: str, dc: str | None = None) -> TenantVerdictsAnswer:
+    """Those of all experiments of a tenant, the worst first. Raises ProblemError."""
+    answers = [of.answer for of in judged_of_tenant(service, tenant, dc)]
+    return TenantVerdictsAnswer(tenant=tenant, experiments=sorted(answers, key=rank))
+
+
+def rank(answer: VerdictsAnswer) -> tuple[int, float]:
+    """Sorts experiments by their verdicts: the worst first, of equals the one with the most evidence."""
+    return _ORDER.index(answer.state), -max(
+        (check.ln_e - check.note_from for check in answer.checks), default=-math.inf
+    )
+
+
+def judged_of_tenant(service: Service, tenant: str, dc: str | None = None) -> list[Judged]:
+    """The same, each with what it was computed from. Raises ProblemError."""
+    found = _judged(service, tenant, service.tenant(tenant).experiments, dc)
+    answers = with_late_visits(service, tenant, [of.answer for of in found])
+    return [of._replace(answer=answer) for of, answer in zip(found, answers, strict=True)]
+
+
+def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[Judged]:
     now_ms = service.now_ms()
     first_ms = first_visits_ms(service, tenant, tables, now_ms)
     phases = {name: _phase(service, table, first_ms.get(name), now_ms) for name, table in tables.items()}
     running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
-    answers = {name: _nothing(tenant, name, why) for name, why in phases.items() if isinstance(why, str)}
+    found = {name: Judged(_nothing(tenant, name, why), None) for name, why in phases.items() if isinstance(why, str)}
     if running:
         first = min(phase.visits_from_ms for phase in running.values())
         whole = Span(first, max(first + MINUTE_MS, last(now_ms).end_ms))
@@ -86,9 +107,13 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
         jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
         summed = iter(sums(service.store, service.cache, evidence, jobs))
         for name, phase in running.items():
-            found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, found)
-    return [answers[name] for name in tables]
+            read_sums = [by_configured_name(next(summed), read.stored) for read in reads[name]]
+            counts = counted(service, tenant, name, phase, sealed[name], read_sums)
+            of_phase = clipped(served[name], Span(phase.visits_from_ms, sealed[name]))
+            watermarks = watermarks_ms(evidence, service.dcs)
+            inputs = inputs_of(service, tenant, name, phase, counts, of_phase, watermarks)
+            found[name] = Judged(answer_of(service, tenant, name, phase, inputs), inputs)
+    return [found[name] for name in tables]
 
 
 def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_ms: int) -> RunningPhase | str:
@@ -98,24 +123,42 @@ def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_m
     phase = running_phase(table, service.settings.time, first_ms, now_ms)
     if phase is None:
         return "It has not begun yet."
-    kept_ms = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days) * DAY_MS
-    if phase.start_ms < now_ms - kept_ms + LOST_MS:
+    if phase.start_ms < first_kept_ms(service):
         return "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
     return phase
 
 
+def first_kept_ms(service: Service) -> int:
+    """A phase that begins before this moment may have lost its first minutes: they are beyond their ttl or unread."""
+    kept_days = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days)
+    return service.now_ms() - round(kept_days * DAY_MS) + LOST_MS
+
+
 def _reads(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, tags: Collection[str]
+    service: Service,
+    tenant: str,
+    experiment: str,
+    phase: RunningPhase,
+    sealed_ms: int,
+    tags: Collection[str],
+    first_ms: int | None = None,
 ) -> list[_Read]:
     table = service.experiment(tenant, experiment)
     found = []
-    points, valued = _guarded(service, tenant), _valued(service, tenant)
-    for reading in readings(Metrics(tenant, experiment), table, points, valued, phase):
+    for reading in readings_of(service, tenant, experiment, phase):
         stored = stored_metrics(reading.metrics, table)
         asked = reading._replace(metrics=tuple(stored))
-        for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
+        experiments = stored_experiments(experiment, table)
+        for query, span in queries(asked, experiments, list(tags), sealed_ms, first_ms):
             found.append(_Read(query, span, stored))
     return found
+
+
+def readings_of(service: Service, tenant: str, experiment: str, phase: RunningPhase) -> tuple[Reading, ...]:
+    """The metrics that the checks of a phase read, and from when on."""
+    table = service.experiment(tenant, experiment)
+    points, valued = _guarded(service, tenant), _valued(service, tenant)
+    return readings(Metrics(tenant, experiment), table, points, valued, phase)
 
 
 def _guarded(service: Service, tenant: str) -> list[str]:
@@ -129,20 +172,62 @@ def _valued(service: Service, tenant: str) -> list[str]:
     return [name for name in _guarded(service, tenant) if points[name].value is not None]
 
 
-def _of_phase(
+def counted_until(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, dc: str | None = None
+) -> Phase:
+    """The counts of a phase as the store has them now, up to a moment in ms of event time. Raises ProblemError."""
+    read = sums_of_phase(service, tenant, experiment, phase, sealed_ms, dc=dc)
+    return counted(service, tenant, experiment, phase, sealed_ms, read)
+
+
+def sums_of_phase(
     service: Service,
     tenant: str,
     experiment: str,
     phase: RunningPhase,
     sealed_ms: int,
-    tags: Mapping[str, Sequence[str]],
-    read: Sequence[Sums],
-) -> VerdictsAnswer:
+    first_ms: int | None = None,
+    dc: str | None = None,
+) -> list[Sums]:
+    """The sums that the counts of a phase are made of, up to a moment; hours, and the minutes that are needed.
+
+    With `first_ms` they are enough for each moment from then on. Raises ProblemError.
+    """
+    span = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, sealed_ms))
+    evidence, served = serving(service, tenant, [experiment], span, dc)
+    reads = _reads(service, tenant, experiment, phase, sealed_ms, tag_values(service, tenant), first_ms)
+    jobs = [Job(read.query, clipped(served[experiment], read.span)) for read in reads]
+    summed = sums(service.store, service.cache, evidence, jobs)
+    return [by_configured_name(of, read.stored) for of, read in zip(summed, reads, strict=True)]
+
+
+def counted(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, read: Sequence[Sums]
+) -> Phase:
+    """The counts of a phase from its sums."""
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    valued = _valued(service, tenant)
-    counted = counted_phase(Metrics(tenant, experiment), table, points, valued, tags, phase, sealed_ms, read)
-    budget, limits = budgets.shares(service.settings.guard), budgets.thresholds(service.settings.guard)
-    found = judged(_question(service, tenant, experiment, phase, points), counted, budget, limits)
+    tags, valued = tag_values(service, tenant), _valued(service, tenant)
+    return counted_phase(Metrics(tenant, experiment), table, points, valued, tags, phase, sealed_ms, read)
+
+
+def inputs_of(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    phase: RunningPhase,
+    counts: Phase,
+    served: Sequence[Stretch] = (),
+    watermarks: Mapping[str, int] = {},
+) -> Inputs:
+    """What the verdicts are computed from: the counts, and what is asked of them by the configuration."""
+    question, guard = _question(service, tenant, experiment, phase, _guarded(service, tenant)), service.settings.guard
+    return Inputs(question, counts, budgets.shares(guard), budgets.thresholds(guard), served, watermarks)
+
+
+def answer_of(service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs) -> VerdictsAnswer:
+    """What all checks say of the counts of a phase."""
+    table, limits = service.experiment(tenant, experiment), inputs.thresholds
+    found = judged(inputs.question, inputs.counted, inputs.shares, limits)
     said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
@@ -155,7 +240,7 @@ def _of_phase(
             weights=phase.weights,
             visits_from=moment(phase.visits_from_ms),
             conversions_from=moment(phase.conversions_from_ms),
-            sealed_until=moment(sealed_ms),
+            sealed_until=moment(inputs.counted.sealed_ms),
         ),
         checks=said,
     )

@@ -12,7 +12,8 @@ from monitor.kairosdb.reader import Ask
 from monitor.serve.evidence import current_evidence
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS
-from monitor.watch.watcher import STATE, Change
+from monitor.serve.verdict_history import STATE
+from monitor.watch.watcher import Change
 
 SILENT_MS = 180_000
 """A watcher whose data center serves the present and that has written nothing for so long does not run."""

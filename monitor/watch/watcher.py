@@ -9,26 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
-from monitor import __version__
 from monitor.core.metrics import DataPoint, health_series
-from monitor.serve import budgets
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
+from monitor.serve.verdict_history import STATES
+from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer, VerdictsAnswer
-from monitor.serve.verdicts import verdicts_of_tenant
+from monitor.serve.verdicts import judged_of_tenant
 from monitor.verdicts.judge import ALARMS, State
-from monitor.verdicts.multinomial import STRENGTHS
 from monitor.watch.audit import Audit, Latest, Recorded
+from monitor.watch.bundles import bundled
 
 log = structlog.get_logger(__name__)
-
-STATE = "monitor.verdict.state"
-"""The metric of a check's state."""
-STATES = tuple(State)
-"""A state is written as its place in this order, from 0 for too early to 7 for no data."""
 
 Write = Callable[[Sequence[DataPoint]], None]
 
@@ -67,15 +61,17 @@ class Watcher:
         for tenant, table in self._service.settings.tenants.items():
             if not table.experiments:
                 continue
-            for answer in verdicts_of_tenant(self._service, tenant):
+            for answer, inputs in judged_of_tenant(self._service, tenant):
                 key = tenant, answer.experiment
-                if answer.phase is not None and self._seen.get(key) != _moment(answer.phase):
-                    self._take_in(answer, answer.phase)
+                if answer.phase is None or inputs is None:
+                    continue
+                if self._seen.get(key) != _moment(answer.phase):
+                    self._take_in(answer, answer.phase, inputs)
                     self._seen[key] = _moment(answer.phase)
                     judged += 1
         return judged
 
-    def _take_in(self, answer: VerdictsAnswer, phase: PhaseAnswer) -> None:
+    def _take_in(self, answer: VerdictsAnswer, phase: PhaseAnswer, inputs: Inputs) -> None:
         phase_ms, sealed_ms = _ms(phase.start), _ms(phase.sealed_until)
         before = self._audit.latest(answer.tenant, answer.experiment)
         latest: list[tuple[str, Latest]] = []
@@ -87,7 +83,8 @@ class Watcher:
             latest.append((check.check, Latest(phase_ms, check.state, ln_e_max)))
             previous = known.state if known is not None and is_same_phase else State.TOO_EARLY
             if check.state is not previous:
-                changes.append(Change(self._recorded(answer, phase, check, previous, ln_e_max), check))
+                recorded = self._recorded(answer, phase, inputs, Latest(phase_ms, previous, ln_e_max), check)
+                changes.append(Change(recorded, check))
         self._write(list(_points(answer, latest, sealed_ms)))
         if alarms := [change for change in changes if change.is_alarm]:
             self._tell(alarms)
@@ -105,35 +102,27 @@ class Watcher:
                 )
 
     def _recorded(
-        self, answer: VerdictsAnswer, phase: PhaseAnswer, check: CheckAnswer, previous: State, ln_e_max: float
+        self, answer: VerdictsAnswer, phase: PhaseAnswer, inputs: Inputs, before: Latest, check: CheckAnswer
     ) -> Recorded:
-        sealed_ms, guard = _ms(phase.sealed_until), self._service.settings.guard
-        parts = answer.tenant, answer.experiment, str(_ms(phase.start)), check.check, check.state.value, str(sealed_ms)
+        """A change, with its bundle; `before`: the state before it, and the largest ln E of the phase up to now."""
+        sealed_ms = _ms(phase.sealed_until)
+        parts = answer.tenant, answer.experiment, str(before.phase_ms), check.check, check.state.value, str(sealed_ms)
         identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-        bundle = {
-            "tenant": answer.tenant,
-            "experiment": answer.experiment,
-            "phase": phase.model_dump(mode="json"),
-            "check": check.model_dump(mode="json"),
-            "ln_e_max": ln_e_max,
-            "priors": list(STRENGTHS),
-            "shares": budgets.shares(guard)._asdict(),
-            "thresholds": budgets.thresholds(guard)._asdict(),
-            "guard": guard.model_dump(),
-            "dcs": self._service.dcs,
-            "config_hash": self._config_hash,
-            "version": __version__,
-        }
-        return Recorded(
-            identity,
-            sealed_ms,
-            answer.tenant,
-            answer.experiment,
-            check.check,
-            previous,
-            check.state,
-            msgspec.json.encode(bundle).decode(),
+        bundle = bundled(
+            inputs,
+            check,
+            id=identity,
+            tenant=answer.tenant,
+            experiment=answer.experiment,
+            phase=phase.model_dump(mode="json"),
+            previous=before.state.value,
+            ln_e_max=before.ln_e_max,
+            guard=self._service.settings.guard.model_dump(),
+            dcs=self._service.dcs,
+            config_hash=self._config_hash,
         )
+        of = answer.tenant, answer.experiment, check.check
+        return Recorded(identity, sealed_ms, *of, before.state, check.state, bundle)
 
 
 def looked(watcher: Watcher) -> bool:

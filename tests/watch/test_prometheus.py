@@ -22,13 +22,14 @@ from monitor.core.metrics import DataPoint
 from monitor.runtime.exposition import registry_of
 from monitor.runtime.listening import ListenError
 from monitor.serve.prometheus_verdicts import KEPT_MS, families_of_verdicts
+from monitor.serve.verdict_history import STATES
 from monitor.verdicts.judge import State
 from monitor.watch.audit import Audit
 from monitor.watch.listener import listener
 from monitor.watch.looks import Looks
 from monitor.watch.prometheus import WatchCollector
 from monitor.watch.telling import Telling
-from monitor.watch.watcher import STATES, Watcher, looked
+from monitor.watch.watcher import Watcher, looked
 from tests.support.alert_case import QUICK, SetClock
 from tests.support.alert_receiver import AlertReceiver, answer
 from tests.support.scraped import OPENMETRICS, Sample, scrape, value

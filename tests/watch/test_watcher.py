@@ -16,10 +16,11 @@ import pytest
 from monitor import devstore
 from monitor.core.metrics import DataPoint
 from monitor.serve.service import Service
+from monitor.serve.verdict_history import STATES
 from monitor.verdicts.judge import State
 from monitor.watch import audit as audit_module
 from monitor.watch.audit import Audit, AuditError, Latest, Recorded
-from monitor.watch.watcher import STATES, Change, Watcher
+from monitor.watch.watcher import Change, Watcher
 from tests.support import reading
 from tests.support.alert_receiver import AlertReceiver, answer
 from tests.support.strategies import to_toml
@@ -163,6 +164,7 @@ def test_the_audit_trail_is_bounded(audit: Audit, monkeypatch: pytest.MonkeyPatc
             change = Recorded(str(number), number, "t", "e", "c", State.HEALTHY, State.NOTE, "{}")
             audit.record("t", "e", [("c", Latest(0, State.NOTE, 5.0))], [change])
     assert [change.id for change in audit.changes()] == ["4", "5", "6", "7", "8"]
+    assert audit.change("3") is None
     assert audit.latest("t", "e") == {"c": Latest(0, State.NOTE, 5.0)}
 
 
@@ -209,9 +211,16 @@ def test_the_command_judges_writes_tells_and_stops(tmp_path: Path) -> None:
         bodies = [received.document for received in receiver.requests]
         assert {received.key for received in receiver.requests} == {bodies[0]["changes"][0]["id"]}
         assert HARM in json.dumps(bodies[0])
-        printed = subprocess.run([*command, "--changes"], env=ENVIRONMENT, capture_output=True, text=True, check=True)
-        bundles = [json.loads(line) for line in printed.stdout.splitlines()]
-        assert [bundle["check"]["check"] for bundle in bundles].count(HARM) == 1
+        printing = [sys.executable, "-m", "monitor", "audit", "--folder", str(tmp_path / "w")]
+        printed = subprocess.run(printing, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        lines = [json.loads(line) for line in printed.stdout.splitlines()]
+        assert [line["check"] for line in lines if line["kind"] == "change"].count(HARM) == 1
+        assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
+        deliveries = [line for line in lines if line["kind"] == "delivery"]
+        # of the first attempt the kill may have come before its answer
+        assert [line["outcome"] for line in deliveries] in (["failed", "accepted"], ["accepted"])
+        assert {(line["target"], line["experiment"]) for line in deliveries} == {("team", "checkout")}
+        assert {line["id"] for line in deliveries} == {line["id"] for line in lines if line.get("check") == HARM}
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
