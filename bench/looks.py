@@ -42,7 +42,7 @@ _DAY_MINUTES = 1_440
 def strongest(number: int) -> dict[str, float]:
     """By test, the largest ln E of a healthy week, of all looks."""
     minutes = week(number)
-    visits, conversions = _sums([m.visits for m in minutes]), _sums([m.conversions for m in minutes])
+    visits, conversions = sums([m.visits for m in minutes]), sums([m.conversions for m in minutes])
     most = dict.fromkeys((*VERDICTS, *ONE_LOOK), 0.0)
 
     def seen(test: str, value: float) -> None:
@@ -122,7 +122,7 @@ def _alive(marks: Sequence[int], at_ms: int) -> list[int]:
 def found_after(number: int, incident: Incident) -> dict[str, float]:
     """By test, the minutes from the incident to the alarm at LEVEL; infinite if it was not found in SEARCHED_DAYS."""
     minutes = week(number, incident, SEARCHED_DAYS)
-    visits, conversions = _sums([m.visits for m in minutes]), _sums([m.conversions for m in minutes])
+    visits, conversions = sums([m.visits for m in minutes]), sums([m.conversions for m in minutes])
     is_split = incident.share != 0.5
     counts = visits if is_split else conversions
     whole, by_plan = (SPLIT, SPLIT_BY_PLAN) if is_split else (CONVERSIONS, CONVERSIONS_BY_PLAN)
@@ -132,7 +132,7 @@ def found_after(number: int, incident: Incident) -> dict[str, float]:
         after = minute - incident.from_minute
         if math.isinf(late[whole]) and ln_evidence(counts[minute], _AROUND) >= limit:
             late[whole] = after
-        if math.isinf(late[by_plan]) and _by_plan(counts, minute, is_split) >= limit:
+        if math.isinf(late[by_plan]) and evidence_by_plan(counts, minute, is_split) >= limit:
             late[by_plan] = after
         if math.isinf(late.get(RATES, 0)) and of_rates(visits[minute], conversions[minute])[0] >= limit:
             late[RATES] = after
@@ -141,7 +141,7 @@ def found_after(number: int, incident: Incident) -> dict[str, float]:
     return late
 
 
-def _by_plan(counts: Sequence[Pair], minute: int, is_split: bool) -> float:
+def evidence_by_plan(counts: Sequence[Pair], minute: int, is_split: bool) -> float:
     """ln E of a check by its plan; of counts that did not change it is not asked again."""
     if counts[minute] == counts[minute - 1]:
         return -math.inf
@@ -152,7 +152,7 @@ def _by_plan(counts: Sequence[Pair], minute: int, is_split: bool) -> float:
     return checks.guardrail(of, counts[minute], before, WEIGHTS, (0, 1), fewer()).ln_e
 
 
-def _sums(pairs: Sequence[Pair]) -> list[Pair]:
+def sums(pairs: Sequence[Pair]) -> list[Pair]:
     """The sums of all pairs before each minute, and of all."""
     firsts = accumulate((first for first, _ in pairs), initial=0)
     return list(zip(firsts, accumulate((second for _, second in pairs), initial=0), strict=True))

@@ -1,7 +1,7 @@
 """Simulated weeks of an experiment with two equal variations: what happens in each minute, healthy or with an incident.
 
-Visits arrive at random, 20 a minute in the mean, few at midnight (4) and many at noon (36). Each falls to a variation
-by the weights, one in twenty converts, on average eight minutes later, and one in fifty crosses to the other variation.
+Visits arrive at random, 20 a minute in the mean, 4 at three in the morning and 36 at three in the afternoon. Each falls
+to a variation by the weights, one in twenty converts, on average eight minutes later, and one in fifty crosses over.
 A week is a function of its number and its incident alone.
 """
 
@@ -13,7 +13,9 @@ HOUR_MINUTES = 60
 DAY_MINUTES = 24 * HOUR_MINUTES
 VISITS_A_MINUTE = 20.0
 RHYTHM = 0.8
-"""By how much traffic is below its mean at midnight, and above it at noon."""
+"""By how much traffic is below its mean in the quietest minute, and above it half a day later."""
+QUIETEST_MINUTE = 3 * HOUR_MINUTES
+"""Of each day, from midnight."""
 CONVERSION = 0.05
 LAG_MINUTES = 8.0
 """The mean time from a visit to its conversion, exponentially distributed."""
@@ -80,7 +82,7 @@ def week(number: int, incident: Incident = HEALTHY, days: int = 7) -> list[Minut
 
 def expected_visits(minute: int) -> float:
     """The visits that are expected in a minute since midnight of the first day."""
-    return VISITS_A_MINUTE * (1 - RHYTHM * math.cos(2 * math.pi * minute / DAY_MINUTES))
+    return VISITS_A_MINUTE * (1 - RHYTHM * math.cos(2 * math.pi * (minute - QUIETEST_MINUTE) / DAY_MINUTES))
 
 
 def _poisson(chance: Random, mean: float) -> int:

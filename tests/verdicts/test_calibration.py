@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-from bench import calibrate, looks
+from bench import calibrate, healthy_week, looks
 from bench.weeks import DAY_MINUTES, HEALTHY, INCIDENTS, Incident, expected_visits, week
 
 
@@ -17,13 +17,13 @@ def test_a_week_is_a_function_of_its_number_and_incident() -> None:
 
 
 def test_a_healthy_week_has_the_traffic_that_it_says() -> None:
-    """Twenty visits a minute, few at midnight, equal variations, one conversion in twenty, one crossing in fifty."""
+    """Twenty visits a minute, few in the night, equal variations, one conversion in twenty, one crossing in fifty."""
     minutes = week(0)
     visits = [sum(minute.visits) for minute in minutes]
     assert mean(visits) == pytest.approx(20, rel=0.02)
-    assert mean(visits[::DAY_MINUTES]) < 10 < 30 < mean(visits[DAY_MINUTES // 2 :: DAY_MINUTES])
-    assert expected_visits(0) == pytest.approx(4)
-    assert expected_visits(DAY_MINUTES // 2) == pytest.approx(36)
+    assert mean(visits[180::DAY_MINUTES]) < 10 < 30 < mean(visits[900::DAY_MINUTES])
+    assert expected_visits(180) == pytest.approx(4)
+    assert expected_visits(900) == pytest.approx(36)
     shares = [sum(minute.visits[i] for minute in minutes) / sum(visits) for i in (0, 1)]
     assert shares == pytest.approx([0.5, 0.5], abs=0.01)
     assert sum(sum(minute.conversions) for minute in minutes) / sum(visits) == pytest.approx(0.05, abs=0.005)
@@ -73,3 +73,12 @@ def test_a_median_has_the_error_of_its_rank() -> None:
     assert calibrate.median(list(range(99, 0, -1))) == (50.0, 5.0)
     assert calibrate.median([4.0]) == (4.0, 0.0)
     assert calibrate.median([1.0, 2.0, math.inf])[0] == 2.0
+
+
+def test_the_picture_shows_what_it_says() -> None:
+    """A healthy week in which the test for one look alarms, on more than one day, and the monitor says nothing."""
+    chi_squared, monitor = healthy_week.looks_of(healthy_week.WEEK)
+    alarms = {minute // DAY_MINUTES for minute, p in chi_squared if p < looks.LEVEL}
+    assert len(alarms) > 1
+    assert max(e for _, e in monitor) < healthy_week.NOTE
+    assert healthy_week.NOTE < healthy_week.HOLD
