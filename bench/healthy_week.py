@@ -16,7 +16,7 @@ from bench.weeks import DAY_MINUTES, week
 from monitor.verdicts.families import Shares, Thresholds
 
 WEEK = 5
-"""The first week in which the p-value stays below 0.01 for days. It is there at some look in about every fourth week."""
+"""The first in which the p-value stays below 0.01 for days. It is there at some look in about every fourth week."""
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "healthy-week.svg"
 NOTE, HOLD = (threshold / Shares().split_of_assigned for threshold in (Thresholds().note, Thresholds().hold))
 """The evidence from which this check says note and hold."""

@@ -11,8 +11,10 @@ from monitor.config.settings import ExperimentTable
 from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS
 from monitor.serve.answers import tag_values
+from monitor.serve.effective_counts import as_counted, effective
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
+from monitor.serve.live_aa import divisor
 from monitor.serve.phase_counts import counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
@@ -129,8 +131,13 @@ def _of_phase(
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
     counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
-    found = judged(_question(service, tenant, experiment, phase, points), counted)
-    said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
+    effect = divisor(service, tenant)
+    found = judged(_question(service, tenant, experiment, phase, points), effective(counted, effect))
+    said = [
+        _check(as_counted(verdict, effect), table)
+        for verdict in found
+        if phase.is_split_judged or not _is_split(verdict)
+    ]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
         tenant=tenant,
@@ -145,6 +152,7 @@ def _of_phase(
             sealed_until=moment(sealed_ms),
         ),
         checks=said,
+        design_effect=effect,
     )
 
 
