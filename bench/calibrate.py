@@ -92,8 +92,12 @@ def exceeded(weeks: Sequence[Found]) -> list[str]:
         for level in LEVELS:
             found, error = share(weeks, test, level)
             if found > level + STANDARD_ERRORS * error:
-                said.append(f"{test} alarms in {found:.2%} ± {error:.2%} of the healthy weeks; promised: {level:.1%}")
+                said.append(f"{test}: {_percent(found, error)} of the healthy weeks have an alarm at {level:g}")
     return said
+
+
+def _percent(found: float, error: float) -> str:
+    return f"{100 * found:.2f} % ± {100 * error:.2f}"
 
 
 def median(values: Sequence[float]) -> tuple[float, float]:
@@ -114,7 +118,7 @@ def false_alarms(weeks: Sequence[Found], tests: Sequence[str], title: str) -> Ta
         table.add_column(f"at {level:g}", justify="right")
     for test in tests:
         cells = [share(weeks, test, level) for level in LEVELS]
-        table.add_row(test, *(f"{found:.2%} ± {error:.2%}" for found, error in cells))
+        table.add_row(test, *(_percent(*cell) for cell in cells))
     return table
 
 
@@ -129,7 +133,7 @@ def times(name: str, weeks: Sequence[Found]) -> Table:
         middle, error = median(values)
         tenth = round(0.1 * (len(values) - 1))
         between = f"{values[tenth]:.0f} to {values[len(values) - 1 - tenth]:.0f}"
-        table.add_row(test, f"{found:.0%}", f"{middle:.0f} ± {error:.0f}", between)
+        table.add_row(test, f"{100 * found:.0f} %", f"{middle:.0f} ± {error:.0f}", between)
     return table
 
 

@@ -1,9 +1,11 @@
 """What `make calibrate` measures with: simulated weeks, and the figures that are made of them."""
 
 import math
+from io import StringIO
 from statistics import mean
 
 import pytest
+from rich.console import Console
 
 from bench import calibrate, healthy_week, looks
 from bench.weeks import DAY_MINUTES, HEALTHY, INCIDENTS, Incident, expected_visits, week
@@ -64,8 +66,24 @@ def test_a_level_may_be_exceeded_by_two_standard_errors() -> None:
     assert calibrate.share(weeks(8), looks.SPLIT, 0.05) == pytest.approx((0.08, 0.02713), abs=1e-4)
     assert calibrate.exceeded(weeks(8)) == []
     assert calibrate.exceeded(weeks(12)) == [
-        "split, whole phase alarms in 12.00% ± 3.25% of the healthy weeks; promised: 5.0%"
+        "split, whole phase: 12.00 % ± 3.25 of the healthy weeks have an alarm at 0.05"
     ]
+
+
+def test_the_tables_show_each_test_with_its_errors() -> None:
+    """Shares of weeks by level, and the median of the minutes until an incident was found."""
+    console = Console(width=calibrate.TABLE_COLUMNS, record=True, file=StringIO())
+    weeks = [dict.fromkeys(looks.VERDICTS, math.log(evidence)) for evidence in (1, 30, 30, 2_000)]
+    console.print(calibrate.false_alarms(weeks, looks.VERDICTS, "Healthy weeks with an alarm"))
+    late = [{looks.SPLIT: minutes} for minutes in (100.0, 200.0, 300.0, math.inf)]
+    console.print(calibrate.times("an incident", late))
+    rows = {cells[0]: cells[1:] for line in console.export_text().splitlines() if (cells := _cells(line))}
+    assert rows[looks.RATES] == ["75.00 % ± 21.65", "25.00 % ± 21.65", "25.00 % ± 21.65", "25.00 % ± 21.65"]
+    assert rows[looks.SPLIT][:2] == ["75 %", "250 ± 100"]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│").split("│")] if "│" in line else []
 
 
 def test_a_median_has_the_error_of_its_rank() -> None:
