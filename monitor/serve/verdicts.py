@@ -83,9 +83,10 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
         reads = {name: _reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
         jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
         summed = iter(sums(service.store, service.cache, evidence, jobs))
+        effect = divisor(service, tenant)
         for name, phase in running.items():
             found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, found)
+            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, found, effect)
     return [answers[name] for name in tables]
 
 
@@ -128,10 +129,10 @@ def _of_phase(
     sealed_ms: int,
     tags: Mapping[str, Sequence[str]],
     read: Sequence[Sums],
+    effect: float,
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
     counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
-    effect = divisor(service, tenant)
     found = judged(_question(service, tenant, experiment, phase, points), effective(counted, effect))
     said = [
         _check(as_counted(verdict, effect), table)
