@@ -69,7 +69,7 @@ def measured(weeks: int, incident_weeks: int, processes: int) -> tuple[list[Foun
             for job in progress.track(as_completed(jobs), len(jobs), description="weeks"):
                 jobs[job](job.result())
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # at once: the end of the block would wait for all of them
     return healthy, late
 
 
