@@ -12,7 +12,7 @@ WORKERS := 2
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder -p no:benchmark
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help run check test faults soak bench bench-quick lint format lock servers clean
+.PHONY: help run check test faults soak bench bench-quick calibrate lint format lock servers clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: $(COMPILED) $(PEERS)/.ready ## Measure everything, beside the peers: abou
 
 bench-quick: $(COMPILED) ## Measure most of it, smaller: about 2 minutes
 	$(BIN)/python -m bench.run --quick $(ARGS)
+
+calibrate: $(READY) ## Measure the verdicts' false alarms and times to detect on WEEKS=100 simulated weeks: some minutes
+	$(BIN)/python -m bench.calibrate --weeks $(or $(WEEKS),100) $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

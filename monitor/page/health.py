@@ -7,6 +7,7 @@ from monitor.page import figures, plots
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.health_figures import Figure, of_dc, of_store
 from monitor.serve.health_ranges import HealthRange
+from monitor.serve.live_aa_models import IntervalAnswer, LiveAaAnswer
 from monitor.serve.models import Count, DcHealth, DcState, Divergence, Failover, HealthAnswer, ServingReason, Status
 
 REASONS = {
@@ -82,6 +83,53 @@ def failovers(listed: Sequence[Failover]) -> Html:
         for failover in listed
     ]
     return element("table", element("thead", head), element("tbody", rows), class_="cards")
+
+
+def live_aa(health: HealthAnswer) -> Html:
+    """A table of what live A/A says of each tenant."""
+    if not health.live_aa:
+        return element("p", "It is off: aa = true in the table of a tenant switches it on.", class_="note")
+    titles = ("Tenant", "Visits", "Splits that alarm", "Design effect", "What it says")
+    head = element("tr", *(element("th", text, scope="col") for text in titles))
+    rows = [
+        element(
+            "tr",
+            element("th", of.tenant, scope="row"),
+            element("td", figures.count(of.visits), data_label=titles[1], class_="figure"),
+            element("td", _alarms(of), data_label=titles[2], class_="figure"),
+            element("td", _interval(of.design_effect, 1, ""), data_label=titles[3], class_="figure"),
+            element("td", of.words, _experiments(of), data_label=titles[4]),
+            class_="outside" if of.is_dependent else None,
+        )
+        for of in health.live_aa
+    ]
+    about = (
+        "Each experiment is split 15 times by its sessions, in ways that make no difference. At most 20 % of them "
+        "may alarm at level 0.2; the design effect of independent visits is 1."
+    )
+    return joined(
+        element("p", about, class_="note"),
+        element("table", element("thead", head), element("tbody", rows), class_="cards"),
+    )
+
+
+def _alarms(of: LiveAaAnswer) -> str:
+    return figures.NONE if of.gauge is None else f"{of.alarms} of {of.splits}: {_interval(of.gauge, 100, ' %')}"
+
+
+def _interval(figure: IntervalAnswer | None, times: float, unit: str) -> str:
+    """A figure with its interval; of shares in percent."""
+    if figure is None:
+        return figures.NONE
+    digits = 0 if unit else 2
+    value, low, high = (f"{times * end:.{digits}f}{unit}" for end in (figure.value, figure.low, figure.high))
+    return f"{value} ({low} to {high})"
+
+
+def _experiments(of: LiveAaAnswer) -> Html:
+    judged, waiting = ", ".join(of.experiments), ", ".join(of.waiting)
+    said = [f"Of {judged}." if judged else "", f"Not judged yet: {waiting}." if waiting else ""]
+    return element("p", " ".join(filter(None, said)), class_="note")
 
 
 def divergences(health: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:

@@ -279,6 +279,7 @@ def _health(answer: HealthAnswer, ranges: Mapping[str, HealthRange]) -> Html:
         "Messages, last hour": health.messages(answer),
         "Failovers": health.failovers(answer.failovers),
         "Divergence of the data centers": health.divergences(answer, ranges),
+        "Live A/A": health.live_aa(answer),
     }
     sections = [element("section", element("h2", title), part, class_="part") for title, part in parts.items()]
     return joined(health.headline(answer), sections)

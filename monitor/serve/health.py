@@ -15,6 +15,7 @@ from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
 from monitor.serve.health_figures import advice
 from monitor.serve.health_ranges import UNREAD, ranges
 from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
+from monitor.serve.live_aa import live_aa
 from monitor.serve.models import (
     Count,
     DcHealth,
@@ -59,6 +60,7 @@ def reported_health(service: Service, age_max_ms: int) -> Reported:
         started_s = time.perf_counter()
         reported = reports(service, evidence)
         answer_ms = (time.perf_counter() - started_s) * 1_000
+        of_aa = [of for tenant in service.settings.tenants if (of := live_aa(service, tenant)) is not None]
     except ProblemError as error:
         return Reported(without_store(service, error), None)
     store = StoreHealth(url=service.store.url, reachable=True, answer_ms=round(answer_ms, 1), message=None)
@@ -71,7 +73,10 @@ def reported_health(service: Service, age_max_ms: int) -> Reported:
     answer = HealthAnswer(
         status=Status.DOWN if not reporting else Status.DEGRADED if said else Status.OK,
         advice=said,
-        notices=[f"{dc.dc}: {notice}" for dc in dcs for notice in dc.notices],
+        notices=[
+            *(f"{dc.dc}: {notice}" for dc in dcs for notice in dc.notices),
+            *(f"{of.tenant}: {of.words}" for of in of_aa if of.is_dependent),
+        ],
         at=moment(evidence.now_ms),
         serving_dc=serving.dc,
         final_until=serving.watermark,
@@ -80,6 +85,7 @@ def reported_health(service: Service, age_max_ms: int) -> Reported:
         failovers=sorted(switches, key=lambda failover: failover.at, reverse=True)[:LISTED_MAX],
         divergences=divergences[:LISTED_MAX],
         compared_experiments=len({row.group[2:] for row in reported.divergences}),
+        live_aa=of_aa,
     )
     return Reported(answer, reported)
 
@@ -251,4 +257,5 @@ def without_store(service: Service, error: ProblemError) -> HealthAnswer:
         failovers=[],
         divergences=[],
         compared_experiments=0,
+        live_aa=[],
     )

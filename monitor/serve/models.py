@@ -10,6 +10,7 @@ from pydantic import Field
 
 from monitor.serve.abouts import ExperimentAbout
 from monitor.serve.findings import Answer, BadValueCount, LargeVisit, LateCount, UnknownNameCount
+from monitor.serve.live_aa_models import LiveAaAnswer
 
 
 class ServingReason(StrEnum):
@@ -396,3 +397,4 @@ class HealthAnswer(Answer):
     failovers: list[Failover] = Field(description="of the last 24 hours, the newest first")
     divergences: list[Divergence] = Field(description="only those above 0, the largest first")
     compared_experiments: int = Field(description="experiments whose data centers were compared within the last hour")
+    live_aa: list[LiveAaAnswer] = Field(description="by tenant, where it is on")

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from monitor.config.errors import ConfigError, SettingError
 from monitor.config.settings import ExperimentTable, Settings, TenantTable, milliseconds
 from monitor.serve.failover import Evidence, Rules
+from monitor.serve.live_aa_models import AaMemory
 from monitor.serve.problems import refuse_unknown
 from monitor.serve.store import Store
 from monitor.serve.sums import SumCache
@@ -54,6 +55,8 @@ class Service:
     now_ms: Callable[[], int] = wall_clock_ms
     evidence: Recent = field(default_factory=Recent)
     """The evidence about the data centers, for answers of the same moment."""
+    live_aa: AaMemory = field(default_factory=AaMemory)
+    """What live A/A says of each tenant."""
 
     @property
     def dcs(self) -> list[str]:

@@ -22,6 +22,8 @@ class Inputs(NamedTuple):
     thresholds: Thresholds
     served: Sequence[Stretch]
     watermarks_ms: Mapping[str, int]
+    design_effect: float
+    """What all counts are divided by before they are judged."""
 
 
 class Judged(NamedTuple):

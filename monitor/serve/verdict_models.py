@@ -70,6 +70,7 @@ class VerdictsAnswer(Answer):
     words: str = Field(description="the worst verdict in a sentence")
     phase: PhaseAnswer | None = Field(description="null: none has begun, or the store no longer has its beginning")
     checks: list[CheckAnswer]
+    design_effect: float = Field(1.0, description="what counts were divided by before they were judged (live A/A)")
 
 
 class TenantVerdictsAnswer(Answer):

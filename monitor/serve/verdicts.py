@@ -12,9 +12,11 @@ from monitor.config.stored_names import by_configured_name, stored_experiments, 
 from monitor.core.codes import MINUTE_MS
 from monitor.serve import budgets
 from monitor.serve.answers import tag_values
+from monitor.serve.effective_counts import judged_effective
 from monitor.serve.evidence import serving
 from monitor.serve.failover import Stretch, final_until_ms
 from monitor.serve.late_bounds import with_late_visits
+from monitor.serve.live_aa import divisor
 from monitor.serve.phase_counts import Reading, counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
@@ -27,7 +29,7 @@ from monitor.serve.verdict_inputs import Inputs, Judged, watermarks_ms
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Phase, Question, State, Verdict, judged
+from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Phase, Question, State, Verdict
 from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
@@ -106,12 +108,13 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
         reads = {name: _reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
         jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
         summed = iter(sums(service.store, service.cache, evidence, jobs))
+        effect = divisor(service, tenant)
         for name, phase in running.items():
             read_sums = [by_configured_name(next(summed), read.stored) for read in reads[name]]
             counts = counted(service, tenant, name, phase, sealed[name], read_sums)
             of_phase = clipped(served[name], Span(phase.visits_from_ms, sealed[name]))
             watermarks = watermarks_ms(evidence, service.dcs)
-            inputs = inputs_of(service, tenant, name, phase, counts, of_phase, watermarks)
+            inputs = inputs_of(service, tenant, name, phase, counts, of_phase, watermarks, effect)
             found[name] = Judged(answer_of(service, tenant, name, phase, inputs), inputs)
     return [found[name] for name in tables]
 
@@ -218,16 +221,18 @@ def inputs_of(
     counts: Phase,
     served: Sequence[Stretch] = (),
     watermarks: Mapping[str, int] = {},
+    design_effect: float = 1.0,
 ) -> Inputs:
     """What the verdicts are computed from: the counts, and what is asked of them by the configuration."""
     question, guard = _question(service, tenant, experiment, phase, _guarded(service, tenant)), service.settings.guard
-    return Inputs(question, counts, budgets.shares(guard), budgets.thresholds(guard), served, watermarks)
+    of_guard = budgets.shares(guard), budgets.thresholds(guard)
+    return Inputs(question, counts, *of_guard, served, watermarks, design_effect)
 
 
 def answer_of(service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs) -> VerdictsAnswer:
     """What all checks say of the counts of a phase."""
     table, limits = service.experiment(tenant, experiment), inputs.thresholds
-    found = judged(inputs.question, inputs.counted, inputs.shares, limits)
+    found = judged_effective(inputs.question, inputs.counted, inputs.shares, limits, inputs.design_effect)
     said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
@@ -243,6 +248,7 @@ def answer_of(service: Service, tenant: str, experiment: str, phase: RunningPhas
             sealed_until=moment(inputs.counted.sealed_ms),
         ),
         checks=said,
+        design_effect=inputs.design_effect,
     )
 
 

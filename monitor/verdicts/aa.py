@@ -8,17 +8,18 @@ experiments without an effect, on real traffic.
     design effect: D = sum over buckets of (n_b - N / 16)^2 / (N / 16) / 15, which must be 1
 
 The gauge has the interval of Clopper and Pearson (1934), exact for independent splits. If no session has two visits,
-15 D has a chi-squared distribution with 15 degrees of freedom; experiments are pooled by adding both up. D is by how
-much the variance of counts is larger than that of independent visits, since the visits of a session all fall into one
-bucket. Counts divided by D are evidence again, asymptotically. What this cannot see: sessions of one user that depend
-on each other, if variations are assigned by user.
+15 D has a chi-squared distribution with 15 degrees of freedom; experiments that share no visits are pooled by adding
+both up. D is by how much the variance of counts is larger than that of independent visits, since the visits of a
+session all fall into one bucket. Counts divided by D are evidence again, asymptotically. What this cannot see: sessions
+of one user that depend on each other, if variations are assigned by user.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from monitor.verdicts.distributions import beta_quantile, chi_squared_quantile
+from monitor.verdicts.multinomial import ln_evidence, mixture
 
 BUCKETS = 16
 SPLITS = 15
@@ -62,6 +63,19 @@ def halves(buckets: Sequence[float], split: int) -> tuple[float, float]:
     return sum(buckets) - odd, odd
 
 
+def alarms(looks: Iterable[Sequence[float]], level: float = PROBE_LEVEL) -> int:
+    """How many of the splits reach evidence 1 / level at some look, as splits of the whole phase without restarts.
+
+    `looks`: cumulative counts by bucket, one after the other; counts below 0 count as 0.
+    """
+    around, limit = mixture((0.5, 0.5)), -math.log(level)
+    waiting = set(range(1, SPLITS + 1))
+    for buckets in looks:
+        sound = [max(0.0, count) for count in buckets]
+        waiting -= {split for split in waiting if ln_evidence(halves(sound, split), around) >= limit}
+    return SPLITS - len(waiting)
+
+
 def gauge(alarms: int, splits: int, confidence: float = 0.95) -> Gauge | None:
     """The share of splits that alarm, with the interval of Clopper and Pearson; None without splits."""
     if not splits:
@@ -72,21 +86,24 @@ def gauge(alarms: int, splits: int, confidence: float = 0.95) -> Gauge | None:
     return Gauge(alarms / splits, low, high)
 
 
-def design_effect(experiments: Sequence[Sequence[float]], confidence: float = 0.95) -> DesignEffect | None:
+def design_effect(
+    experiments: Sequence[Sequence[float]], confidence: float = 0.95, freedom: int | None = None
+) -> DesignEffect | None:
     """D from the counts of each experiment by bucket; None without counts.
 
-    The interval is for traffic of some hundred visits and more, whose buckets are normally distributed.
+    `freedom`: the degrees of freedom, if there are fewer than 15 for each experiment, since they share visits: of the
+    same visits, 15 in all. The interval is for traffic of some hundred visits and more, whose buckets are normally
+    distributed.
     """
     squares = [_squares(buckets) for buckets in experiments if sum(buckets) > 0]
-    freedom = SPLITS * len(squares)
-    if not freedom:
+    if not squares:
         return None
-    together = math.fsum(squares)
-    tail = (1 - confidence) / 2
+    value, tail = math.fsum(squares) / (SPLITS * len(squares)), (1 - confidence) / 2
+    freedom = freedom or SPLITS * len(squares)
     return DesignEffect(
-        together / freedom,
-        together / chi_squared_quantile(1 - tail, freedom),
-        together / chi_squared_quantile(tail, freedom),
+        value,
+        value * freedom / chi_squared_quantile(1 - tail, freedom),
+        value * freedom / chi_squared_quantile(tail, freedom),
         freedom,
     )
 

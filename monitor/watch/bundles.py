@@ -11,13 +11,14 @@ import msgspec
 
 from monitor import __version__
 from monitor.runtime.errors import MonitorError
+from monitor.serve.effective_counts import judged_effective
 from monitor.serve.failover import Stretch
 from monitor.serve.spans import iso
 from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer
 from monitor.verdicts import judge, restarts
 from monitor.verdicts.families import Shares, Thresholds
-from monitor.verdicts.judge import Counted, Course, Kind, Phase, Question, Verdict, judged
+from monitor.verdicts.judge import Counted, Course, Kind, Phase, Question, Verdict
 from monitor.verdicts.multinomial import STRENGTHS
 from monitor.watch.plain import Marks, plain, typed
 
@@ -53,13 +54,15 @@ class Bundle(NamedTuple):
     counts: Phase
     shares: Shares
     thresholds: Thresholds
+    design_effect: float
     config_hash: str
     differing: tuple[str, ...]
     """What this program does otherwise than the one that made it: `version`, and names of `CONSTANTS`."""
 
     def judged(self, counts: Phase) -> Verdict:
         """What the check says of these counts. Raises BundleError where they make no such check."""
-        return of_check(judged(self.question, counts, self.shares, self.thresholds), self.check)
+        found = judged_effective(self.question, counts, self.shares, self.thresholds, self.design_effect)
+        return of_check(found, self.check)
 
 
 def bundled(inputs: Inputs, check: CheckAnswer, **more: Any) -> str:
@@ -71,6 +74,7 @@ def bundled(inputs: Inputs, check: CheckAnswer, **more: Any) -> str:
         "check": check.model_dump(mode="json"),
         "shares": inputs.shares._asdict(),
         "thresholds": inputs.thresholds._asdict(),
+        "design_effect": inputs.design_effect,
         **CONSTANTS,
         "watermarks": {dc: iso(at_ms) for dc, at_ms in inputs.watermarks_ms.items()},
         "served": [_served(stretch) for stretch in inputs.served[-SERVED_KEPT:]],
@@ -101,6 +105,7 @@ def read_bundle(text: str) -> Bundle:
             typed(Phase, found["counts"], marks),
             Shares(**found["shares"]),
             Thresholds(**found["thresholds"]),
+            found["design_effect"],
             found["config_hash"],
             tuple(name for name, value in ours.items() if found.get(name) != value),
         )

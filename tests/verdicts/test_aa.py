@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from monitor.verdicts.aa import BUCKETS, SPLITS, design_effect, effective, gauge, halves
+from monitor.verdicts.aa import BUCKETS, SPLITS, alarms, design_effect, effective, gauge, halves
 from monitor.verdicts.distributions import beta_below, beta_quantile, chi_squared_quantile, gamma_below
 
 
@@ -88,3 +88,20 @@ def test_the_design_effect_by_hand() -> None:
     squares = 16 * 100 / 110
     assert found == pytest.approx((squares / 15, squares / 27.488393, squares / 6.262138, 15), abs=1e-6)
     assert design_effect([]) is design_effect([[0] * BUCKETS]) is None
+
+
+def test_experiments_of_the_same_visits_add_no_degrees_of_freedom() -> None:
+    """The mean of their design effects, with the interval of one."""
+    one = buckets_of(4_000, 1)
+    alone, together = design_effect([one]), design_effect([one, one, one], freedom=SPLITS)
+    assert alone is not None
+    assert together == pytest.approx(alone)
+
+
+def test_a_split_that_alarmed_once_has_alarmed() -> None:
+    """Buckets 8 to 15 are one half of split 8: 30 of 40 visits there are evidence above 5, later it is gone."""
+    uneven, even = [2] * 8 + [8] * 8, [40] * 16
+    assert alarms([uneven]) == alarms([uneven, even]) == 1
+    assert alarms([even]) == alarms([]) == 0
+    assert alarms([[-5.0] * 8 + [5.0] * 8]) == 1
+    assert alarms([[0] * 15 + [40]]) == SPLITS
