@@ -21,6 +21,7 @@ from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
+from monitor.serve.traffic_checks import traffic_checks
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
@@ -131,6 +132,7 @@ def _of_phase(
     counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
     found = judged(_question(service, tenant, experiment, phase, points), counted)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
+    said += traffic_checks(Metrics(tenant, experiment), table, tags, phase, sealed_ms, read)
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
         tenant=tenant,
