@@ -22,6 +22,7 @@ from monitor.runtime import logs
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
+from monitor.watch.health_watch import HealthWatch, health_looked
 from monitor.watch.telling import Telling
 from monitor.watch.watcher import Watcher, looked
 
@@ -61,10 +62,12 @@ def watch(
             delivery = delivery_of(settings, client, settings.dc, ending)
             telling = Telling(service, settings.dc, teller)
             watcher = Watcher(service, config_hash(settings), audit, partial(_write, delivery), telling.tell)
+            health = HealthWatch(service, audit, telling.tell_health)
             log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE))
             with suppress(Closed):
                 while True:
                     is_answered = looked(watcher)
+                    health_looked(health)
                     if once or ending.wait(EVERY_S):
                         break
             log.info("watch_stopped")

@@ -43,12 +43,17 @@ def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
     What is known of the data centers may be `age_max_ms` old.
     """
     try:
-        evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
-        started_s = time.perf_counter()
-        reported = reports(service, evidence)
-        answer_ms = (time.perf_counter() - started_s) * 1_000
+        return reported_health(service, age_max_ms)
     except ProblemError as error:
         return without_store(service, error)
+
+
+def reported_health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
+    """The state of the monitor as the store has it. Raises ProblemError."""
+    evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
+    started_s = time.perf_counter()
+    reported = reports(service, evidence)
+    answer_ms = (time.perf_counter() - started_s) * 1_000
     store = StoreHealth(url=service.store.url, reachable=True, answer_ms=round(answer_ms, 1), message=None)
     dcs = [_dc(service, evidence, dc, reported) for dc in service.dcs]
     divergences = _divergences(reported.divergences)

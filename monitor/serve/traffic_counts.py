@@ -48,7 +48,7 @@ def traffic(visits: Visits) -> Traffic:
                 minutes[(at_ms - visits.recent_ms) // MINUTE_MS] += sum(counts)
             else:
                 hours[at_ms // HOUR_MS * HOUR_MS] += sum(counts)
-    return Traffic(visits.recent_ms, minutes, -(-visits.from_ms // HOUR_MS) * HOUR_MS, hours)
+    return Traffic(visits.from_ms, visits.recent_ms, minutes, hours)
 
 
 class Unseens:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 BASELINE_MINUTES = 60
-"""The minutes before a window that are its baseline."""
+"""The minutes before a window that are its baseline; fewer of an experiment that is younger, 10 at least."""
+FIRST_MINUTES = 10
+"""The first minutes of an experiment are no baseline: visits that have begun before are assigned in them."""
 PART_MINUTES = 10
 """The baseline is at most the median of parts of this length, times their number: a spike raises it no further."""
 ALPHA = 1e-6
@@ -32,15 +34,20 @@ class TrafficKind(StrEnum):
 
 
 class Traffic(NamedTuple):
-    """The assigned visits of an experiment: by minute from `from_ms` on, and of the whole hours before it.
+    """The assigned visits of an experiment since `begins_ms`: by minute from `from_ms` on, and of the hours before it.
 
-    An hour from `hours_from_ms` on that `hours` lacks had no visits.
+    A whole hour that `hours` lacks had no visits.
     """
 
+    begins_ms: int
     from_ms: int
     minutes: Sequence[int]
-    hours_from_ms: int
     hours: Mapping[int, int]
+
+    @property
+    def first_hour_ms(self) -> int:
+        """The first whole hour."""
+        return -(-self.begins_ms // HOUR_MS) * HOUR_MS
 
 
 class Window(NamedTuple):
@@ -100,7 +107,7 @@ def fall(traffic: Traffic) -> Fall | None:
     """
     sums = _sums(traffic.minutes)
     began: _Begun | None = None
-    for end in range(BASELINE_MINUTES + WINDOWS[0].minutes, len(traffic.minutes) + 1):
+    for end in range(_first(traffic) + PART_MINUTES + WINDOWS[0].minutes, len(traffic.minutes) + 1):
         if began is None:
             began = next(_begun(traffic, sums, end), None)
         else:
@@ -143,8 +150,8 @@ def _begun(traffic: Traffic, sums: Sequence[int], end: int) -> Iterator[_Begun]:
     """The falls that begin with the windows that end before a minute."""
     for window in WINDOWS:
         start = end - window.minutes
-        if start >= BASELINE_MINUTES:
-            visits, baseline = sums[end] - sums[start], _hour_before(sums, start)
+        if start >= _first(traffic) + PART_MINUTES:
+            visits, baseline = sums[end] - sums[start], _hour_before(sums, start, _first(traffic))
             baselines = [baseline, *_earlier(traffic, traffic.from_ms + start * MINUTE_MS, window.minutes)]
             lately = sums[end] - sums[end - PART_MINUTES]
             is_lasting = all(lately < window.kept * of.expected(PART_MINUTES) for of in baselines)
@@ -168,10 +175,16 @@ def _is_far_below(visits: float, window: Window, baselines: Sequence[Baseline]) 
     return all(ln_chance(visits, window.minutes, of, window.kept) < math.log(ALPHA) for of in baselines)
 
 
-def _hour_before(sums: Sequence[int], start: int) -> Baseline:
-    """The minutes before one, without what a spike adds."""
-    parts = [sums[at + PART_MINUTES] - sums[at] for at in range(start - BASELINE_MINUTES, start, PART_MINUTES)]
-    return Baseline(min(float(sum(parts)), median(parts) * len(parts)), BASELINE_MINUTES)
+def _first(traffic: Traffic) -> int:
+    """The number of the first minute that may be a baseline."""
+    return max(0, (traffic.begins_ms - traffic.from_ms) // MINUTE_MS + FIRST_MINUTES)
+
+
+def _hour_before(sums: Sequence[int], start: int, first: int) -> Baseline:
+    """The minutes before one, as far as there are some, without what a spike adds."""
+    minutes = min(BASELINE_MINUTES, (start - first) // PART_MINUTES * PART_MINUTES)
+    parts = [sums[at + PART_MINUTES] - sums[at] for at in range(start - minutes, start, PART_MINUTES)]
+    return Baseline(min(float(sum(parts)), median(parts) * len(parts)), minutes)
 
 
 def _earlier(traffic: Traffic, start_ms: int, minutes: int) -> Iterator[Baseline]:
@@ -180,7 +193,7 @@ def _earlier(traffic: Traffic, start_ms: int, minutes: int) -> Iterator[Baseline
         first_ms = (start_ms - ago_ms) // HOUR_MS * HOUR_MS
         end_ms = start_ms + minutes * MINUTE_MS - ago_ms
         hours = range(first_ms, end_ms, HOUR_MS)
-        if first_ms >= traffic.hours_from_ms and hours[-1] + HOUR_MS <= min(traffic.from_ms, start_ms):
+        if first_ms >= traffic.first_hour_ms and hours[-1] + HOUR_MS <= min(traffic.from_ms, start_ms):
             yield Baseline(sum(traffic.hours.get(hour, 0) for hour in hours), len(hours) * 60)
 
 
@@ -191,7 +204,7 @@ def _last(traffic: Traffic) -> tuple[int, Baseline | None]:
         minutes = traffic.minutes[max(0, at + 1 - BASELINE_MINUTES) : at + 1]
         baseline = Baseline(sum(minutes), len(minutes))
         before_ms = traffic.from_ms - HOUR_MS
-        if len(minutes) < BASELINE_MINUTES and before_ms >= traffic.hours_from_ms:
+        if len(minutes) < BASELINE_MINUTES and before_ms >= traffic.first_hour_ms:
             baseline = Baseline(baseline.visits + traffic.hours.get(before_ms, 0), baseline.minutes + 60)
         return traffic.from_ms + (at + 1) * MINUTE_MS, baseline
     seen = [hour for hour, visits in traffic.hours.items() if visits]

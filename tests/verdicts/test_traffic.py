@@ -28,7 +28,7 @@ def steady(visits: int, minutes: int = HOURS * 60) -> list[int]:
 
 
 def traffic(minutes: Sequence[int]) -> Traffic:
-    return Traffic(0, minutes, 0, {})
+    return Traffic(0, 0, minutes, {})
 
 
 def test_the_chance_bounds_that_of_the_binomial() -> None:
@@ -65,6 +65,13 @@ def test_a_fall_is_found_soon_and_lasts(before: int, after: int, within: int, wi
         assert fall(traffic(back)) is None
 
 
+def test_a_fall_is_found_in_a_young_experiment() -> None:
+    """From half an hour on; its first minutes, in which those who are there already are assigned, are no baseline."""
+    assert fall(traffic([*steady(100, 10), *steady(20, 20), *steady(0, 10)])) is not None
+    assert fall(traffic([*steady(100, 10), *steady(20, 11)])) is None
+    assert fall(traffic([*steady(100, 10), *steady(20, 60)])) is None
+
+
 def test_a_spike_is_no_baseline() -> None:
     """After ten minutes of ten times the traffic it is as before."""
     assert fall(traffic([*steady(20, 200), *steady(200, 10), *steady(20, 20)])) is None
@@ -76,10 +83,10 @@ def test_what_the_same_time_a_day_before_had_is_no_fall() -> None:
     minutes = [*steady(20, 5 * 60), *steady(1, 20)]
     from_ms = end_hour * HOUR_MS - len(minutes) * MINUTE_MS // HOUR_MS * HOUR_MS
     hours = {hour: 1_200 for hour in range(0, from_ms, HOUR_MS)}
-    assert fall(Traffic(from_ms, minutes, 0, hours)) is not None
+    assert fall(Traffic(0, from_ms, minutes, hours)) is not None
     closed = range(from_ms + 5 * HOUR_MS - DAY_MS, from_ms + 6 * HOUR_MS - DAY_MS, HOUR_MS)
-    assert fall(Traffic(from_ms, minutes, 0, hours | dict.fromkeys(closed, 60))) is None
-    assert fall(Traffic(from_ms, minutes, from_ms, {})) is not None
+    assert fall(Traffic(0, from_ms, minutes, hours | dict.fromkeys(closed, 60))) is None
+    assert fall(Traffic(from_ms, from_ms, minutes, {})) is not None
 
 
 def test_no_traffic_is_found_when_it_is_no_chance() -> None:
@@ -92,7 +99,7 @@ def test_no_traffic_is_found_when_it_is_no_chance() -> None:
     assert 15 <= minutes_until(steady(2)) <= 40
     few = minutes_until([1, 0, 0, 0, 0, 0] * 60 + [1])
     assert few > 300
-    gone = Traffic(100 * HOUR_MS, steady(0, 400), 0, {2 * HOUR_MS: 900, 3 * HOUR_MS: 700})
+    gone = Traffic(0, 100 * HOUR_MS, steady(0, 400), {2 * HOUR_MS: 900, 3 * HOUR_MS: 700})
     found = silence(gone)
     assert found is not None
     assert (found.since_ms, found.visits) == (4 * HOUR_MS, 0)
@@ -104,9 +111,9 @@ def test_a_healthy_day_alarms_never(mean: float, peak: float) -> None:
     """Poisson visits whose rate at the peak is many times that at the trough, on the first day."""
     minutes = day(random.Random(11), mean, peak)
     found: list[Fall] = []
-    for end in range(120, len(minutes), 3):
+    for end in range(1, len(minutes), 3):
         start = max(0, end - 360) // 60 * 60
-        of = Traffic(start * MINUTE_MS, minutes[start:end], 0, {})
+        of = Traffic(0, start * MINUTE_MS, minutes[start:end], {})
         checks: list[Callable[[Traffic], Fall | None]] = [silence] if end % 30 else [silence, fall]
         found += [alarm for check in checks if (alarm := check(of)) is not None]
     assert found == []
