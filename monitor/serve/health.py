@@ -11,7 +11,7 @@ from monitor.core.notices import NOTICES
 from monitor.kairosdb.reader import Row
 from monitor.serve.evidence import current_evidence
 from monitor.serve.failover import Evidence
-from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
+from monitor.serve.findings import BadValueCount, FutureCount, LateCount, UnknownNameCount
 from monitor.serve.health_figures import advice
 from monitor.serve.health_ranges import UNREAD, ranges
 from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
@@ -149,6 +149,10 @@ def _by_name(dc: str, reported: Reports) -> dict[str, Any]:
             LateCount(tenant=tenant, experiment=experiment, variation=variation, visits=hour, last_5_min=recent)
             for (tenant, experiment, variation), hour, recent in reported.counts("late", dc, 3)
             if hour
+        ],
+        "future": [
+            FutureCount(tenant=tenant, tag=tag, value=value, events=hour, last_5_min=recent)
+            for (tenant, tag, value), hour, recent in reported.counts("future", dc, 3)[:LISTED_MAX]
         ],
         "bad_values": [
             BadValueCount(tenant=tenant, point=point, events=hour, last_5_min=recent)

@@ -12,6 +12,7 @@ from monitor.serve.health_ranges import REJECTS, Unit
 from monitor.serve.messages import DUPLICATE, MESSAGES_MIN, STRANGERS, Messages, messages, together
 from monitor.serve.models import DcHealth, DcState, HealthAnswer
 
+FUTURE = "future"
 PREFIX = "health/"
 """The names of checks of health begin so."""
 
@@ -65,8 +66,30 @@ def _of_rejected(dc: DcHealth, ranges: Ranges) -> Iterator[HealthAlarm]:
             of = "all messages are of no configured tenant" if tenant == STRANGERS else f"the messages of {tenant}"
             rejected = ", rejected as" if tenant == STRANGERS else " were rejected as"
             words = f"{share} of {of}{rejected} {reason} in 5 minutes ({count:,} of {whole:,})."
-            details = {"dc": dc.dc, "reason": reason, "messages": count, "of": whole}
+            details: dict[str, Any] = {"dc": dc.dc, "reason": reason, "messages": count, "of": whole}
+            if reason == FUTURE and (by_tag := _by_tag(dc, tenant)):
+                details |= {"by_tag": by_tag}
+                words = f"{words} {_most_of(by_tag)}"
             yield HealthAlarm(tenant, f"{PREFIX}{reason}", f"{words} {_FIXES.get(reason, REJECTS.fix)}", details)
+
+
+def _by_tag(dc: DcHealth, tenant: str) -> dict[str, dict[str, int]]:
+    """The events of a tenant from the future, by tag and value, the most frequent value first."""
+    found: dict[str, dict[str, int]] = {}
+    for count in sorted(dc.future, key=lambda count: count.last_5_min, reverse=True):
+        if count.tenant == tenant and count.last_5_min:
+            found.setdefault(count.tag, {})[count.value] = count.last_5_min
+    return found
+
+
+def _most_of(by_tag: Mapping[str, Mapping[str, int]]) -> str:
+    """The most frequent value of each tag, with its share; the tag that says the most first."""
+    shares = [
+        (max(values.values()) / sum(values.values()), tag, max(values, key=lambda value: values[value]))
+        for tag, values in by_tag.items()
+    ]
+    said = [f"{tag} {value} ({text(Unit.SHARE, share)})" for share, tag, value in sorted(shares, reverse=True)]
+    return f"Most of them are of {', '.join(said)}."
 
 
 def _reasons(of_tenant: Messages, normal: float) -> Iterator[tuple[str, int]]:

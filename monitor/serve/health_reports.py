@@ -40,6 +40,7 @@ _COUNTERS = {
     "repaired": ("dc",),
     "unread": ("dc",),
     "late": ("dc", "tenant", "experiment", "variation"),
+    "future": ("dc", "tenant", "tag", "value"),
     "unknown": ("dc", "tenant", "kind", "experiment", "name"),
 }
 _OF_FAILOVER = ("dc", "from", "reason", "tenant", "experiment")

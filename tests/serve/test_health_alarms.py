@@ -8,6 +8,7 @@ import pytest
 
 from monitor.config.reader import load
 from monitor.serve import health_ranges
+from monitor.serve.findings import FutureCount
 from monitor.serve.health_alarms import alarms
 from monitor.serve.models import Count, DcHealth, DcState, Divergence, HealthAnswer, Status, StoreHealth
 from tests.support.health_case import dc_health
@@ -76,6 +77,19 @@ def test_rejects_are_told_by_tenant_and_reason() -> None:
     (future,) = [alarm for alarm in found if alarm.check == "health/future"]
     assert future.words.startswith("12.3 % of the messages of t were rejected as future in 5 minutes (900 of 7,330).")
     assert future.details == {"dc": "dal", "reason": "future", "messages": 900, "of": 7_330}
+
+
+def test_events_from_the_future_are_told_with_the_devices() -> None:
+    """By tag, the tag that says the most first; those of other tenants and hours are not theirs."""
+    counts = [("t", "login", "true", 50), ("t", "device", "mobile", 90), ("t", "device", "desktop", 10)]
+    counts += [("t", "login", "false", 50), ("other", "device", "tablet", 900), ("t", "device", "tablet", 0)]
+    future = [
+        FutureCount(tenant=tenant, tag=tag, value=value, events=1_000, last_5_min=recent)
+        for tenant, tag, value, recent in counts
+    ]
+    (alarm,) = alarms(answer(dc_health(rejected=[count("future", 900)], future=future)), RANGES)
+    assert "Most of them are of device mobile (90 %), login true (50 %)." in alarm.words
+    assert alarm.details["by_tag"]["device"] == {"mobile": 90, "desktop": 10}
 
 
 def test_many_reasons_that_are_few_each_are_told_as_a_whole() -> None:

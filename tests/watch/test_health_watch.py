@@ -36,6 +36,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 if BURST_MS <= at_ms < BURST_MS + BURST_MINUTES * MINUTE_MS:
                     tags = {"dc": dc, "tenant": "t", "reason": "future"}
                     points.append(("monitor.rejected", at_ms, tags, 50))
+                    of = {"dc": dc, "tenant": "t", "tag": "device", "value": "mobile"}
+                    points.append(("monitor.future", at_ms, of, 50))
             served.post(url, points)
         yield url
 
@@ -80,7 +82,8 @@ def test_a_burst_of_future_events_is_told_and_ends(clock: Clock, audit: Audit) -
     assert begun.since_ms == BURST_MS + MINUTE_MS
     assert "of the messages of t were rejected as future in 5 minutes" in begun.words
     assert "clocks" in begun.words
-    assert begun.details["reason"] == "future"
+    assert "device mobile (100 %)" in begun.words
+    assert (begun.details["reason"], list(begun.details["by_tag"])) == ("future", ["device"])
     assert (ended.check, ended.state, ended.is_resolved) == (begun.check, State.HEALTHY, True)
     assert ended.at_ms == BURST_MS + (BURST_MINUTES + RATE_MINUTES + ENDS_MINUTES - 1) * MINUTE_MS
     assert [(change.id, change.state) for change in audit.changes()] == [(of.id, of.state) for of in (begun, ended)]
