@@ -7,7 +7,6 @@ of them, and its rate of false alarms is measured (docs/statistics.md), not prov
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from statistics import median
 from typing import NamedTuple
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -184,7 +183,9 @@ def _hour_before(sums: Sequence[int], start: int, first: int) -> Baseline:
     """The minutes before one, as far as there are some, without what a spike adds."""
     minutes = min(BASELINE_MINUTES, (start - first) // PART_MINUTES * PART_MINUTES)
     parts = [sums[at + PART_MINUTES] - sums[at] for at in range(start - minutes, start, PART_MINUTES)]
-    return Baseline(min(float(sum(parts)), median(parts) * len(parts)), minutes)
+    parts.sort()
+    median = (parts[(len(parts) - 1) // 2] + parts[len(parts) // 2]) / 2
+    return Baseline(min(float(sum(parts)), median * len(parts)), minutes)
 
 
 def _earlier(traffic: Traffic, start_ms: int, minutes: int) -> Iterator[Baseline]:
