@@ -66,7 +66,7 @@ def pagerduty(message: Message, routing_key: str) -> Json:
         return {**event, "event_action": "resolve"}
     event |= {"event_action": "trigger", "client": _CLIENT}
     if change.link:
-        event |= {"client_url": change.link, "links": [{"href": change.link, "text": "the experiment's page"}]}
+        event |= {"client_url": change.link, "links": [{"href": change.link, "text": _page(change)}]}
     event["payload"] = {
         "summary": _cut(f"{_title(change)}. {change.words}", SUMMARY_CHARACTERS_MAX),
         "source": f"{change.tenant}/{change.experiment}",
@@ -117,7 +117,12 @@ def iso(time_ms: int) -> str:
 
 def _title(change: Change) -> str:
     state = "RESOLVED" if change.is_resolved else change.state.upper().replace("_", " ")
-    return f"[{state}] {change.tenant} {change.experiment}: {change.check}"
+    about = " ".join(name for name in (change.tenant, change.experiment) if name) or "monitor"
+    return f"[{state}] {about}: {change.check}"
+
+
+def _page(change: Change) -> str:
+    return "the experiment's page" if change.experiment else "the monitor's health"
 
 
 def _known(change: Change) -> Mapping[str, Any]:
@@ -129,7 +134,7 @@ def _alert(change: Change) -> Json:
     began_ms = change.at_ms if change.since_ms is None else min(change.since_ms, change.at_ms)
     ends_ms = change.at_ms if change.is_resolved else change.at_ms + FIRING_MS
     labels = {
-        "alertname": "ExperimentCheck",
+        "alertname": "ExperimentCheck" if change.experiment else "MonitorHealth",
         "tenant": change.tenant,
         "experiment": change.experiment,
         "check": change.check,
@@ -144,7 +149,7 @@ def _slack_block(text: str) -> Json:
 
 
 def _slack_line(change: Change) -> str:
-    link = f"\n<{_slack_escaped(change.link)}|the experiment's page>" if change.link else ""
+    link = f"\n<{_slack_escaped(change.link)}|{_page(change)}>" if change.link else ""
     since = "" if change.since_ms is None else f"\nsince {_minute(change.since_ms)}"
     text = f"*{_slack_escaped(_title(change))}*\n{_slack_escaped(change.words)}{since}"
     return _cut(text, SLACK_CHARACTERS_MAX - len(link)) + link

@@ -23,6 +23,7 @@ class Change(msgspec.Struct, frozen=True):
     """Says which change it is, the same wherever it was found: receivers know a repetition by it."""
     tenant: str
     experiment: str
+    """Both are empty where it is about the monitor's health, the tenant only if that concerns all."""
     check: str
     """What was checked, such as `split` or `order fewer fc_on`."""
     state: State

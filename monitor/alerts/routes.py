@@ -29,10 +29,11 @@ UNKNOWN = Standing(0, 0, -(2**63))
 def is_routed(change: Change, route: Route) -> bool:
     """Whether a route leads a change of this tenant, experiment and check to its target."""
     check, first_word = change.check, change.check.partition(" ")[0]
+    group = first_word.partition("/")[0]
     return (
         (route.tenants is None or change.tenant in route.tenants)
         and (route.experiments is None or change.experiment in route.experiments)
-        and (route.checks is None or check in route.checks or first_word in route.checks)
+        and (route.checks is None or any(of in route.checks for of in (check, first_word, group)))
     )
 
 

@@ -24,6 +24,7 @@ from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
 from monitor.watch.deliveries import take_deliveries, take_last_deliveries
+from monitor.watch.health_watch import HealthWatch, health_looked
 from monitor.watch.listener import listener
 from monitor.watch.looks import Looks
 from monitor.watch.prometheus import WatchCollector
@@ -63,12 +64,14 @@ def watch(
             telling, looks = Telling(service, settings.dc, teller), Looks(settings.dc, service.now_ms)
             write = partial(_write, delivery, looks)
             watcher = Watcher(service, config_hash(settings), audit, write, telling.tell)
+            health = HealthWatch(service, audit, telling.tell_health)
             registry = registry_of(WatchCollector(service, settings.dc, looks, teller))
             with nullcontext(None) if once else listener(registry, *address) as listens:
                 log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE), http=listens)
                 with suppress(Closed):
                     while True:
                         is_answered = _look(watcher, looks)
+                        health_looked(health)
                         take_deliveries(teller, audit)
                         if once or ending.wait(EVERY_S):
                             break

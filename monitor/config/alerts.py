@@ -29,7 +29,9 @@ class Route(_Model):
     tenants: list[Name] | None = Field(None, min_length=1, description="tenants; absent: all")
     experiments: list[Name] | None = Field(None, min_length=1, description="experiments; absent: all")
     checks: list[Text] | None = Field(
-        None, min_length=1, description="checks, by their whole text or its first word; absent: all"
+        None,
+        min_length=1,
+        description="checks, by their whole text, its first word, or what that has before a slash; absent: all",
     )
     from_state: Level | None = Field(None, description="the mildest state that is told; absent: alerts.from_state")
 

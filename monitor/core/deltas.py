@@ -118,13 +118,15 @@ def counts_of(tenant: str, tallies: Sequence[Tally], compiled: CompiledTenant | 
 
 
 def _counts_by_definition(tallies: Sequence[Tally], compiled: CompiledTenant) -> dict[Series, int]:
-    """Late visits by variation, and bad values by point."""
+    """Late visits by variation, bad values by point, and events from the future by tag."""
     late: Counter[int] = Counter()
     bad_values: Counter[int] = Counter()
+    future: Counter[int] = Counter()
     for tally in tallies:
-        if tally.late or tally.bad_values:
+        if tally.late or tally.bad_values or tally.future:
             late.update(tally.late)
             bad_values.update(tally.bad_values)
+            future.update(tally.future)
     numbering, tenant = compiled.program.numbering, compiled.name
     counts: dict[Series, int] = {}
     for number, visits in late.items():
@@ -133,6 +135,10 @@ def _counts_by_definition(tallies: Sequence[Tally], compiled: CompiledTenant) ->
     for point, events in bad_values.items():
         name = numbering.point_names[point]
         counts[health_series("noted", tenant=tenant, reason=EventWarning.BAD_VALUE, point=name)] = events
+    for tags, events in future.items():
+        for tag, value in compiled.classifier.tag_sets.texts(tags).items():
+            series = health_series("future", tenant=tenant, tag=tag, value=value)
+            counts[series] = counts.get(series, 0) + events
     return counts
 
 

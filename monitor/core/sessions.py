@@ -50,6 +50,7 @@ class Tally:
         "corrections",
         "delay_max_ms",
         "delay_sum_ms",
+        "future",
         "largest",
         "late",
         "minus",
@@ -72,6 +73,8 @@ class Tally:
         """Point -> events that match it without a number."""
         self.late: dict[int, int] = {}
         """Variation -> visits with an event that was rejected as late."""
+        self.future: dict[int, int] = {}
+        """Tag combination -> events that were rejected since their time is in the future."""
         self.largest: dict[int, int] = {}
         """Metric key of `fm` -> of the largest visit: its events, if LARGE_EVENTS or more, or its sum without sign."""
         self.unknown: dict[UnknownName, int] = {}
@@ -193,6 +196,8 @@ class SessionGroup:
                 tally.reject(RejectReason.PLACEHOLDER_ID)
             elif delay_ms < future_ms:
                 tally.reject(RejectReason.FUTURE)
+                tags = classifier.classified(event).tags
+                tally.future[tags] = tally.future.get(tags, 0) + 1
             elif delay_ms > lateness_ms or event.time < watermark_ms:
                 tally.reject(RejectReason.LATE)
                 self._count_late(tenant, event, assigned, tally)

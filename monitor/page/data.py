@@ -14,6 +14,7 @@ from monitor.page.address import View
 from monitor.page.experiment import ExperimentContext, goal_of
 from monitor.page.issues import (
     Issue,
+    distinct,
     issues_of,
     of_large_visits,
     of_tenant,
@@ -171,7 +172,7 @@ class Asking:
         return OfExperiment(
             context,
             state,
-            of_verdicts(judged) + _issues(tenant, state, moment(evidence.now_ms), answer, health),
+            distinct(of_verdicts(judged) + _issues(tenant, state, moment(evidence.now_ms), answer, health)),
             health,
             base,
             dict(zip(of_tenant.points, others, strict=False)),

@@ -11,6 +11,7 @@ from monitor.serve.messages import MESSAGES_MIN, MESSAGES_S, Messages, largest
 from monitor.serve.models import Basis, DcHealth, ExperimentState, Running
 from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
 from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.traffic import TrafficKind
 
 JUDGED_MINUTES = 2
 """The number of last minutes, the current one included, that are compared with those before."""
@@ -151,13 +152,24 @@ def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
     return list(found.values())
 
 
-_FIXES = {
+def distinct(issues: Sequence[Issue]) -> list[Issue]:
+    """The issues, of those with the same few words the first: a check and the last minutes may say the same."""
+    found: dict[str, Issue] = {}
+    for issue in issues:
+        found.setdefault(issue.short, issue)
+    return list(found.values())
+
+
+_FIXES: dict[Kind | TrafficKind, str] = {
     Kind.SPLIT_OF_ASSIGNED: "Find the cause before reading any result.",
     Kind.SPLIT_OF_QUALIFIED: "Qualification depends on the variation: find the cause before reading any result.",
     Kind.GUARDRAIL: "Look at the pages of that variation; consider to stop it.",
     Kind.MEAN: "Look at what changed in that variation, such as prices and amounts; consider to stop it.",
     Kind.CROSSED: "Look for a bug in the assignment service.",
     Kind.LATENESS: "That variation loses more events to lateness: look at how its pages send them.",
+    TrafficKind.NO_TRAFFIC: "Has the assignment service stopped it? If not, see the Health page.",
+    TrafficKind.TRAFFIC_DROPPED: "Is the site up, and do its events arrive? See the Health page.",
+    TrafficKind.VARIATION_WITHOUT_VISITS: "Check the assignment service, and the pages of that variation.",
 }
 
 
@@ -173,6 +185,12 @@ def _short(check: CheckAnswer) -> str:
             return "many crossovers"
         case Kind.LATENESS:
             return f"tardy events in {check.variation}"
+        case TrafficKind.NO_TRAFFIC:
+            return "no traffic now"
+        case TrafficKind.TRAFFIC_DROPPED:
+            return "traffic dropped"
+        case TrafficKind.VARIATION_WITHOUT_VISITS:
+            return f"{check.variation}: no traffic"
         case _:
             return "sample ratio mismatch"
 

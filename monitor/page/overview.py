@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from monitor.page import address, colours, figures, plots
 from monitor.page.address import Search
-from monitor.page.issues import Issue, issues_of, of_tenant, of_values, of_verdicts, unknown_experiments
+from monitor.page.issues import Issue, distinct, issues_of, of_tenant, of_values, of_verdicts, unknown_experiments
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.messages import MESSAGES_S, STRANGERS, Messages, messages, strangers_share
 from monitor.serve.models import DcHealth, ExperimentsAnswer, ExperimentState, HealthAnswer, Running
@@ -51,8 +51,10 @@ def gather(
         ExperimentRow(
             answer.tenant,
             state,
-            of_verdicts(verdicts_of(answer.tenant, state.experiment))
-            + issues_of(answer.tenant, state, answer.at, answer.basis, serving),
+            distinct(
+                of_verdicts(verdicts_of(answer.tenant, state.experiment))
+                + issues_of(answer.tenant, state, answer.at, answer.basis, serving)
+            ),
         )
         for answer in answers
         for state in answer.experiments

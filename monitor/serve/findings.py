@@ -21,6 +21,16 @@ class LateCount(Answer):
     last_5_min: int
 
 
+class FutureCount(Answer):
+    """Events of a tenant that were rejected since their time is in the future, by the value of a tag."""
+
+    tenant: str
+    tag: str
+    value: str
+    events: int = Field(description="within the last hour")
+    last_5_min: int
+
+
 class BadValueCount(Answer):
     """Accepted events whose value for a point is missing or no finite number; it counts as 0."""
 

@@ -11,7 +11,7 @@ from monitor.core.notices import NOTICES
 from monitor.kairosdb.reader import Row
 from monitor.serve.evidence import current_evidence
 from monitor.serve.failover import Evidence
-from monitor.serve.findings import BadValueCount, LateCount, UnknownNameCount
+from monitor.serve.findings import BadValueCount, FutureCount, LateCount, UnknownNameCount
 from monitor.serve.health_figures import advice
 from monitor.serve.health_ranges import UNREAD, ranges
 from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
@@ -56,13 +56,18 @@ def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
 def reported_health(service: Service, age_max_ms: int) -> Reported:
     """The same, with the reports."""
     try:
-        evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
-        started_s = time.perf_counter()
-        reported = reports(service, evidence)
-        answer_ms = (time.perf_counter() - started_s) * 1_000
-        of_aa = [of for tenant in service.settings.tenants if (of := live_aa(service, tenant)) is not None]
+        return health_of_store(service, age_max_ms)
     except ProblemError as error:
         return Reported(without_store(service, error), None)
+
+
+def health_of_store(service: Service, age_max_ms: int = 1_000) -> Reported:
+    """The same. Raises ProblemError where the store does not answer."""
+    evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
+    started_s = time.perf_counter()
+    reported = reports(service, evidence)
+    answer_ms = (time.perf_counter() - started_s) * 1_000
+    of_aa = [of for tenant in service.settings.tenants if (of := live_aa(service, tenant)) is not None]
     store = StoreHealth(url=service.store.url, reachable=True, answer_ms=round(answer_ms, 1), message=None)
     dcs = [_dc(service, evidence, dc, reported) for dc in service.dcs]
     divergences = _divergences(reported.divergences)
@@ -163,6 +168,10 @@ def _by_name(dc: str, reported: Reports) -> dict[str, Any]:
             LateCount(tenant=tenant, experiment=experiment, variation=variation, visits=hour, last_5_min=recent)
             for (tenant, experiment, variation), hour, recent in reported.counts("late", dc, 3)
             if hour
+        ],
+        "future": [
+            FutureCount(tenant=tenant, tag=tag, value=value, events=hour, last_5_min=recent)
+            for (tenant, tag, value), hour, recent in reported.counts("future", dc, 3)[:LISTED_MAX]
         ],
         "bad_values": [
             BadValueCount(tenant=tenant, point=point, events=hour, last_5_min=recent)

@@ -63,44 +63,67 @@ def of_store(store: StoreHealth, ranges: Ranges) -> Figure:
     return Figure(ranges["store answer"], store.answer_ms)
 
 
+class Trouble(NamedTuple):
+    """What is wrong, in a sentence with what to do. `about`: its subject; `place`: the data center."""
+
+    about: str
+    place: str
+    words: str
+
+
 def advice(dcs: Sequence[DcHealth], store: StoreHealth, divergences: Sequence[Divergence], ranges: Ranges) -> list[str]:
     """A sentence for each figure outside of its normal range, with what to do."""
     said = [sentence for dc in dcs for sentence in _of_dc(dc, ranges)]
     answer = of_store(store, ranges)
     if answer.is_outside:
         said.append(_sentence("KairosDB", answer))
-    for apart in divergences:
-        if apart.ppm_max >= ranges["divergence"].normal:
-            name, at = f"{apart.tenant}/{apart.experiment}", iso(round(apart.worst_minute.timestamp() * 1_000))
-            said.append(
-                f"{apart.dc} and {apart.against} differ by {apart.ppm_max / 10_000:.1f} % in {name} at {at}: "
-                f"run monitor verify --dc {apart.dc} --against {apart.against}."
-            )
-    return said
+    return said + [of_divergence(apart) for apart in divergences if is_apart(apart, ranges)]
 
 
-def _of_dc(dc: DcHealth, ranges: Ranges) -> Iterator[str]:
+def is_apart(divergence: Divergence, ranges: Ranges) -> bool:
+    """True if two data centers differ by more than is normal."""
+    return divergence.ppm_max >= ranges["divergence"].normal
+
+
+def troubles(dc: DcHealth, ranges: Ranges) -> Iterator[Trouble]:
+    """What is wrong with a data center; of its messages only as a whole."""
     match dc.state:
         case DcState.MISSING:
-            yield f"{dc.dc} has never reported: is its job started, with dc = '{dc.dc}' and this KairosDB?"
+            words = f"{dc.dc} has never reported: is its job started, with dc = '{dc.dc}' and this KairosDB?"
+            yield Trouble("silent", dc.dc, words)
             return
         case DcState.STALE:
             since = "" if dc.last_heartbeat is None else f" since {dc.last_heartbeat:%Y-%m-%dT%H:%M:%SZ}"
-            yield f"{dc.dc} has been silent{since}: look at its job, its log, and whether it reaches KairosDB."
+            words = f"{dc.dc} has been silent{since}: look at its job, its log, and whether it reaches KairosDB."
+            yield Trouble("silent", dc.dc, words)
             return
         case DcState.BEHIND:
-            yield f"{dc.dc} is behind: look at lag_by_partition, and at its CPU; it catches up by itself if it can."
-    yield from _of_partitions(dc)
-    yield from (_sentence(dc.dc, figure) for figure in of_dc(dc, ranges) if figure.is_outside)
-    yield from _of_messages(dc, ranges)
-
-
-def _of_partitions(dc: DcHealth) -> Iterator[str]:
+            words = f"{dc.dc} is behind: look at lag_by_partition, and at its CPU; it catches up by itself if it can."
+            yield Trouble("behind", dc.dc, words)
     if dc.vanished_partitions:
-        yield (
+        words = (
             f"{dc.dc} reports {', '.join(dc.vanished_partitions)} no more: was the topic deleted or made anew, or does "
             "a process of the job not run? Look at its log."
         )
+        yield Trouble("vanished partitions", dc.dc, words)
+    for figure in of_dc(dc, ranges):
+        if figure.is_outside:
+            yield Trouble(figure.range.name, dc.dc, _sentence(dc.dc, figure))
+
+
+def of_divergence(apart: Divergence) -> str:
+    """Two data centers that differ, in a sentence."""
+    name, at = f"{apart.tenant}/{apart.experiment}", iso(round(apart.worst_minute.timestamp() * 1_000))
+    return (
+        f"{apart.dc} and {apart.against} differ by {apart.ppm_max / 10_000:.1f} % in {name} at {at}: "
+        f"run monitor verify --dc {apart.dc} --against {apart.against}."
+    )
+
+
+def _of_dc(dc: DcHealth, ranges: Ranges) -> Iterator[str]:
+    yield from (trouble.words for trouble in troubles(dc, ranges))
+    if dc.state not in (DcState.MISSING, DcState.STALE):
+        yield from _of_messages(dc, ranges)
 
 
 def _of_messages(dc: DcHealth, ranges: Ranges) -> Iterator[str]:

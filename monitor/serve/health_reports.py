@@ -43,6 +43,7 @@ COUNTERS = {
     "repaired": ("dc",),
     "unread": ("dc",),
     "late": ("dc", "tenant", "experiment", "variation"),
+    "future": ("dc", "tenant", "tag", "value"),
     "unknown": ("dc", "tenant", "kind", "experiment", "name"),
     "snapshot_ms": ("dc", "worker"),
     "cpu_ms": ("dc", "worker"),

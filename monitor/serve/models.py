@@ -9,7 +9,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from monitor.serve.abouts import ExperimentAbout
-from monitor.serve.findings import Answer, BadValueCount, LargeVisit, LateCount, UnknownNameCount
+from monitor.serve.findings import Answer, BadValueCount, FutureCount, LargeVisit, LateCount, UnknownNameCount
 from monitor.serve.live_aa_models import LiveAaAnswer
 
 
@@ -334,6 +334,7 @@ class DcHealth(Answer):
     rejected: list[Count]
     warnings: list[Count]
     late: list[LateCount]
+    future: list[FutureCount] = Field(description="whose clocks are ahead")
     bad_values: list[BadValueCount]
     unknown_names: list[UnknownNameCount] = Field(description="the most frequent ones")
     new_partitions: int = Field(description="partitions of its topics that it does not read yet")

@@ -64,14 +64,18 @@ def queries(
 
     With `first_ms` the minutes are enough to judge at each moment from then on.
     """
-    judged_ms = sealed_ms if first_ms is None else first_ms
-    recent_ms = max(reading.from_ms, (judged_ms - LIFE_MS) // HOUR_MS * HOUR_MS)
+    recent_ms = recent_from_ms(reading, sealed_ms if first_ms is None else first_ms)
     of = (("experiment", experiments),)
     parts = [
         (SumQuery(reading.metrics, of, tuple(tags), HOUR_MS), Span(reading.from_ms, recent_ms)),
         (SumQuery(reading.metrics, of, tuple(tags), MINUTE_MS), Span(recent_ms, sealed_ms)),
     ]
     return [(query, span) for query, span in parts if reading.metrics and span.start_ms < span.end_ms]
+
+
+def recent_from_ms(reading: Reading, sealed_ms: int) -> int:
+    """The moment from which on a phase is read by minute: the last six hours or a little more, as it has them."""
+    return max(reading.from_ms, (sealed_ms - LIFE_MS) // HOUR_MS * HOUR_MS)
 
 
 def counted_phase(

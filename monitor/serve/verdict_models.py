@@ -6,6 +6,7 @@ from pydantic import Field
 
 from monitor.serve.findings import Answer
 from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.traffic import TrafficKind
 
 
 class EffectAnswer(Answer):
@@ -31,13 +32,13 @@ class CheckAnswer(Answer):
     """What one check says."""
 
     check: str = Field(description="its name, unique in the experiment")
-    kind: Kind
+    kind: Kind | TrafficKind
     point: str | None
     variation: str | None
     state: State
-    ln_e: float = Field(description="the logarithm of the evidence; 700 stands for anything larger")
+    ln_e: float = Field(description="the logarithm of the evidence; 700 stands for anything larger; 0 of rules")
     note_from: float = Field(
-        description="ln E from which it says note; by default warn, hold and stop need 0.9, 1.6 and 3.9 more"
+        description="ln E from which it says note; by default warn, hold, stop need 0.9, 1.6, 3.9 more; 0 of rules"
     )
     since: datetime | None = Field(description="when it began, as far as the evidence says; null: it says nothing")
     place: dict[str, str] = Field(description="tag to value of the slice that carries it; empty: everywhere")

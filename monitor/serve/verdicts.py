@@ -25,6 +25,7 @@ from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
+from monitor.serve.traffic_checks import traffic_checks
 from monitor.serve.verdict_inputs import Inputs, Judged, watermarks_ms
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
@@ -115,7 +116,7 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
             of_phase = clipped(served[name], Span(phase.visits_from_ms, sealed[name]))
             watermarks = watermarks_ms(evidence, service.dcs)
             inputs = inputs_of(service, tenant, name, phase, counts, of_phase, watermarks, effect)
-            found[name] = Judged(answer_of(service, tenant, name, phase, inputs), inputs)
+            found[name] = Judged(answer_of(service, tenant, name, phase, inputs, read_sums), inputs)
     return [found[name] for name in tables]
 
 
@@ -229,11 +230,15 @@ def inputs_of(
     return Inputs(question, counts, *of_guard, served, watermarks, design_effect)
 
 
-def answer_of(service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs) -> VerdictsAnswer:
-    """What all checks say of the counts of a phase."""
+def answer_of(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs, read: Sequence[Sums]
+) -> VerdictsAnswer:
+    """What all checks say of the counts of a phase; `read`: the sums that they are made of."""
     table, limits = service.experiment(tenant, experiment), inputs.thresholds
     found = judged_effective(inputs.question, inputs.counted, inputs.shares, limits, inputs.design_effect)
     said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
+    tags, metrics = tag_values(service, tenant), Metrics(tenant, experiment)
+    said += traffic_checks(metrics, table, tags, phase, inputs.counted.sealed_ms, read)
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(
         tenant=tenant,

@@ -128,6 +128,9 @@ def narrowed(phase: Phase, check: CheckAnswer) -> Phase:
 
 def of_check(verdicts: Sequence[Verdict], check: CheckAnswer) -> Verdict:
     """The verdict of a check among those of its experiment. Raises BundleError if there is none."""
+    if check.kind not in tuple(Kind):
+        message = f"{check.check} is a rule about traffic, without evidence: it is not computed again"
+        raise BundleError(message)
     alike = [of for of in verdicts if (of.kind, of.point) == (check.kind, check.point)]
     if len(alike) > 1:
         alike = [of for of in alike if of.variation == check.variation]

@@ -164,9 +164,10 @@ def _judged(
 
     def judged(cut: _Cut, at_ms: int) -> _Judged:
         sealed_ms = max(phase.visits_from_ms, at_ms)
-        counts = counted(service, tenant, experiment, phase, sealed_ms, [cut.until(sealed_ms)])
+        read = [cut.until(sealed_ms)]
+        counts = counted(service, tenant, experiment, phase, sealed_ms, read)
         inputs = inputs_of(service, tenant, experiment, phase, counts)
-        return _Judged(sealed_ms, answer_of(service, tenant, experiment, phase, inputs), inputs.thresholds)
+        return _Judged(sealed_ms, answer_of(service, tenant, experiment, phase, inputs, read), inputs.thresholds)
 
     cut = _Cut(history.sums(tenant, experiment, phase, Span(minutes[0], minutes[-1])))
     before: _Judged | None = None

@@ -32,6 +32,11 @@ class Telling:
         if self._is_mine():
             self._teller.tell([_told(change) for change in changes], self._service.now_ms())
 
+    def tell_health(self, changes: Sequence[Told]) -> None:
+        """Tells alerts about the monitor's health, likewise."""
+        if self._is_mine():
+            self._teller.tell(list(changes), self._service.now_ms())
+
     def _is_mine(self) -> bool:
         service = self._service
         serving = current_evidence(service, service.now_ms() - DAY_MS).present().dc

@@ -233,3 +233,16 @@ def test_a_key_that_no_header_can_hold_is_escaped(tmp_path: Path) -> None:
         teller.tell([msgspec.structs.replace(change(), id="größe\r\nX-Evil: 1 %")], AT_MS)
         delivered(teller)
     assert receiver.keys == ["gr%C3%B6%C3%9Fe%0D%0AX-Evil: 1 %25"]
+
+
+def test_trouble_of_the_monitor_is_of_no_experiment() -> None:
+    """Its titles name the tenant, or the monitor; receivers can tell it from experiments."""
+    trouble = change(State.WARN, experiment="", check="health/future", link="https://monitor.example.org/health")
+    assert bodies.headline(Message((trouble,))) == "[WARN] uswm: health/future"
+    everywhere = msgspec.structs.replace(trouble, tenant="", check="health/silent dal")
+    assert bodies.headline(Message((everywhere,))) == "[WARN] monitor: health/silent dal"
+    (alert,) = bodies.alertmanager(Message((trouble,)))
+    assert (alert["labels"]["alertname"], alert["labels"]["check"]) == ("MonitorHealth", "health/future")
+    (experiment,) = bodies.alertmanager(Message((change(),)))
+    assert experiment["labels"]["alertname"] == "ExperimentCheck"
+    assert bodies.pagerduty(Message((trouble,)), "key")["links"][0]["text"] == "the monitor's health"

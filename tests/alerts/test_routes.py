@@ -171,3 +171,10 @@ def test_a_change_that_was_told_joins_no_other_message(tmp_path: Path) -> None:
         teller.tell([change(), change(check="split")], AT_MS)
         delivered(teller)
     assert receiver.keys == [change().id, change(check="split").id]
+
+
+@pytest.mark.parametrize("check", ["health", "health/future", "health/dead_letters", "health/dead_letters dal"])
+def test_a_check_of_health_is_chosen_by_kind_or_group(check: str) -> None:
+    """By all that it begins with."""
+    trouble = change(State.WARN, check="health/dead_letters dal", experiment="")
+    assert is_routed(trouble, Route(checks=[check])) == (check != "health/future")

@@ -181,12 +181,17 @@ def test_what_a_tally_counts() -> None:
     tally.warnings[EventWarning.KEY_MISMATCH] = 6
     tally.bad_values[2] = 5
     tally.late[1] = 7
+    tally.future |= {0: 8, 5: 2}
     assert counts_of("uswm", [tally], Core(shop()).compiled.tenants["uswm"]) == {
         "monitor.events|tenant=uswm": 2,
         "monitor.rejected|tenant=uswm|reason=not_json": 4,
         "monitor.noted|tenant=uswm|reason=key_mismatch": 6,
         "monitor.noted|tenant=uswm|reason=bad_value|point=order": 5,
         "monitor.late|tenant=uswm|experiment=button_color|variation=red": 7,
+        "monitor.future|tenant=uswm|tag=device|value=mobile": 8,
+        "monitor.future|tenant=uswm|tag=device|value=desktop": 2,
+        "monitor.future|tenant=uswm|tag=login|value=true": 8,
+        "monitor.future|tenant=uswm|tag=login|value=false": 2,
         "monitor.corrections|tenant=uswm": 3,
         "monitor.delay_ms.sum|tenant=uswm": 7_000,
         "monitor.delay_ms.count|tenant=uswm": 2,

@@ -80,6 +80,19 @@ def test_a_late_event_with_the_variation_counts_after_one_without() -> None:
     assert core.group.take()["uswm"].late == {1: 1}
 
 
+def test_events_from_the_future_are_counted_by_their_tags() -> None:
+    """As those of a visit would be, whatever they hold; others are not."""
+    core = Core(shop())
+    texts = core.compiled.tenants["uswm"].classifier.tag_sets.texts
+    attributes = [{"device": "mobile"}, {"device": "mobile"}, {"device": "fridge"}, {}]
+    early = [message(1_000_000 + i, "home", 0, attributes=of) for i, of in enumerate(attributes)]
+    core.group.feed((sent.key, sent.value, sent.timestamp) for sent in [message(0, "home"), *early])
+    tally = core.group.take()["uswm"]
+    counted = [(texts(tags)["device"], events) for tags, events in tally.future.items()]
+    assert sorted(counted) == [("mobile", 2), ("other", 1), ("unknown", 1)]
+    assert tally.rejected == {RejectReason.FUTURE: 4}
+
+
 @pytest.mark.parametrize(("behind_ms", "reason"), [(0, None), (1, RejectReason.LATE)])
 def test_both_sides_of_the_watermark(behind_ms: int, reason: RejectReason | None) -> None:
     """An event behind the watermark is late although its own timestamp, from a slower clock, would let it pass."""

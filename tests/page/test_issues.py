@@ -16,6 +16,7 @@ from monitor.serve.models import (
 )
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, LateAnswer, VerdictsAnswer
 from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.traffic import TrafficKind
 from tests.support.health_case import AT, dc_health
 
 BASIS = Basis(
@@ -252,7 +253,7 @@ def state(
     )
 
 
-def check(kind: Kind, state: State, point: str | None = None, effect: float = -0.5) -> CheckAnswer:
+def check(kind: Kind | TrafficKind, state: State, point: str | None = None, effect: float = -0.5) -> CheckAnswer:
     """A check of the variation red that began at AT."""
     return CheckAnswer(
         check=f"{kind} {point}",
@@ -289,3 +290,11 @@ def test_a_large_visit_is_an_issue_of_the_range() -> None:
         figures.THIN, " "
     )
     assert issues.of_large_visits([]) == []
+
+
+def test_issues_of_the_checks_of_traffic() -> None:
+    """As what the last minutes say; what both say is one issue."""
+    kinds = (TrafficKind.NO_TRAFFIC, TrafficKind.TRAFFIC_DROPPED, TrafficKind.VARIATION_WITHOUT_VISITS)
+    found = issues.of_verdicts(verdicts_answer([check(kind, State.WARN) for kind in kinds]))
+    assert [issue.short for issue in found] == ["no traffic now", "traffic dropped", "red: no traffic"]
+    assert issues.distinct([*found, found[1]._replace(text="Visits have fallen.")]) == found

@@ -64,6 +64,10 @@ def test_what_is_wrong_is_found_where_and_since_when(client: Client) -> None:
         "guardrail order on",
         "crossed",
         "lateness",
+        "no_traffic",
+        "traffic_dropped",
+        "variation_without_visits off",
+        "variation_without_visits on",
     }
 
 

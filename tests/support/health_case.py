@@ -41,6 +41,7 @@ def dc_health(events_per_s: float = 20.0, **changes: Any) -> DcHealth:
         "rejected": [],
         "warnings": [],
         "late": [],
+        "future": [],
         "bad_values": [],
         "unknown_names": [],
         "new_partitions": 0,

@@ -133,7 +133,7 @@ def test_the_points_of_a_verdict(service: Service, audit: Audit) -> None:
     watcher(service, audit, heard).once()
     by_series = {point.series: point for point in heard.points}
     tags = "tenant=t|experiment=checkout|check=guardrail/order/on"
-    assert len(by_series) == len(heard.points) == 3 * 5
+    assert len(by_series) == len(heard.points) == 3 * 9
     (state,) = [point for series, point in by_series.items() if series == f"monitor.verdict.state|{tags}"]
     (most,) = [point for series, point in by_series.items() if series == f"monitor.verdict.ln_e_max|{tags}"]
     assert (state.value, STATES[int(state.value)]) == (5, State.STOP)
