@@ -30,7 +30,7 @@ def _facts(of: About, first: str | None = None) -> Html:
         first,
         f"Unit: {of.unit}" if of.unit else None,
         f"Owner: {of.owner}" if of.owner else None,
-        element("a", "More", href=of.link, rel="noreferrer") if of.link else None,
+        element("a", "More about it", href=of.link, rel="noreferrer") if of.link else None,
     ]
     said = [fact for fact in facts if fact]
     return joined(*(joined(" · " if i else None, fact) for i, fact in enumerate(said)))

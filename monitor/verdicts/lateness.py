@@ -1,9 +1,9 @@
 """What a verdict would be if visits that came too late had counted: bounds. Pure.
 
-The visits that were rejected as late are known by variation, but not what they would have changed. So ln E over the
-whole phase is computed twice more: with all late visits added as the weights say, and with all of them on the weaker
-side. If the second one still alarms, the verdict holds even if every lost visit was on its side. These bounds inform;
-they are no test of their own.
+The visits that were rejected as late are known by variation, but not what they would have changed. So ln E of a phase,
+or since a moment of it, is computed twice more: with all late visits added as the weights say, and with all of them on
+the weaker side. If the second one still alarms, the verdict holds even if every lost visit was on its side. These
+bounds inform; they are no test of their own.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from monitor.verdicts.multinomial import evidence
 
 
 class LatenessBounds(NamedTuple):
-    """ln E over the whole phase as counted, with late visits by the weights, and with them on the weaker side."""
+    """ln E against the weights as counted, with late visits by the weights, and with them on the weaker side."""
 
     as_counted: float
     by_weights: float

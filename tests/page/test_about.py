@@ -30,7 +30,7 @@ def test_what_is_said_is_shown() -> None:
     )
     html = about(said)
     assert "One page &lt;b&gt;instead&lt;/b&gt; of three." in html
-    assert "Primary metric: order · Unit: visitor · Owner: checkout team · More" in text(html)
+    assert "Primary metric: order · Unit: visitor · Owner: checkout team · More about it" in text(html)
     assert 'href="https://wiki.example.org/?a=1&amp;b=2"' in html
     assert "About the metrics" not in html
 
