@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from monitor.runtime.exposition import PATH, exposed, registry_of
 from monitor.runtime.in_time import InTime
 from monitor.runtime.shared_answers import Shared
-from monitor.serve.health import reported_health
+from monitor.serve.health import Reported, health_with_reports
 from monitor.serve.health_ranges import ranges
 from monitor.serve.problems import ProblemError
 from monitor.serve.prometheus_health import families, families_of_no_answer
@@ -33,7 +33,7 @@ class ServiceCollector(Collector):
     """The health figures, at most `FRESH_S` old, and the verdicts, at most `VERDICTS_FRESH_S`."""
 
     def __init__(self, service: Service) -> None:
-        health = Shared(partial(reported_health, service, round(1_000 * FRESH_S)), FRESH_S)
+        health = Shared(partial(_reported, service), FRESH_S)
         verdicts = Shared(partial(written, service), VERDICTS_FRESH_S)
         self._health, self._verdicts = InTime(health.get, "metrics-health"), InTime(verdicts.get, "metrics-verdicts")
         self._ranges = ranges(service.settings)
@@ -47,12 +47,19 @@ class ServiceCollector(Collector):
             yield from families_of_no_answer()
             return
         yield from families(reported.answer, reported.reports, self._ranges, self._stale_after_s)
-        if reported.answer.store.reachable:
-            try:
-                told = self._verdicts.get(max(0.0, until_s - time.monotonic()))
-            except ProblemError:  # the store went away since: the next scrape says so with monitor_store_up
-                told = None
-            yield from families_of_verdicts(told or [])
+        try:
+            told = self._verdicts.get(max(0.0, until_s - time.monotonic()))
+        except ProblemError:  # the store went away since: the next scrape says so with monitor_store_up
+            told = None
+        yield from families_of_verdicts(told or [])
+
+
+def _reported(service: Service) -> Reported | None:
+    """The health; None if the store does not answer, which scrapers share too."""
+    try:
+        return health_with_reports(service, round(1_000 * FRESH_S))
+    except ProblemError:  # monitor_store_up says so
+        return None
 
 
 def add_metrics(app: FastAPI, service: Service) -> None:
