@@ -122,6 +122,7 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
         ):
             parts = {"store": store_process, "job": job_process, "page": serve_process, "watch": watch_process}
             _await("page", lambda: _ask_page(_url(ports.page)), parts, folder)
+            _await("watch", lambda: _ask_watch(_url(ports.watch)), parts, folder)
             yield parts
 
 
@@ -230,6 +231,10 @@ def _ask_store(url: str) -> None:
 
 def _ask_page(page: str) -> None:
     requests.get(f"{page}/api/health", timeout=READY_S).raise_for_status()
+
+
+def _ask_watch(at: str) -> None:
+    requests.get(f"{at}/healthz", timeout=READY_S).raise_for_status()
 
 
 def _raise_if_any_ended(parts: Parts, folder: Path) -> None:

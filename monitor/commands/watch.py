@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +19,13 @@ from monitor.kairosdb.client import Client
 from monitor.kairosdb.delivery import Closed, Delivery
 from monitor.kairosdb.errors import KairosDbError
 from monitor.runtime import logs
-from monitor.runtime.exposition import registry_of
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
 from monitor.watch.deliveries import take_deliveries, take_last_deliveries
 from monitor.watch.health_watch import HealthWatch, health_looked
-from monitor.watch.listener import listener
 from monitor.watch.looks import Looks
-from monitor.watch.prometheus import WatchCollector
+from monitor.watch.prometheus import exposing
 from monitor.watch.telling import Telling
 from monitor.watch.watcher import Watcher, looked
 
@@ -59,22 +57,21 @@ def watch(
             open_service(settings, store_url) as service,
             closing(Client(store_url, timeout_s, timeout_s)) as client,
             Teller(settings, folder / OUTBOX_FILE) as teller,
+            exposing(service, settings.dc, teller, None if once else address) as looks,
         ):
             delivery = delivery_of(settings, client, settings.dc, ending)
-            telling, looks = Telling(service, settings.dc, teller), Looks(settings.dc, service.now_ms)
+            telling = Telling(service, settings.dc, teller)
             write = partial(_write, delivery, looks)
             watcher = Watcher(service, config_hash(settings), audit, write, telling.tell)
             health = HealthWatch(service, audit, telling.tell_health)
-            registry = registry_of(WatchCollector(service, settings.dc, looks, teller))
-            with nullcontext(None) if once else listener(registry, *address) as listens:
-                log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE), http=listens)
-                with suppress(Closed):
-                    while True:
-                        is_answered = _look(watcher, looks)
-                        health_looked(health)
-                        take_deliveries(teller, audit)
-                        if once or ending.wait(EVERY_S):
-                            break
+            log.info("watch_started", dc=settings.dc, store=store_url, audit=str(folder / AUDIT_FILE))
+            with suppress(Closed):
+                while True:
+                    is_answered = _look(watcher, looks)
+                    health_looked(health)
+                    take_deliveries(teller, audit)
+                    if once or ending.wait(EVERY_S):
+                        break
         take_last_deliveries(folder / OUTBOX_FILE, audit)
         log.info("watch_stopped")
     if once and not is_answered:

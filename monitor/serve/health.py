@@ -39,10 +39,10 @@ BAD_VALUE = "bad_value"
 
 
 class Reported(NamedTuple):
-    """The state of the monitor, and the reports that it follows from; None if the store does not answer."""
+    """The state of the monitor, and the reports that it follows from."""
 
     answer: HealthAnswer
-    reports: Reports | None
+    reports: Reports
 
 
 def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
@@ -50,19 +50,14 @@ def health(service: Service, age_max_ms: int = 1_000) -> HealthAnswer:
 
     What is known of the data centers may be `age_max_ms` old.
     """
-    return reported_health(service, age_max_ms).answer
-
-
-def reported_health(service: Service, age_max_ms: int) -> Reported:
-    """The same, with the reports."""
     try:
-        return health_of_store(service, age_max_ms)
+        return health_with_reports(service, age_max_ms).answer
     except ProblemError as error:
-        return Reported(without_store(service, error), None)
+        return without_store(service, error)
 
 
-def health_of_store(service: Service, age_max_ms: int = 1_000) -> Reported:
-    """The same. Raises ProblemError where the store does not answer."""
+def health_with_reports(service: Service, age_max_ms: int = 1_000) -> Reported:
+    """The state of the monitor as the store has it. Raises ProblemError."""
     evidence = current_evidence(service, service.now_ms() - DAY_MS, age_max_ms)
     started_s = time.perf_counter()
     reported = reports(service, evidence)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from monitor.config.settings import milliseconds
 from monitor.core.codes import MINUTE_MS
-from monitor.serve.health import health_of_store
+from monitor.serve.health import health_with_reports
 from monitor.serve.health_alarms import HealthAlarm, alarms
 from monitor.serve.health_ranges import ranges
 from monitor.serve.service import Recent, Service
@@ -22,4 +22,4 @@ def last_minute_ms(service: Service) -> int:
 def alarms_at(service: Service, at_ms: int) -> list[HealthAlarm]:
     """What was not well at a moment. Raises ProblemError."""
     then = replace(service, now_ms=lambda: at_ms, evidence=Recent())
-    return alarms(health_of_store(then).answer, ranges(service.settings))
+    return alarms(health_with_reports(then).answer, ranges(service.settings))

@@ -42,6 +42,7 @@ _COUNTER_HELP = {
     "repaired": "Totals of final minutes that KairosDB had lost and that were written again",
     "unread": "Totals of final minutes that were not read back",
     "late": "Visits with an event that was rejected as late",
+    "future": "Events that were rejected as from the future, by tag",
     "unknown": "Events with a name that is not configured",
     "snapshot_ms": "Time spent on snapshots, in ms,",
     "cpu_ms": "CPU time used, in ms,",
@@ -49,27 +50,23 @@ _COUNTER_HELP = {
 
 
 def families(
-    health: HealthAnswer, reports: Reports | None, ranges: Ranges, stale_after_s: float
+    health: HealthAnswer, reports: Reports, ranges: Ranges, stale_after_s: float
 ) -> Iterator[GaugeMetricFamily]:
-    """All of them; without reports, since the store does not answer, only the first ones have values.
-
-    A gauge that a job has not told for `stale_after_s` before its last report is left out.
-    """
+    """All of them. A gauge that a job has not told for `stale_after_s` before its last report is left out."""
     yield from _of_state(health.status, health.store.reachable)
     yield from _of_dcs(health)
     yield from _of_figures(health, ranges)
     yield from _of_messages(health.dcs)
     yield from _of_experiments(health)
-    if reports is not None:
-        for name, tags in GAUGES.items():
-            yield _gauge(name, tags, health.dcs, reports, stale_after_s)
-        for name, tags in COUNTERS.items():
-            yield from _counters(name, tags, health.dcs, reports)
-        yield from _largest_delays(reports)
+    for name, tags in GAUGES.items():
+        yield _gauge(name, tags, health.dcs, reports, stale_after_s)
+    for name, tags in COUNTERS.items():
+        yield from _counters(name, tags, health.dcs, reports)
+    yield from _largest_delays(reports)
 
 
 def families_of_no_answer() -> Iterator[GaugeMetricFamily]:
-    """Those of a store that has not answered in time."""
+    """Those of a store that does not answer, or not in time."""
     return _of_state(Status.DOWN, False)
 
 

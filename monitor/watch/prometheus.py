@@ -1,6 +1,7 @@
 """`/metrics` of the guard: verdicts, deliveries of alerts, and how long ago it last looked, for Prometheus."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -8,9 +9,11 @@ from prometheus_client.registry import Collector
 
 from monitor.alerts.outbox import OutboxError
 from monitor.alerts.teller import Counts, Teller
+from monitor.runtime.exposition import registry_of
 from monitor.runtime.shared_answers import Shared
 from monitor.serve.prometheus_verdicts import families_of_verdicts
 from monitor.serve.service import Service
+from monitor.watch.listener import listener
 from monitor.watch.looks import Looks
 
 FRESH_S = 5.0
@@ -18,6 +21,21 @@ FRESH_S = 5.0
 _OUTCOMES = ("accepted", "failed", "given_up")
 
 log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def exposing(service: Service, dc: str, teller: Teller, address: tuple[str, int] | None) -> Iterator[Looks]:
+    """Where the guard notes what it finds; that is served at an address, or nowhere, for as long as the block lasts.
+
+    Raises ListenError.
+    """
+    looks = Looks(dc, service.now_ms)
+    if address is None:
+        yield looks
+        return
+    with listener(registry_of(WatchCollector(service, dc, looks, teller)), *address) as http:
+        log.info("watch_listens", http=http)
+        yield looks
 
 
 class WatchCollector(Collector):

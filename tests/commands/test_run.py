@@ -32,7 +32,7 @@ from monitor.kairosdb.errors import Unreachable
 from monitor.runtime.errors import JobError
 from monitor.simulate import Switchboard, Traffic
 from monitor.topics import recorded
-from tests.support import browser, oracle, reading
+from tests.support import browser, oracle, reading, scraped
 from tests.support.servers import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +70,8 @@ def test_it_shows_what_happens_and_goes_on_after_a_stop(tmp_path: Path) -> None:
     with _run(tmp_path) as run:
         _until(lambda: "page http" in run.output(), run)
         _until(lambda: (view := _top(run.page)) and _shown_events(view) > 0 and _shown_visits(view) > 0, run)
+        assert sum(one.value for one in scraped.scrape(run.page)["monitor_events"]) > 0
+        assert scraped.value(scraped.scrape(run.watch), "monitor_watch_success_age_s") < START_S
         run.end(signal.SIGINT)
         assert run.output().splitlines() == [f"page {run.page}, logs in {tmp_path}; Ctrl-C stops all"]
     assert run.errors() == "stopped; run it again to resume\n"
@@ -162,7 +164,7 @@ class _Run:
 
     def __init__(self, folder: Path) -> None:
         port, page_port, watch_port = free_ports(3)
-        self.url, self.page = (f"http://127.0.0.1:{number}" for number in (port, page_port))
+        self.url, self.page, self.watch = (f"http://127.0.0.1:{number}" for number in (port, page_port, watch_port))
         self._output = folder.parent / f"{folder.name}-{port}.out"
         self._errors = folder.parent / f"{folder.name}-{port}.err"
         command = [sys.executable, "-m", "monitor", "run", "--folder", str(folder)]

@@ -118,7 +118,7 @@ def test_every_command_of_the_runbooks_runs(at: Exposing) -> None:
 
 def runbook_commands(name: str) -> list[str]:
     """The lines of the blocks of an entry, and commands in its text."""
-    (text,) = re.findall(rf"^### {name}\n(.*?)(?=^##)", OPERATORS.read_text(), re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(rf"^### {name}\n(.*?)(?=^##|\Z)", OPERATORS.read_text(), re.DOTALL | re.MULTILINE)
     inline = [line for line in re.findall(r"`(monitor \w[^`]+)`", text) if " --" in line]
     return [
         line for block in re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) for line in block.splitlines()

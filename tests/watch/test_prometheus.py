@@ -177,7 +177,7 @@ def test_the_command_serves_them_while_the_store_is_away(tmp_path: Path) -> None
     with subprocess.Popen([*command, "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            at = next(json.loads(line)["http"] for line in process.stderr if "watch_started" in line)
+            at = next(json.loads(line)["http"] for line in process.stderr if "watch_listens" in line)
             first_s = value(scrape(at), "monitor_watch_success_age_s", dc="dal")
             until_s = time.monotonic() + 30
             while value(scrape(at), "monitor_watch_success_age_s", dc="dal") < first_s + 0.5:
