@@ -12,6 +12,7 @@ import msgspec
 from monitor import __version__
 from monitor.runtime.errors import MonitorError
 from monitor.serve.failover import Stretch
+from monitor.serve.past_phases import Provenance
 from monitor.serve.spans import iso
 from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer
@@ -62,7 +63,7 @@ class Bundle(NamedTuple):
         return of_check(judged(self.question, counts, self.shares, self.thresholds), self.check)
 
 
-def bundled(inputs: Inputs, check: CheckAnswer, **more: Any) -> str:
+def bundled(inputs: Inputs, origin: Provenance, check: CheckAnswer, **more: Any) -> str:
     """The bundle of a check as JSON; `more`: what stands beside it."""
     marks = Marks()
     counts = plain(narrowed(inputs.counted, check), marks)
@@ -72,8 +73,8 @@ def bundled(inputs: Inputs, check: CheckAnswer, **more: Any) -> str:
         "shares": inputs.shares._asdict(),
         "thresholds": inputs.thresholds._asdict(),
         **CONSTANTS,
-        "watermarks": {dc: iso(at_ms) for dc, at_ms in inputs.watermarks_ms.items()},
-        "served": [_served(stretch) for stretch in inputs.served[-SERVED_KEPT:]],
+        "watermarks": {dc: iso(at_ms) for dc, at_ms in origin.watermarks_ms.items()},
+        "served": [_served(stretch) for stretch in origin.served[-SERVED_KEPT:]],
         "version": __version__,
         "question": plain(inputs.question, marks),
         "counts": counts,

@@ -14,12 +14,12 @@ from typing import NamedTuple, Protocol
 
 from monitor.config.settings import milliseconds
 from monitor.core.codes import MINUTE_MS
+from monitor.serve.past_phases import judged_by
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
 from monitor.serve.sums import Sums
 from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
-from monitor.serve.verdicts import answer_of, counted, inputs_of
 from monitor.verdicts.families import Thresholds
 from monitor.verdicts.judge import ALARMS, State
 from monitor.verdicts.restarts import TEN_MINUTES_MS
@@ -164,9 +164,9 @@ def _judged(
 
     def judged(cut: _Cut, at_ms: int) -> _Judged:
         sealed_ms = max(phase.visits_from_ms, at_ms)
-        counts = counted(service, tenant, experiment, phase, sealed_ms, [cut.until(sealed_ms)])
-        inputs = inputs_of(service, tenant, experiment, phase, counts)
-        return _Judged(sealed_ms, answer_of(service, tenant, experiment, phase, inputs), inputs.thresholds)
+        answer, inputs = judged_by(service, tenant, experiment, phase, sealed_ms, [cut.until(sealed_ms)])
+        assert inputs is not None, "a phase that was judged"
+        return _Judged(sealed_ms, answer, inputs.thresholds)
 
     cut = _Cut(history.sums(tenant, experiment, phase, Span(minutes[0], minutes[-1])))
     before: _Judged | None = None

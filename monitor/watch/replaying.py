@@ -7,11 +7,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from monitor.runtime.errors import MonitorError
+from monitor.serve.past_phases import judged_until
 from monitor.serve.phases import RunningPhase
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import iso
-from monitor.serve.verdicts import LN_E_MAX, counted_until, first_kept_ms
+from monitor.serve.verdicts import LN_E_MAX, first_kept_ms
 from monitor.verdicts.judge import Counted, Course, Phase, State
 from monitor.watch.bundles import Bundle, narrowed
 
@@ -92,11 +93,12 @@ def _stored(bundle: Bundle, service: Service, dc: str | None) -> Phase:
                 f"{', '.join(bundle.question.variations)}: give the configuration of then (--config), or --own"
             )
             raise ReplayError(message)
-        counted = counted_until(service, bundle.tenant, bundle.experiment, running, _ms(phase.sealed_until), dc)
+        found = judged_until(service, bundle.tenant, bundle.experiment, running, _ms(phase.sealed_until), dc)
     except ProblemError as error:
         message = f"{error.problem.detail}: {error.problem.fix} With --own only the bundle's own counts are used"
         raise ReplayError(message) from error
-    return narrowed(counted, bundle.check)
+    assert found.inputs is not None, "a phase that was judged"
+    return narrowed(found.inputs.counted, bundle.check)
 
 
 def _differences(bundle: Phase, store: Phase) -> Iterator[Difference]:

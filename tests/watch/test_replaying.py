@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from monitor import devstore
+from monitor.serve.past_phases import Provenance
 from monitor.serve.spans import iso
 from monitor.serve.verdicts import judged_of_tenant
 from monitor.verdicts.judge import State
@@ -170,9 +171,14 @@ def test_counts_come_back_as_they_were(url: str) -> None:
         assert typed(type(value), json.loads(text), Marks(marks.lists)) == value
     assert len(marks.lists) == 1  # all series restart at the same moments
     for check in answer.checks:
-        bundle = read_bundle(bundled(inputs, check, tenant="t", experiment="e", phase=phase(answer), config_hash="x"))
+        bundle = read_bundle(
+            bundled(inputs, NOWHERE, check, tenant="t", experiment="e", phase=phase(answer), config_hash="x")
+        )
         assert bundle.counts == narrowed(inputs.counted, check)
         assert of_check([bundle.judged(bundle.counts)], check).ln_e == check.ln_e
+
+
+NOWHERE = Provenance([], {})
 
 
 def phase(answer: Any) -> Any:
