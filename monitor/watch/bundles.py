@@ -58,8 +58,8 @@ class Bundle(NamedTuple):
     differing: tuple[str, ...]
     """What this program does otherwise than the one that made it: `version`, and names of `CONSTANTS`."""
 
-    def judged(self, counts: Phase) -> Verdict:
-        """What the check says of these counts. Raises BundleError where they make no such check."""
+    def judged(self, counts: Phase) -> Verdict | None:
+        """What the check says of these counts; None of a check that is no evidence from counts."""
         return of_check(judged(self.question, counts, self.shares, self.thresholds), self.check)
 
 
@@ -89,7 +89,9 @@ def read_bundle(text: str) -> Bundle:
         found = msgspec.json.decode(text)
         found = found.get("bundle", found)
         if "counts" not in found:
-            message = "the bundle has no counts: it is of an earlier version, and cannot be computed again"
+            message = (
+                "the bundle has no counts, so it cannot be computed again: it is of an earlier version, or of no check"
+            )
             raise BundleError(message)
         marks = Marks(found["marks"])
         ours = {**CONSTANTS, "version": __version__}
@@ -122,15 +124,12 @@ def narrowed(phase: Phase, check: CheckAnswer) -> Phase:
     return phase._replace(**others)
 
 
-def of_check(verdicts: Sequence[Verdict], check: CheckAnswer) -> Verdict:
-    """The verdict of a check among those of its experiment. Raises BundleError if there is none."""
+def of_check(verdicts: Sequence[Verdict], check: CheckAnswer) -> Verdict | None:
+    """The verdict of a check among those of its experiment, if it is one of them."""
     alike = [of for of in verdicts if (of.kind, of.point) == (check.kind, check.point)]
     if len(alike) > 1:
         alike = [of for of in alike if of.variation == check.variation]
-    if not alike:
-        message = f"the bundle is of a check that its counts do not make: {check.check}"
-        raise BundleError(message)
-    return alike[0]
+    return alike[0] if alike else None
 
 
 def _emptied(of: Any) -> Any:
