@@ -34,7 +34,7 @@ COMMANDS = (
     Command("check", "Check a configuration and show what it measures.", WATCH),
     Command("serve", "Serve the page and the HTTP API.", WATCH),
     Command("watch", "Judge all experiments at every final minute, and record what changes.", WATCH),
-    Command("top", "Show the job and the busiest experiments in the terminal.", WATCH),
+    Command("top", "Show verdicts, the job and the busiest experiments in the terminal.", WATCH),
     Command("state", "Show what a recovery store holds.", WATCH),
     Command("alert-test", "Send an example alert to every target, and show what each answers.", WATCH),
     Command("grafana", "Write a data source and dashboards for Grafana.", WATCH),

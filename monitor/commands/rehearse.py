@@ -120,7 +120,7 @@ def _changes(said: Sequence[Said]) -> Table:
 
 
 def _thresholds(found: Rehearsal) -> Table:
-    table = Table(title="Alarms by threshold, and by the same one changed", title_justify="left")
+    table = Table(title="Alarms, by threshold times a factor", title_justify="left")
     table.add_column("threshold")
     for factor in FACTORS:
         table.add_column(f"x {factor:g}", justify="right")

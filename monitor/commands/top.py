@@ -1,8 +1,10 @@
-"""`monitor top`: the job and the busiest experiments in the terminal, from the query service's API."""
+"""`monitor top`: verdicts, the job and the busiest experiments in the terminal, from the query service's API."""
 
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -14,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from monitor.commands.verdict_table import verdict_table
 from monitor.runtime.errors import MonitorError
 from monitor.serve.models import (
     DcHealth,
@@ -24,6 +27,7 @@ from monitor.serve.models import (
     TenantsAnswer,
     VariationResult,
 )
+from monitor.serve.verdict_models import TenantVerdictsAnswer, VerdictsAnswer
 
 EXPERIMENTS_SHOWN = 6
 MANY_VISITS = 20
@@ -32,6 +36,8 @@ TIMEOUT_S = 15.0
 REFRESH_S = 2.0
 PLAIN_EVERY_S = 10.0
 """How often the view is printed where there is no terminal."""
+VERDICTS_EVERY_S = 60.0
+"""Verdicts change when a minute becomes final."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,7 +68,7 @@ def top(
     """It needs a running `monitor serve`. Ctrl-C ends it."""
     try:
         if once:
-            Console().print(view(look(url)))
+            Console().print(view(look(url), look_at_verdicts(url)))
         else:
             watch(url)
     except KeyboardInterrupt:
@@ -76,10 +82,13 @@ def watch(url: str, check: Callable[[], None] = lambda: None, notice: str = "") 
     """
     console = Console()
     printed_s = float("-inf")
-    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen:
+    with (
+        _verdicts_in_background(url) as verdicts,
+        Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen,
+    ):
         while True:
             check()
-            current = Group(_view_or_error(url), Text(notice))
+            current = Group(_view_or_error(url, verdicts()), Text(notice))
             if console.is_terminal:
                 screen.update(current, refresh=True)
             elif time.monotonic() - printed_s >= PLAIN_EVERY_S:
@@ -121,13 +130,50 @@ def look(url: str) -> Now:
         )
 
 
+def look_at_verdicts(url: str) -> list[VerdictsAnswer]:
+    """The verdicts of all experiments; none while the service's store does not answer. Raises TopError."""
+    with requests.Session() as session:
+        if not _get(session, url, "health", HealthAnswer).store.reachable:
+            return []
+        tenants = _get(session, url, "tenants", TenantsAnswer).tenants
+        return [
+            verdict
+            for tenant in tenants
+            for verdict in _get(
+                session, url, f"tenants/{quote(tenant.tenant)}/verdicts", TenantVerdictsAnswer
+            ).experiments
+        ]
+
+
+@contextmanager
+def _verdicts_in_background(url: str) -> Iterator[Callable[[], list[VerdictsAnswer] | None]]:
+    """The last verdicts, None before the first, asked for by a thread: many experiments take a while."""
+    latest: list[list[VerdictsAnswer] | None] = [None]
+    ending = threading.Event()
+
+    def run() -> None:
+        while not ending.is_set():
+            try:
+                latest[0], wait_s = look_at_verdicts(url), VERDICTS_EVERY_S
+            except TopError:
+                latest[0], wait_s = None, REFRESH_S  # the view says that the service does not answer
+            ending.wait(wait_s)
+
+    thread = threading.Thread(target=run, name="top-verdicts", daemon=True)
+    thread.start()
+    try:
+        yield lambda: latest[0]
+    finally:
+        ending.set()
+
+
 def conversion_point(points: Sequence[str]) -> str:
     """The point whose rate is shown: `order` if there is one, else the last; empty if there are none."""
     return "order" if "order" in points else next(reversed(points), "")
 
 
-def view(now: Now) -> RenderableType:
-    """The view as tables."""
+def view(now: Now, verdicts: Sequence[VerdictsAnswer] | None = None) -> RenderableType:
+    """The view as tables; of verdicts, if there are any yet, the worst first."""
     serving = next((dc for dc in now.health.dcs if dc.is_serving), None)
     delay_s = None if serving is None else serving.watermark_age_s
     delay = "not known yet" if delay_s is None else f"{delay_s:,.0f} s behind"
@@ -135,12 +181,13 @@ def view(now: Now) -> RenderableType:
     title = Text.assemble(("AB Monitor", "bold"), f"   dc {now.health.serving_dc}   {clock}   watermark {delay}")
     advice = [Text(text, style="yellow") for text in now.health.advice]
     tenants = [] if serving is None else [_tenant_table(serving)]
-    return Group(title, *advice, *tenants, _experiment_table(now.experiments))
+    judged = [verdict_table(verdicts)] if verdicts else []
+    return Group(title, *advice, *judged, *tenants, _experiment_table(now.experiments))
 
 
-def _view_or_error(url: str) -> RenderableType:
+def _view_or_error(url: str, verdicts: Sequence[VerdictsAnswer] | None) -> RenderableType:
     try:
-        return view(look(url))
+        return view(look(url), verdicts)
     except TopError as error:
         return Text(str(error), style="yellow")
 

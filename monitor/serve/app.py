@@ -13,7 +13,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from monitor.serve import answers, spans, states, verdict_history
+from monitor.serve import answers, spans, states, stored_verdicts
 from monitor.serve.docs_page import docs_page
 from monitor.serve.findings import Answer
 from monitor.serve.health import health
@@ -184,14 +184,14 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
         tenant: str, experiment: str, check: Check = None, start: From = None, to: To = None, dc: Dc = None
     ) -> Response:
         """When the checks of an experiment said something else, as `monitor watch` has written it."""
-        return _live(verdict_history.history(service, tenant, experiment, _span(service, start, to), check, dc))
+        return _live(stored_verdicts.history(service, tenant, experiment, _span(service, start, to), check, dc))
 
     @app.get(f"{EXPERIMENT_PATH}/verdicts/evidence", response_model=EvidenceAnswer, responses=_PROBLEMS)
     def over_time(
         tenant: str, experiment: str, check: Check = None, start: From = None, to: To = None, dc: Dc = None
     ) -> Response:
         """The evidence of the checks of an experiment over time, as `monitor watch` has written it."""
-        return _live(verdict_history.evidence(service, tenant, experiment, _span(service, start, to), check, dc))
+        return _live(stored_verdicts.evidence(service, tenant, experiment, _span(service, start, to), check, dc))
 
 
 def _add_series(app: FastAPI, service: Service) -> None:

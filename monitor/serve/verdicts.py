@@ -14,10 +14,10 @@ from monitor.serve import budgets
 from monitor.serve.answers import tag_values
 from monitor.serve.effective_counts import judged_effective
 from monitor.serve.evidence import serving
-from monitor.serve.failover import Stretch, final_until_ms
+from monitor.serve.failover import final_until_ms
 from monitor.serve.late_bounds import with_late_visits
 from monitor.serve.live_aa import divisor
-from monitor.serve.phase_counts import Reading, counted_phase, queries, readings
+from monitor.serve.phase_counts import counted_phase, queries, readings
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.plans import clipped
 from monitor.serve.results import Metrics
@@ -26,11 +26,11 @@ from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.traffic_checks import traffic_checks
-from monitor.serve.verdict_inputs import Inputs, Judged, watermarks_ms
+from monitor.serve.verdict_inputs import Inputs, Judged
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Phase, Question, State, Verdict
+from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict
 from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
@@ -49,7 +49,7 @@ _ORDER = (
 )
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """A part of what is read for an experiment: the query, its range, and the stored names of its metrics."""
 
     query: SumQuery
@@ -82,7 +82,7 @@ def rank(answer: VerdictsAnswer) -> tuple[int, float]:
 
 
 def judged_of_tenant(service: Service, tenant: str, dc: str | None = None) -> list[Judged]:
-    """The same, each with what it was computed from. Raises ProblemError."""
+    """The verdicts of all experiments, each with what it was computed from. Raises ProblemError."""
     found = _judged(service, tenant, service.tenant(tenant).experiments, dc)
     answers = with_late_visits(service, tenant, [of.answer for of in found])
     return [of._replace(answer=answer) for of, answer in zip(found, answers, strict=True)]
@@ -93,7 +93,8 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
     first_ms = first_visits_ms(service, tenant, tables, now_ms)
     phases = {name: _phase(service, table, first_ms.get(name), now_ms) for name, table in tables.items()}
     running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
-    found = {name: Judged(_nothing(tenant, name, why), None) for name, why in phases.items() if isinstance(why, str)}
+    nothing = {name: why for name, why in phases.items() if isinstance(why, str)}
+    answers = {name: Judged(_nothing(tenant, name, why), None) for name, why in nothing.items()}
     if running:
         first = min(phase.visits_from_ms for phase in running.values())
         whole = Span(first, max(first + MINUTE_MS, last(now_ms).end_ms))
@@ -106,18 +107,14 @@ def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> li
             for name, phase in running.items()
         }
         tags = tag_values(service, tenant)
-        reads = {name: _reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
-        jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
+        read_of = {name: reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
+        jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in read_of.items() for read in of]
         summed = iter(sums(service.store, service.cache, evidence, jobs))
         effect = divisor(service, tenant)
         for name, phase in running.items():
-            read_sums = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            counts = counted(service, tenant, name, phase, sealed[name], read_sums)
-            of_phase = clipped(served[name], Span(phase.visits_from_ms, sealed[name]))
-            watermarks = watermarks_ms(evidence, service.dcs)
-            inputs = inputs_of(service, tenant, name, phase, counts, of_phase, watermarks, effect)
-            found[name] = Judged(answer_of(service, tenant, name, phase, inputs, read_sums), inputs)
-    return [found[name] for name in tables]
+            found = [by_configured_name(next(summed), read.stored) for read in read_of[name]]
+            answers[name] = of_phase(service, tenant, name, phase, sealed[name], tags, found, effect)
+    return [answers[name] for name in tables]
 
 
 def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_ms: int) -> RunningPhase | str:
@@ -138,7 +135,7 @@ def first_kept_ms(service: Service) -> int:
     return service.now_ms() - round(kept_days * DAY_MS) + LOST_MS
 
 
-def _reads(
+def reads(
     service: Service,
     tenant: str,
     experiment: str,
@@ -146,23 +143,16 @@ def _reads(
     sealed_ms: int,
     tags: Collection[str],
     first_ms: int | None = None,
-) -> list[_Read]:
-    table = service.experiment(tenant, experiment)
+) -> list[Read]:
+    """What is read of a phase up to a moment; with `first_ms` it is enough for each moment from then on."""
+    table, points, valued = service.experiment(tenant, experiment), _guarded(service, tenant), _valued(service, tenant)
     found = []
-    for reading in readings_of(service, tenant, experiment, phase):
+    for reading in readings(Metrics(tenant, experiment), table, points, valued, phase):
         stored = stored_metrics(reading.metrics, table)
         asked = reading._replace(metrics=tuple(stored))
-        experiments = stored_experiments(experiment, table)
-        for query, span in queries(asked, experiments, list(tags), sealed_ms, first_ms):
-            found.append(_Read(query, span, stored))
+        for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms, first_ms):
+            found.append(Read(query, span, stored))
     return found
-
-
-def readings_of(service: Service, tenant: str, experiment: str, phase: RunningPhase) -> tuple[Reading, ...]:
-    """The metrics that the checks of a phase read, and from when on."""
-    table = service.experiment(tenant, experiment)
-    points, valued = _guarded(service, tenant), _valued(service, tenant)
-    return readings(Metrics(tenant, experiment), table, points, valued, phase)
 
 
 def _guarded(service: Service, tenant: str) -> list[str]:
@@ -176,71 +166,27 @@ def _valued(service: Service, tenant: str) -> list[str]:
     return [name for name in _guarded(service, tenant) if points[name].value is not None]
 
 
-def counted_until(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, dc: str | None = None
-) -> Phase:
-    """The counts of a phase as the store has them now, up to a moment in ms of event time. Raises ProblemError."""
-    read = sums_of_phase(service, tenant, experiment, phase, sealed_ms, dc=dc)
-    return counted(service, tenant, experiment, phase, sealed_ms, read)
-
-
-def sums_of_phase(
+def of_phase(
     service: Service,
     tenant: str,
     experiment: str,
     phase: RunningPhase,
     sealed_ms: int,
-    first_ms: int | None = None,
-    dc: str | None = None,
-) -> list[Sums]:
-    """The sums that the counts of a phase are made of, up to a moment; hours, and the minutes that are needed.
-
-    With `first_ms` they are enough for each moment from then on. Raises ProblemError.
-    """
-    span = Span(phase.visits_from_ms, max(phase.visits_from_ms + MINUTE_MS, sealed_ms))
-    evidence, served = serving(service, tenant, [experiment], span, dc)
-    reads = _reads(service, tenant, experiment, phase, sealed_ms, tag_values(service, tenant), first_ms)
-    jobs = [Job(read.query, clipped(served[experiment], read.span)) for read in reads]
-    summed = sums(service.store, service.cache, evidence, jobs)
-    return [by_configured_name(of, read.stored) for of, read in zip(summed, reads, strict=True)]
-
-
-def counted(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, read: Sequence[Sums]
-) -> Phase:
-    """The counts of a phase from its sums."""
-    table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    tags, valued = tag_values(service, tenant), _valued(service, tenant)
-    return counted_phase(Metrics(tenant, experiment), table, points, valued, tags, phase, sealed_ms, read)
-
-
-def inputs_of(
-    service: Service,
-    tenant: str,
-    experiment: str,
-    phase: RunningPhase,
-    counts: Phase,
-    served: Sequence[Stretch] = (),
-    watermarks: Mapping[str, int] = {},
+    tags: Mapping[str, Sequence[str]],
+    read: Sequence[Sums],
     design_effect: float = 1.0,
-) -> Inputs:
-    """What the verdicts are computed from: the counts, and what is asked of them by the configuration."""
-    question, guard = _question(service, tenant, experiment, phase, _guarded(service, tenant)), service.settings.guard
-    of_guard = budgets.shares(guard), budgets.thresholds(guard)
-    return Inputs(question, counts, *of_guard, served, watermarks, design_effect)
-
-
-def answer_of(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, inputs: Inputs, read: Sequence[Sums]
-) -> VerdictsAnswer:
-    """What all checks say of the counts of a phase; `read`: the sums that they are made of."""
-    table, limits = service.experiment(tenant, experiment), inputs.thresholds
-    found = judged_effective(inputs.question, inputs.counted, inputs.shares, limits, inputs.design_effect)
+) -> Judged:
+    """What all checks say of a phase up to a moment, from the sums that were read, and what that was computed from."""
+    table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
+    metrics, valued, guard = Metrics(tenant, experiment), _valued(service, tenant), service.settings.guard
+    counted = counted_phase(metrics, table, points, valued, tags, phase, sealed_ms, read)
+    question, limits = _question(service, tenant, experiment, phase, points), budgets.thresholds(guard)
+    inputs = Inputs(question, counted, budgets.shares(guard), limits, design_effect)
+    found = judged_effective(*inputs)
     said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
-    tags, metrics = tag_values(service, tenant), Metrics(tenant, experiment)
-    said += traffic_checks(metrics, table, tags, phase, inputs.counted.sealed_ms, read)
+    said += traffic_checks(metrics, table, tags, phase, sealed_ms, read)
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
-    return VerdictsAnswer(
+    answer = VerdictsAnswer(
         tenant=tenant,
         experiment=experiment,
         state=said[0].state if said else State.NO_DATA,
@@ -250,11 +196,12 @@ def answer_of(
             weights=phase.weights,
             visits_from=moment(phase.visits_from_ms),
             conversions_from=moment(phase.conversions_from_ms),
-            sealed_until=moment(inputs.counted.sealed_ms),
+            sealed_until=moment(sealed_ms),
         ),
         checks=said,
         design_effect=inputs.design_effect,
     )
+    return Judged(answer, inputs)
 
 
 def _question(service: Service, tenant: str, experiment: str, phase: RunningPhase, points: Sequence[str]) -> Question:

@@ -13,6 +13,7 @@ from monitor import __version__
 from monitor.runtime.errors import MonitorError
 from monitor.serve.effective_counts import judged_effective
 from monitor.serve.failover import Stretch
+from monitor.serve.past_phases import Provenance
 from monitor.serve.spans import iso
 from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer
@@ -59,13 +60,13 @@ class Bundle(NamedTuple):
     differing: tuple[str, ...]
     """What this program does otherwise than the one that made it: `version`, and names of `CONSTANTS`."""
 
-    def judged(self, counts: Phase) -> Verdict:
-        """What the check says of these counts. Raises BundleError where they make no such check."""
+    def judged(self, counts: Phase) -> Verdict | None:
+        """What the check says of these counts; None of a check that is no evidence from counts."""
         found = judged_effective(self.question, counts, self.shares, self.thresholds, self.design_effect)
         return of_check(found, self.check)
 
 
-def bundled(inputs: Inputs, check: CheckAnswer, **more: Any) -> str:
+def bundled(inputs: Inputs, origin: Provenance, check: CheckAnswer, **more: Any) -> str:
     """The bundle of a check as JSON; `more`: what stands beside it."""
     marks = Marks()
     counts = plain(narrowed(inputs.counted, check), marks)
@@ -76,8 +77,8 @@ def bundled(inputs: Inputs, check: CheckAnswer, **more: Any) -> str:
         "thresholds": inputs.thresholds._asdict(),
         "design_effect": inputs.design_effect,
         **CONSTANTS,
-        "watermarks": {dc: iso(at_ms) for dc, at_ms in inputs.watermarks_ms.items()},
-        "served": [_served(stretch) for stretch in inputs.served[-SERVED_KEPT:]],
+        "watermarks": {dc: iso(at_ms) for dc, at_ms in origin.watermarks_ms.items()},
+        "served": [_served(stretch) for stretch in origin.served[-SERVED_KEPT:]],
         "version": __version__,
         "question": plain(inputs.question, marks),
         "counts": counts,
@@ -92,7 +93,9 @@ def read_bundle(text: str) -> Bundle:
         found = msgspec.json.decode(text)
         found = found.get("bundle", found)
         if "counts" not in found:
-            message = "the bundle has no counts: it is of an earlier version, and cannot be computed again"
+            message = (
+                "the bundle has no counts, so it cannot be computed again: it is of an earlier version, or of no check"
+            )
             raise BundleError(message)
         marks = Marks(found["marks"])
         ours = {**CONSTANTS, "version": __version__}
@@ -126,18 +129,12 @@ def narrowed(phase: Phase, check: CheckAnswer) -> Phase:
     return phase._replace(**others)
 
 
-def of_check(verdicts: Sequence[Verdict], check: CheckAnswer) -> Verdict:
-    """The verdict of a check among those of its experiment. Raises BundleError if there is none."""
-    if check.kind not in tuple(Kind):
-        message = f"{check.check} is a rule about traffic, without evidence: it is not computed again"
-        raise BundleError(message)
+def of_check(verdicts: Sequence[Verdict], check: CheckAnswer) -> Verdict | None:
+    """The verdict of a check among those of its experiment, if it is one of them."""
     alike = [of for of in verdicts if (of.kind, of.point) == (check.kind, check.point)]
     if len(alike) > 1:
         alike = [of for of in alike if of.variation == check.variation]
-    if not alike:
-        message = f"the bundle is of a check that its counts do not make: {check.check}"
-        raise BundleError(message)
-    return alike[0]
+    return alike[0] if alike else None
 
 
 def _emptied(of: Any) -> Any:

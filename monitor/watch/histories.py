@@ -12,12 +12,13 @@ from monitor.runtime.errors import MonitorError
 from monitor.serve.answers import tag_values
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
+from monitor.serve.past_phases import sums_of_phase
 from monitor.serve.phases import RunningPhase
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
 from monitor.serve.states import first_visits_ms
 from monitor.serve.sums import Sums
-from monitor.serve.verdicts import first_kept_ms, readings_of, sums_of_phase
+from monitor.serve.verdicts import first_kept_ms, reads
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
 from monitor.watch.rehearsal import HistoryGoneError
@@ -88,11 +89,11 @@ class LoggedHistory:
 
     def sums(self, tenant: str, experiment: str, phase: RunningPhase, span: Span) -> list[Sums]:
         """The sums of a phase, from the moments on from which its visits and its conversions count."""
-        from_ms = {
-            metric: reading.from_ms
-            for reading in readings_of(self._service, tenant, experiment, phase)
-            for metric in reading.metrics
-        }
+        from_ms: dict[str, int] = {}
+        tags = tag_values(self._service, tenant)
+        for read in reads(self._service, tenant, experiment, phase, span.end_ms, tags, span.start_ms):
+            for metric in read.stored.values():
+                from_ms[metric] = min(read.span.start_ms, from_ms.get(metric, NEVER_MS))
         rows = self._sums[tenant, experiment].items()
         return [Counter({key: count for key, count in rows if key[2] >= from_ms.get(key[0], NEVER_MS)})]
 

@@ -14,15 +14,15 @@ from typing import NamedTuple, Protocol
 
 from monitor.config.settings import milliseconds
 from monitor.core.codes import MINUTE_MS
+from monitor.serve.past_phases import judged_by
 from monitor.serve.phases import RunningPhase, running_phase
 from monitor.serve.service import Service
-from monitor.serve.spans import Span
+from monitor.serve.spans import HOUR_MS, Span
 from monitor.serve.sums import Sums
 from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
-from monitor.serve.verdicts import answer_of, counted, inputs_of
 from monitor.verdicts.families import Thresholds
 from monitor.verdicts.judge import ALARMS, State
-from monitor.verdicts.restarts import TEN_MINUTES_MS
+from monitor.verdicts.restarts import LIFE_MS
 
 FACTORS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """By how much the thresholds are changed in the table of alarms."""
@@ -65,7 +65,7 @@ class Said(NamedTuple):
 class Alarms:
     """How often the evidence of a check rises to each threshold, and to the same one changed by each factor.
 
-    Each rise is an alarm that would be told. While a check is withheld it does not count.
+    Each rise is an alarm that would be told. While a check is withheld it does not count, and rules have no evidence.
     """
 
     def __init__(self) -> None:
@@ -74,6 +74,8 @@ class Alarms:
 
     def add(self, key: tuple[str, ...], check: CheckAnswer, thresholds: Thresholds) -> None:
         """Takes in what a check says at a moment; `key` names it, with its phase."""
+        if not check.note_from:
+            return
         above = -math.inf if check.state is State.WITHHELD else check.ln_e - check.note_from
         before = self._above.get(key, -math.inf)
         self._above[key] = above
@@ -164,10 +166,9 @@ def _judged(
 
     def judged(cut: _Cut, at_ms: int) -> _Judged:
         sealed_ms = max(phase.visits_from_ms, at_ms)
-        read = [cut.until(sealed_ms)]
-        counts = counted(service, tenant, experiment, phase, sealed_ms, read)
-        inputs = inputs_of(service, tenant, experiment, phase, counts)
-        return _Judged(sealed_ms, answer_of(service, tenant, experiment, phase, inputs, read), inputs.thresholds)
+        answer, inputs = judged_by(service, tenant, experiment, phase, sealed_ms, cut.until(sealed_ms))
+        assert inputs is not None, "a phase that was judged"
+        return _Judged(sealed_ms, answer, inputs.thresholds)
 
     cut = _Cut(history.sums(tenant, experiment, phase, Span(minutes[0], minutes[-1])))
     before: _Judged | None = None
@@ -183,29 +184,33 @@ def _judged(
 
 
 class _Cut:
-    """Sums up to a moment that moves on, by ten minutes: no finer than the plan of restarts."""
+    """Sums up to a moment that moves on, as they are read at that moment: hours, and the last six by minute."""
 
     def __init__(self, read: Sequence[Sums]) -> None:
-        self._rows = sorted(
-            ((at_ms, metric, group, count) for of in read for (metric, group, at_ms), count in of.items()),
-            key=lambda row: row[0],
-        )
+        self._rows = sorted(((at_ms, name, group, count) for of in read for (name, group, at_ms), count in of.items()))
         self._taken = 0
-        self._sums: Sums = Counter()
+        self._recent_ms = 0
+        self._hours: Sums = Counter()
+        self._minutes: Sums = Counter()
 
     def copied(self) -> "_Cut":
         """One that moves on by itself."""
         other = copy(self)
-        other._sums = self._sums.copy()
+        other._hours, other._minutes = self._hours.copy(), self._minutes.copy()
         return other
 
-    def until(self, end_ms: int) -> Sums:
+    def until(self, end_ms: int) -> list[Sums]:
         """The sums before a moment that is no earlier than the last one."""
         while self._taken < len(self._rows) and self._rows[self._taken][0] < end_ms:
             at_ms, metric, group, count = self._rows[self._taken]
-            self._sums[metric, group, at_ms // TEN_MINUTES_MS * TEN_MINUTES_MS] += count
+            self._minutes[metric, group, at_ms] += count
             self._taken += 1
-        return self._sums
+        recent_ms = (end_ms - LIFE_MS) // HOUR_MS * HOUR_MS
+        if recent_ms > self._recent_ms:
+            self._recent_ms = recent_ms
+            for key in [key for key in self._minutes if key[2] < recent_ms]:
+                self._hours[key[0], key[1], key[2] // HOUR_MS * HOUR_MS] += self._minutes.pop(key)
+        return [self._hours, self._minutes]
 
 
 def _changes(before: dict[str, State], at_ms: int, answer: VerdictsAnswer) -> Iterator[Said]:

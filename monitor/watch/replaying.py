@@ -7,11 +7,13 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from monitor.runtime.errors import MonitorError
+from monitor.serve.past_phases import judged_until
 from monitor.serve.phases import RunningPhase
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import iso
-from monitor.serve.verdicts import LN_E_MAX, counted_until, first_kept_ms
+from monitor.serve.verdict_inputs import Judged
+from monitor.serve.verdicts import LN_E_MAX, first_kept_ms
 from monitor.verdicts.judge import Counted, Course, Phase, State
 from monitor.watch.bundles import Bundle, narrowed
 
@@ -61,25 +63,52 @@ class Replay(NamedTuple):
 def replayed(bundle: Bundle, service: Service | None, dc: str | None = None) -> Replay:
     """A change, computed again; without a service only from its own counts. Raises ReplayError and BundleError."""
     verdict = bundle.judged(bundle.counts)
+    if verdict is None:
+        return _by_rule(bundle, service, dc)
     found = Replay(Outcome.SAME, verdict.state, _told(verdict.ln_e))
     if verdict.state is not bundle.check.state or not _is_equal(found.ln_e, bundle.check.ln_e):
         return found._replace(outcome=Outcome.BUG)
     if service is None:
         return found._replace(unread="it was not asked")
-    if _ms(bundle.phase.visits_from) < first_kept_ms(service):
+    if _is_gone(bundle, service):
         return found._replace(unread="it no longer has the beginning of the phase")
-    stored = _stored(bundle, service, dc)
+    inputs = _of_store(bundle, service, dc).inputs
+    assert inputs is not None, "a phase that was judged"
+    stored = narrowed(inputs.counted, bundle.check)
     differences = tuple(islice(_differences(bundle.counts, stored), DIFFERENCES_MAX))
-    if not differences:
+    now = bundle.judged(stored) if differences else None
+    if now is None:
         return found
-    now = bundle.judged(stored)
     return found._replace(
         outcome=Outcome.OTHER_COUNTS, now_state=now.state, now_ln_e=_told(now.ln_e), differences=differences
     )
 
 
-def _stored(bundle: Bundle, service: Service, dc: str | None) -> Phase:
-    """The counts of the bundle's phase up to its last final minute, as the store has them now."""
+def _by_rule(bundle: Bundle, service: Service | None, dc: str | None) -> Replay:
+    """A check that is a rule, no evidence from counts: what it says of the store now."""
+    check = bundle.check
+    if service is None or _is_gone(bundle, service):
+        message = f"{check.check} is computed from minutes, which only the store has, and it was not asked or lost them"
+        raise ReplayError(message)
+    now = next((of for of in _of_store(bundle, service, dc).answer.checks if of.check == check.check), None)
+    if now is None:
+        message = f"there is no check {check.check} under this configuration"
+        raise ReplayError(message)
+    if now.counts != check.counts:
+        counts = (tuple(map(float, of.counts.values())) for of in (check, now))
+        difference = Difference(check.check, "", "", *counts)
+        return Replay(Outcome.OTHER_COUNTS, check.state, check.ln_e, now.state, now.ln_e, (difference,))
+    is_same = now.state is check.state and _is_equal(now.ln_e, check.ln_e)
+    return Replay(Outcome.SAME if is_same else Outcome.BUG, now.state, now.ln_e)
+
+
+def _is_gone(bundle: Bundle, service: Service) -> bool:
+    """True if the store may no longer have the first minutes of the phase."""
+    return _ms(bundle.phase.visits_from) < first_kept_ms(service)
+
+
+def _of_store(bundle: Bundle, service: Service, dc: str | None) -> Judged:
+    """What the bundle's phase, up to its last final minute, comes to in the store as it is now."""
     phase = bundle.phase
     running = RunningPhase(
         _ms(phase.start), phase.weights, _ms(phase.visits_from), _ms(phase.conversions_from), is_split_judged=True
@@ -92,11 +121,10 @@ def _stored(bundle: Bundle, service: Service, dc: str | None) -> Phase:
                 f"{', '.join(bundle.question.variations)}: give the configuration of then (--config), or --own"
             )
             raise ReplayError(message)
-        counted = counted_until(service, bundle.tenant, bundle.experiment, running, _ms(phase.sealed_until), dc)
+        return judged_until(service, bundle.tenant, bundle.experiment, running, _ms(phase.sealed_until), dc)
     except ProblemError as error:
         message = f"{error.problem.detail}: {error.problem.fix} With --own only the bundle's own counts are used"
         raise ReplayError(message) from error
-    return narrowed(counted, bundle.check)
 
 
 def _differences(bundle: Phase, store: Phase) -> Iterator[Difference]:

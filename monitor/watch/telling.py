@@ -12,7 +12,7 @@ from monitor.kairosdb.reader import Ask
 from monitor.serve.evidence import current_evidence
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS
-from monitor.serve.verdict_history import STATE
+from monitor.serve.stored_verdicts import STATE
 from monitor.watch.watcher import Change
 
 SILENT_MS = 180_000

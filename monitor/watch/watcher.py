@@ -12,9 +12,10 @@ from typing import NamedTuple
 import structlog
 
 from monitor.core.metrics import DataPoint, health_series
+from monitor.serve.past_phases import provenance
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
-from monitor.serve.verdict_history import STATES
+from monitor.serve.stored_verdicts import STATES
 from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdicts import judged_of_tenant
@@ -108,8 +109,10 @@ class Watcher:
         sealed_ms = _ms(phase.sealed_until)
         parts = answer.tenant, answer.experiment, str(before.phase_ms), check.check, check.state.value, str(sealed_ms)
         identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+        visits_from_ms = _ms(phase.visits_from)
         bundle = bundled(
             inputs,
+            provenance(self._service, answer.tenant, answer.experiment, visits_from_ms, sealed_ms),
             check,
             id=identity,
             tenant=answer.tenant,

@@ -22,7 +22,7 @@ from monitor.core.metrics import DataPoint
 from monitor.runtime.exposition import registry_of
 from monitor.runtime.listening import ListenError
 from monitor.serve.prometheus_verdicts import KEPT_MS, families_of_verdicts
-from monitor.serve.verdict_history import STATES
+from monitor.serve.stored_verdicts import STATES
 from monitor.verdicts.judge import State
 from monitor.watch.audit import Audit
 from monitor.watch.listener import listener

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from monitor import devstore
+from monitor.serve.past_phases import Provenance
 from monitor.serve.spans import iso
 from monitor.serve.verdicts import judged_of_tenant
 from monitor.verdicts.judge import State
 from monitor.watch.audit import Audit
-from monitor.watch.bundles import CONSTANTS, BundleError, bundled, narrowed, of_check, read_bundle
+from monitor.watch.bundles import CONSTANTS, BundleError, bundled, narrowed, read_bundle
 from monitor.watch.plain import Marks, plain, typed
 from monitor.watch.replaying import Outcome, ReplayError, replayed
 from monitor.watch.watcher import Watcher
@@ -151,6 +152,22 @@ def test_what_cannot_be_computed_again(url: str, bundles: dict[str, str]) -> Non
         replayed(bundle._replace(experiment="gone"), client.service)
 
 
+def test_a_check_that_is_a_rule(url: str, repaired: str, bundles: dict[str, str]) -> None:
+    """One that is no evidence from counts is compared with what it says of the store now."""
+    bundle = json.loads(bundles[HARM])
+    bundle["check"]["point"] = None  # as that of no check from counts
+    rule, other = read_bundle(json.dumps(bundle)), json.loads(json.dumps(bundle))
+    other["check"]["state"] = "warn"
+    with serving(url, now_ms=PRESENT_MS) as client:
+        assert replayed(rule, client.service).outcome is Outcome.SAME
+        assert replayed(read_bundle(json.dumps(other)), client.service).outcome is Outcome.BUG
+    with serving(repaired, now_ms=PRESENT_MS) as client:
+        found = replayed(rule, client.service)
+    assert (found.outcome, found.state, found.now_state) == (Outcome.OTHER_COUNTS, State.STOP, State.HEALTHY)
+    with pytest.raises(ReplayError, match="only the store has"):
+        replayed(rule, None)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"counts": {}}', "null", '{"bundle": {}}'])
 def test_what_is_no_bundle(text: str) -> None:
     """An error that says so."""
@@ -170,9 +187,16 @@ def test_counts_come_back_as_they_were(url: str) -> None:
         assert typed(type(value), json.loads(text), Marks(marks.lists)) == value
     assert len(marks.lists) == 1  # all series restart at the same moments
     for check in answer.checks:
-        bundle = read_bundle(bundled(inputs, check, tenant="t", experiment="e", phase=phase(answer), config_hash="x"))
+        bundle = read_bundle(
+            bundled(inputs, NOWHERE, check, tenant="t", experiment="e", phase=phase(answer), config_hash="x")
+        )
         assert bundle.counts == narrowed(inputs.counted, check)
-        assert of_check([bundle.judged(bundle.counts)], check).ln_e == check.ln_e
+        again = bundle.judged(bundle.counts)
+        assert again is not None
+        assert (again.state, again.ln_e) == (check.state, check.ln_e)
+
+
+NOWHERE = Provenance([], {})
 
 
 def phase(answer: Any) -> Any:

@@ -16,7 +16,7 @@ import pytest
 from monitor import devstore
 from monitor.core.metrics import DataPoint
 from monitor.serve.service import Service
-from monitor.serve.verdict_history import STATES
+from monitor.serve.stored_verdicts import STATES
 from monitor.verdicts.judge import State
 from monitor.watch import audit as audit_module
 from monitor.watch.audit import Audit, AuditError, Latest, Recorded

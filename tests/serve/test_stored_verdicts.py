@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from monitor import devstore
-from monitor.serve import verdict_history
+from monitor.serve import stored_verdicts
 from monitor.serve.models import Step
 from monitor.serve.spans import DAY_MS, Span, iso
-from monitor.serve.verdict_history import STATES, step_of
+from monitor.serve.stored_verdicts import STATES, step_of
 from monitor.verdicts.judge import State
 from tests.support import served
 from tests.support.served import HOUR_MS, MINUTE_MS, Client
@@ -113,7 +113,7 @@ def test_an_experiment_that_was_renamed(url: str) -> None:
 
 def test_the_newest_changes_are_listed(client: Client, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to the bound, and it is said that there are more."""
-    monkeypatch.setattr(verdict_history, "CHANGES_MAX", 3)
+    monkeypatch.setattr(stored_verdicts, "CHANGES_MAX", 3)
     points = [state(minute, State.NOTE if minute % 2 else State.HEALTHY) for minute in range(10)]
     answer = changes(client, url, points)
     assert ([of[0] for of in listed(answer)], answer["is_cut"]) == ([7, 8, 9], True)
