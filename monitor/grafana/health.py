@@ -65,8 +65,8 @@ def _lines(settings: Settings) -> Iterator[TimeSeries]:
     yield TimeSeries(9, [(8, _warnings()), (8, _warnings_of(tenants)), (8, _corrections(tenants))])
     yield TimeSeries(9, [(12, _delay(tenants)), (12, _delay_max(settings.time))])
     yield heading(panels.row("By name"))
-    by_name = [health_by_name.late_visits(), health_by_name.bad_values(), health_by_name.unknown_names()]
-    yield TimeSeries(9, [(8, panel) for panel in by_name])
+    yield TimeSeries(9, [(12, health_by_name.late_visits()), (12, health_by_name.future_events())])
+    yield TimeSeries(9, [(12, health_by_name.bad_values()), (12, health_by_name.unknown_names())])
     largest = [health_by_name.largest_events(settings.limits), health_by_name.largest_values()]
     yield TimeSeries(9, [(12, panel) for panel in largest])
     yield heading(panels.row("Kafka and time"))

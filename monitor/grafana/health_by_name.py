@@ -4,12 +4,24 @@ from monitor.config.settings import LimitsTable
 from monitor.grafana import panels
 from monitor.grafana.glance import described, health_target, limits_of
 from monitor.grafana.targets import Json, per_interval
-from monitor.serve.health_ranges import BAD_VALUES, LATE_VISITS, UNKNOWN_NAMES, HealthRange, largest_visit
+from monitor.serve.health_ranges import (
+    BAD_VALUES,
+    FUTURE_EVENTS,
+    LATE_VISITS,
+    UNKNOWN_NAMES,
+    HealthRange,
+    largest_visit,
+)
 
 
 def late_visits() -> Json:
     """Late visits by variation."""
     return _by_name("late", "Late visits", LATE_VISITS, "tenant", "experiment", "variation")
+
+
+def future_events() -> Json:
+    """Events from the future by tag."""
+    return _by_name("future", "Events from the future", FUTURE_EVENTS, "tenant", "tag", "value")
 
 
 def bad_values() -> Json:

@@ -170,6 +170,14 @@ LATE_VISITS = HealthRange(
     "Visits with an event that was rejected as late, by variation.",
     "The numbers of that variation are too low: look at the delays, and at time.allowed_lateness_s.",
 )
+FUTURE_EVENTS = HealthRange(
+    "future events",
+    Unit.COUNT,
+    20,
+    1_000,
+    "Events that were rejected since their time is in the future, by tag.",
+    "The clocks of these devices are ahead: the producer must correct them.",
+)
 BAD_VALUES = HealthRange(
     "bad values",
     Unit.COUNT,
@@ -301,6 +309,7 @@ def ranges(settings: Settings) -> dict[str, HealthRange]:
         MEAN_DELAY,
         largest_delay(time),
         LATE_VISITS,
+        FUTURE_EVENTS,
         BAD_VALUES,
         UNKNOWN_NAMES,
         largest_visit(settings.limits),

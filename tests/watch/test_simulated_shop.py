@@ -19,6 +19,7 @@ from tests.support import served
 from tests.support.driver import Core
 from tests.support.oracle import Message
 from tests.support.page_case import SHOP
+from tests.support.strategies import Config
 
 MINUTE_MS = 60_000
 START_MS = 1_795_500_000_000
@@ -41,13 +42,22 @@ class Told(NamedTuple):
     words: str
 
 
+def config_of(incident: str | None) -> Config:
+    """The example's; with an incident only the tenant that has it, and one that has not."""
+    config: Config = tomllib.loads(SHOP.read_text())
+    config["time"] |= {"allowed_lateness_s": LATENESS_S}
+    if incident is not None:
+        config["tenants"] = {name: config["tenants"][name] for name in ("uswm", "mxwm")}
+    return config
+
+
 @contextmanager
 def shop(folder: Path, incident: str | None, minutes: int) -> Iterator[str]:
     """A store with the totals of so many minutes; an incident begins at its own."""
     incidents = [] if incident is None else [parse_incident(f"{incident}@{INCIDENT_MINUTE}", START_MS)]
     rate = VISITS_PER_S / Traffic(SEED, START_MS, 1.0).visits_per_s(TENANTS[0], 0)
     traffic = Traffic(SEED, START_MS, rate, incidents)
-    core = Core(tomllib.loads(SHOP.read_text()))
+    core = Core(config_of(incident))
     for minute in range(minutes):
         sent = [m for second in range(60 * minute, 60 * minute + 60) for m in traffic.second(second)]
         core.feed(Message(0, minute, m.timestamp_ms, m.key, m.value) for m in sent)
@@ -60,11 +70,9 @@ def shop(folder: Path, incident: str | None, minutes: int) -> Iterator[str]:
 def told(folder: Path, incident: str | None, looks: range) -> list[Told]:
     """The alarms of warn and above that a watcher finds that looks at these minutes of the traffic."""
     now_ms, changes = START_MS, list[Change]()
-    config = tomllib.loads(SHOP.read_text())
-    config["time"] |= {"allowed_lateness_s": LATENESS_S}
     audit = Audit(folder / "watch.sqlite3")
     found = []
-    with shop(folder, incident, looks.stop) as url, open_service(parse(config), url) as service:
+    with shop(folder, incident, looks.stop) as url, open_service(parse(config_of(incident)), url) as service:
         watcher = Watcher(replace(service, now_ms=lambda: now_ms), "abc", audit, lambda _: None, changes.extend)
         for minute in looks:
             now_ms = START_MS + minute * MINUTE_MS
