@@ -12,13 +12,14 @@ import structlog
 import typer
 
 from monitor.alerts.teller import Teller
-from monitor.commands.options import EXAMPLE, ConfigFile, KairosDbUrl
+from monitor.commands.options import COUNTS_FILE, EXAMPLE, ConfigFile, KairosDbUrl
 from monitor.config.reader import config_hash, load
 from monitor.core.metrics import DataPoint
 from monitor.kairosdb.client import Client
 from monitor.kairosdb.delivery import Closed, Delivery
 from monitor.kairosdb.errors import KairosDbError
 from monitor.runtime import logs
+from monitor.serve.count_file import CountFile
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
@@ -51,10 +52,11 @@ def watch(
                 typer.echo(change.bundle)
             return
         logs.set_up()
+        counts = CountFile(folder / COUNTS_FILE, is_writer=True)
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
         ending, is_answered = _ending(), False
         with (
-            open_service(settings, store_url) as service,
+            open_service(settings, store_url, counts=counts) as service,
             closing(Client(store_url, timeout_s, timeout_s)) as client,
             Teller(settings, folder / OUTBOX_FILE) as teller,
         ):

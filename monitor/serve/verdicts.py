@@ -4,23 +4,21 @@ A verdict is a function of the store and the configuration: another service, or 
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from monitor.config.settings import ExperimentTable
-from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
-from monitor.core.codes import MINUTE_MS
 from monitor.serve.answers import tag_values
-from monitor.serve.evidence import serving
-from monitor.serve.failover import final_until_ms
-from monitor.serve.phase_counts import counted_phase, queries, readings
-from monitor.serve.phases import RunningPhase, running_phase
-from monitor.serve.plans import clipped
+from monitor.serve.beginnings import LOST, begun, held_from_ms
+from monitor.serve.count_file import CountFileError
+from monitor.serve.phase_counts import counted_phase, readings
+from monitor.serve.phases import RunningPhase
+from monitor.serve.problems import counts_problem
 from monitor.serve.results import Metrics
 from monitor.serve.service import Service
-from monitor.serve.spans import DAY_MS, Span, last, moment
+from monitor.serve.spans import moment
 from monitor.serve.states import Tables, first_visits_ms
-from monitor.serve.sums import Job, SumQuery, Sums, sums
+from monitor.serve.tally import Tally
+from monitor.serve.tallying import Counting, brought_up, tally_of
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
@@ -28,8 +26,6 @@ from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdi
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
-LOST_MS = DAY_MS
-"""So long before the end of its ttl, the first minute that the store holds may not be an experiment's first one."""
 _ORDER = (
     State.STOP,
     State.HOLD,
@@ -40,14 +36,6 @@ _ORDER = (
     State.TOO_EARLY,
     State.NO_DATA,
 )
-
-
-class _Read(NamedTuple):
-    """A part of what is read for an experiment: the query, its range, and the stored names of its metrics."""
-
-    query: SumQuery
-    span: Span
-    stored: Mapping[str, str]
 
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
@@ -63,54 +51,32 @@ def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
 def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:
     now_ms = service.now_ms()
     first_ms = first_visits_ms(service, tenant, tables, now_ms)
-    phases = {name: _phase(service, table, first_ms.get(name), now_ms) for name, table in tables.items()}
-    running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
-    answers = {name: _nothing(tenant, name, why) for name, why in phases.items() if isinstance(why, str)}
-    if running:
-        first = min(phase.visits_from_ms for phase in running.values())
-        whole = Span(first, max(first + MINUTE_MS, last(now_ms).end_ms))
-        evidence, served = serving(service, tenant, list(running), whole, dc)
-        sealed = {
-            name: max(
-                phase.visits_from_ms,
-                final_until_ms(evidence, clipped(served[name], whole._replace(start_ms=phase.visits_from_ms))),
-            )
-            for name, phase in running.items()
-        }
-        tags = tag_values(service, tenant)
-        reads = {name: _reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
-        jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
-        summed = iter(sums(service.store, service.cache, evidence, jobs))
-        for name, phase in running.items():
-            found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
-            answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, found)
-    return [answers[name] for name in tables]
+    try:
+        with service.tallies.lock:
+            phases = {name: begun(service, tenant, name, first_ms.get(name), now_ms) for name in tables}
+            return _of_phases(service, tenant, phases, held_from_ms(service, now_ms), dc)
+    except CountFileError as error:
+        raise counts_problem(str(error)) from error
 
 
-def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_ms: int) -> RunningPhase | str:
-    """The running phase of an experiment, or why there is none to judge."""
-    if first_ms is None:
-        return "No visit was assigned yet."
-    phase = running_phase(table, service.settings.time, first_ms, now_ms)
-    if phase is None:
-        return "It has not begun yet."
-    kept_ms = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days) * DAY_MS
-    if phase.start_ms < now_ms - kept_ms + LOST_MS:
-        return "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
-    return phase
-
-
-def _reads(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, tags: Collection[str]
-) -> list[_Read]:
-    table = service.experiment(tenant, experiment)
-    found = []
-    for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
-        stored = stored_metrics(reading.metrics, table)
-        asked = reading._replace(metrics=tuple(stored))
-        for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
-            found.append(_Read(query, span, stored))
-    return found
+def _of_phases(
+    service: Service, tenant: str, phases: Mapping[str, RunningPhase | str], held_ms: int, dc: str | None
+) -> list[VerdictsAnswer]:
+    """The verdicts of phases, in their order, each counted up to its last final minute."""
+    tags, counting = tag_values(service, tenant), {}
+    for name, phase in phases.items():
+        if isinstance(phase, RunningPhase) and (tally := tally_of(service, tenant, name, phase, held_ms, dc)):
+            points = _guarded(service, tenant)
+            read = readings(Metrics(tenant, name), service.experiment(tenant, name), points, phase)
+            counting[name] = Counting(read, tally)
+    sealed = brought_up(service, tenant, counting, held_ms, dc) if counting else {}
+    answers = []
+    for name, phase in phases.items():
+        if isinstance(phase, RunningPhase) and name in counting:
+            answers.append(_of_phase(service, tenant, name, phase, sealed[name], tags, counting[name].tally))
+        else:
+            answers.append(_nothing(tenant, name, phase if isinstance(phase, str) else LOST))
+    return answers
 
 
 def _guarded(service: Service, tenant: str) -> list[str]:
@@ -125,11 +91,11 @@ def _of_phase(
     phase: RunningPhase,
     sealed_ms: int,
     tags: Mapping[str, Sequence[str]],
-    read: Sequence[Sums],
+    tally: Tally,
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, read)
-    found = judged(_question(service, tenant, experiment, phase, points), counted)
+    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, tally)
+    found = judged(_question(service, tenant, experiment, phase, points), counted, known=tally.known)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(

@@ -1,0 +1,194 @@
+"""Phases of experiments counted in the store: each look reads only what has become final, or final anew.
+
+Each part is read from the data centers that serve its minutes. It is read again when the minutes before its end have
+become final anew in any data center: a job has then lost its state and writes them again.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
+from monitor.core.codes import MINUTE_MS
+from monitor.serve.count_file import CountFile, NotWrittenError
+from monitor.serve.evidence import current_evidence, serving
+from monitor.serve.failover import Evidence, Stretch, final_until_ms
+from monitor.serve.phase_counts import Reading
+from monitor.serve.phases import RunningPhase
+from monitor.serve.plans import clipped
+from monitor.serve.service import Service
+from monitor.serve.spans import HOUR_MS, Span, last
+from monitor.serve.sums import Job, SumCache, SumQuery, Sums, sums
+from monitor.serve.tally import Finality, Part, Series, Tally, moments
+
+log = structlog.get_logger(__name__)
+
+NOTHING_CACHED = SumCache(0)
+"""The tallies keep what was read, so it is kept nowhere else."""
+
+
+class Counting(NamedTuple):
+    """A phase to be counted: what of it, and the counts so far."""
+
+    readings: Sequence[Reading]
+    tally: Tally
+
+
+class _Look(NamedTuple):
+    """A look at the phases of a tenant's experiments: the evidence, and the data centers of the minutes."""
+
+    evidence: Evidence
+    served: Mapping[str, Sequence[Stretch]]
+    from_ms: Mapping[str, int]
+    end_ms: int
+
+
+def tally_of(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, held_ms: int, dc: str | None
+) -> Tally | None:
+    """The counts of a phase so far; None if some of before `held_ms` are nowhere. Raises CountFileError.
+
+    Those of a forced data center are not kept.
+    """
+    weights = " ".join(f"{name}={weight:g}" for name, weight in sorted(phase.weights.items()))
+    identity = f"{phase.visits_from_ms} {phase.conversions_from_ms} {weights}"
+    kept = dc is None
+    tally = service.tallies.get(tenant, experiment, identity) if kept else None
+    is_new = tally is None
+    if tally is None:
+        tally = Tally(identity, phase.visits_from_ms, tuple(service.tenant(tenant).tags))
+    if phase.visits_from_ms < held_ms:
+        if not kept or service.counts is None:
+            return None
+        if is_new:
+            service.counts.restore(tenant, experiment, tally)
+        if not tally.is_whole(held_ms):
+            return None
+    if is_new and kept:
+        service.tallies.put(tenant, experiment, tally)
+    return tally
+
+
+def brought_up(
+    service: Service, tenant: str, phases: Mapping[str, Counting], held_ms: int, dc: str | None
+) -> dict[str, int]:
+    """Counts the phases of a tenant's experiments up to the end of their final minutes, which are returned.
+
+    `held_ms`: an hour's start; the counts of before are not read again. `dc` forces a data center. Raises ProblemError.
+    """
+    first_ms = min(max(of.tally.start_ms, held_ms) for of in phases.values())
+    evidence = current_evidence(service, first_ms)
+    from_ms = {name: of.tally.settled_ms(_finality(evidence, of.tally.marks()), held_ms) for name, of in phases.items()}
+    look = _look(service, tenant, evidence, from_ms, dc)
+    sealed = _sealed(look)
+    earliest = {name: min(from_ms[name], _earliest(evidence, of, sealed[name], held_ms)) for name, of in phases.items()}
+    if earliest != from_ms:
+        look = _look(service, tenant, evidence, earliest, dc)
+    _count(service, tenant, phases, look, sealed, held_ms)
+    if dc is None and service.counts is not None and service.counts.is_writer:
+        for name, of in phases.items():
+            _keep(service.counts, tenant, name, of.tally, sealed[name])
+    return sealed
+
+
+def _keep(file: CountFile, tenant: str, experiment: str, tally: Tally, sealed_ms: int) -> None:
+    """Writes what has changed; what cannot be written now is written later."""
+    try:
+        file.keep(tenant, experiment, tally, sealed_ms)
+    except NotWrittenError as error:
+        log.warning("counts_not_written", tenant=tenant, experiment=experiment, reason=str(error))
+
+
+def _look(service: Service, tenant: str, evidence: Evidence, from_ms: Mapping[str, int], dc: str | None) -> _Look:
+    first_ms = min(from_ms.values())
+    whole = Span(first_ms, max(first_ms + MINUTE_MS, last(evidence.now_ms).end_ms))
+    served = serving(service, tenant, list(from_ms), whole, dc, evidence).served
+    return _Look(evidence, served, from_ms, whole.end_ms)
+
+
+def _sealed(look: _Look) -> dict[str, int]:
+    """By experiment, the end of the final minutes; not before the moment from which on it was looked at."""
+    return {
+        name: max(from_ms, final_until_ms(look.evidence, clipped(look.served[name], Span(from_ms, look.end_ms))))
+        for name, from_ms in look.from_ms.items()
+    }
+
+
+def _earliest(evidence: Evidence, of: Counting, sealed_ms: int, held_ms: int) -> int:
+    """The start of the first part to be counted."""
+    parts = of.tally.lacking(sealed_ms, _finality(evidence, moments(of.tally.start_ms, sealed_ms)), held_ms)
+    return min((part.start_ms for part in parts), default=sealed_ms)
+
+
+def _count(
+    service: Service,
+    tenant: str,
+    phases: Mapping[str, Counting],
+    look: _Look,
+    sealed: Mapping[str, int],
+    held_ms: int,
+) -> None:
+    wanted: dict[str, list[Span]] = {}
+    reads: list[tuple[str, Mapping[str, str], Job]] = []
+    for name, of in phases.items():
+        marks = moments(of.tally.start_ms, sealed[name])
+        finality = _finality(look.evidence, marks)
+        rest = Span(marks[-1] if marks else of.tally.start_ms, sealed[name])
+        wanted[name] = [*of.tally.lacking(sealed[name], finality, held_ms), rest]
+        for reading in of.readings:
+            reads += _reads(service, tenant, name, of, reading, wanted[name], look.served[name])
+    found: defaultdict[str, dict[Span, dict[Series, float]]] = defaultdict(dict)
+    summed = sums(service.store, NOTHING_CACHED, look.evidence, [job for _, _, job in reads])
+    for (name, stored, _), of_read in zip(reads, summed, strict=True):
+        _add(found[name], wanted[name], by_configured_name(of_read, stored))
+    for name, of in phases.items():
+        *parts, rest = wanted[name]
+        counted: dict[Span, Part] = {part: found[name].get(part, {}) for part in parts}
+        finality = _finality(look.evidence, [part.end_ms for part in parts])
+        of.tally.take(sealed[name], counted, finality, found[name].get(rest, {}))
+
+
+def _reads(
+    service: Service,
+    tenant: str,
+    name: str,
+    of: Counting,
+    reading: Reading,
+    parts: Sequence[Span],
+    served: Sequence[Stretch],
+) -> Iterator[tuple[str, Mapping[str, str], Job]]:
+    """What is read of these parts: whole hours as such, the rest by minute."""
+    table = service.experiment(tenant, name)
+    stored = stored_metrics(reading.metrics, table)
+    tags = (("experiment", stored_experiments(name, table)),)
+    clipped_parts = [(part, Span(max(part.start_ms, reading.from_ms), part.end_ms)) for part in parts]
+    for sampling_ms in (HOUR_MS, MINUTE_MS):
+        stretches = [
+            stretch
+            for part, span in clipped_parts
+            if (_is_hour(part) == (sampling_ms == HOUR_MS)) and span.start_ms < span.end_ms
+            for stretch in clipped(served, span)
+        ]
+        if reading.metrics and stretches:
+            yield name, stored, Job(SumQuery(tuple(stored), tags, of.tally.tags, sampling_ms), stretches)
+
+
+def _is_hour(part: Span) -> bool:
+    return part.end_ms - part.start_ms == HOUR_MS
+
+
+def _add(into: dict[Span, dict[Series, float]], parts: Sequence[Span], read: Sums) -> None:
+    """Adds what was read to the parts that it belongs to."""
+    ordered = sorted(parts)
+    starts = [part.start_ms for part in ordered]
+    for (metric, group, at_ms), count in read.items():
+        part = ordered[bisect_right(starts, at_ms) - 1]
+        counts = into.setdefault(part, {})
+        counts[metric, group] = counts.get((metric, group), 0) + count
+
+
+def _finality(evidence: Evidence, marks: Sequence[int]) -> dict[int, Finality]:
+    return {mark: tuple(evidence.final_since_ms(dc, mark) for dc in evidence.order) for mark in marks}
