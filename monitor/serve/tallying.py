@@ -46,49 +46,41 @@ class _Look(NamedTuple):
     end_ms: int
 
 
-def tally_of(
-    service: Service, tenant: str, experiment: str, phase: RunningPhase, held_ms: int, dc: str | None
-) -> Tally | None:
-    """The counts of a phase so far; None if some of before `held_ms` are nowhere. Raises CountFileError.
-
-    Those of a forced data center are not kept.
-    """
+def tally_of(service: Service, tenant: str, experiment: str, phase: RunningPhase, held_ms: int) -> Tally | None:
+    """The counts of a phase so far; None if some of before `held_ms` are nowhere. Raises CountFileError."""
     weights = " ".join(f"{name}={weight:g}" for name, weight in sorted(phase.weights.items()))
     identity = f"{phase.visits_from_ms} {phase.conversions_from_ms} {weights}"
-    kept = dc is None
-    tally = service.tallies.get(tenant, experiment, identity) if kept else None
+    tally = service.tallies.get(tenant, experiment, identity)
     is_new = tally is None
     if tally is None:
         tally = Tally(identity, phase.visits_from_ms, tuple(service.tenant(tenant).tags))
     if phase.visits_from_ms < held_ms:
-        if not kept or service.counts is None:
+        if service.counts is None:
             return None
         if is_new:
             service.counts.restore(tenant, experiment, tally)
         if not tally.is_whole(held_ms):
             return None
-    if is_new and kept:
+    if is_new:
         service.tallies.put(tenant, experiment, tally)
     return tally
 
 
-def brought_up(
-    service: Service, tenant: str, phases: Mapping[str, Counting], held_ms: int, dc: str | None
-) -> dict[str, int]:
+def brought_up(service: Service, tenant: str, phases: Mapping[str, Counting], held_ms: int) -> dict[str, int]:
     """Counts the phases of a tenant's experiments up to the end of their final minutes, which are returned.
 
-    `held_ms`: an hour's start; the counts of before are not read again. `dc` forces a data center. Raises ProblemError.
+    `held_ms`: an hour's start; the counts of before are not read again. Raises ProblemError.
     """
     first_ms = min(max(of.tally.start_ms, held_ms) for of in phases.values())
     evidence = current_evidence(service, first_ms)
     from_ms = {name: of.tally.settled_ms(_finality(evidence, of.tally.marks()), held_ms) for name, of in phases.items()}
-    look = _look(service, tenant, evidence, from_ms, dc)
+    look = _look(service, tenant, evidence, from_ms)
     sealed = _sealed(look)
     earliest = {name: min(from_ms[name], _earliest(evidence, of, sealed[name], held_ms)) for name, of in phases.items()}
     if earliest != from_ms:
-        look = _look(service, tenant, evidence, earliest, dc)
+        look = _look(service, tenant, evidence, earliest)
     _count(service, tenant, phases, look, sealed, held_ms)
-    if dc is None and service.counts is not None and service.counts.is_writer:
+    if service.counts is not None and service.counts.is_writer:
         for name, of in phases.items():
             _keep(service.counts, tenant, name, of.tally, sealed[name])
     return sealed
@@ -102,10 +94,10 @@ def _keep(file: CountFile, tenant: str, experiment: str, tally: Tally, sealed_ms
         log.warning("counts_not_written", tenant=tenant, experiment=experiment, reason=str(error))
 
 
-def _look(service: Service, tenant: str, evidence: Evidence, from_ms: Mapping[str, int], dc: str | None) -> _Look:
+def _look(service: Service, tenant: str, evidence: Evidence, from_ms: Mapping[str, int]) -> _Look:
     first_ms = min(from_ms.values())
     whole = Span(first_ms, max(first_ms + MINUTE_MS, last(evidence.now_ms).end_ms))
-    served = serving(service, tenant, list(from_ms), whole, dc, evidence).served
+    served = serving(service, tenant, list(from_ms), whole, None, evidence).served
     return _Look(evidence, served, from_ms, whole.end_ms)
 
 

@@ -4,25 +4,31 @@ A verdict is a function of the store and the configuration: another service, or 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable
+from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
+from monitor.core.codes import MINUTE_MS
 from monitor.serve.answers import tag_values
 from monitor.serve.beginnings import LOST, begun, held_from_ms
 from monitor.serve.count_file import CountFileError
-from monitor.serve.phase_counts import counted_phase, readings
+from monitor.serve.evidence import serving
+from monitor.serve.failover import final_until_ms
+from monitor.serve.phase_counts import Courses, counted_phase, courses_of, queries, readings
 from monitor.serve.phases import RunningPhase
+from monitor.serve.plans import clipped
 from monitor.serve.problems import counts_problem
 from monitor.serve.results import Metrics
 from monitor.serve.service import Service
-from monitor.serve.spans import moment
+from monitor.serve.spans import Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
-from monitor.serve.tally import Tally
+from monitor.serve.sums import Job, SumQuery, sums
 from monitor.serve.tallying import Counting, brought_up, tally_of
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdict, judged
+from monitor.verdicts.judge import ALARMS, Guarded, Kind, Known, Question, State, Verdict, judged
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
@@ -38,6 +44,18 @@ _ORDER = (
 )
 
 
+Tags = Mapping[str, Sequence[str]]
+"""A tag to its values."""
+
+
+class _Read(NamedTuple):
+    """A part of what is read for an experiment: the query, its range, and the stored names of its metrics."""
+
+    query: SumQuery
+    span: Span
+    stored: Mapping[str, str]
+
+
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
     """What all checks of an experiment say of its present phase. Raises ProblemError."""
     return _judged(service, tenant, {experiment: service.experiment(tenant, experiment)}, dc)[0]
@@ -51,32 +69,76 @@ def verdicts_of_tenant(service: Service, tenant: str) -> list[VerdictsAnswer]:
 def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[VerdictsAnswer]:
     now_ms = service.now_ms()
     first_ms = first_visits_ms(service, tenant, tables, now_ms)
+    tags = tag_values(service, tenant)
     try:
         with service.tallies.lock:
             phases = {name: begun(service, tenant, name, first_ms.get(name), now_ms) for name in tables}
-            return _of_phases(service, tenant, phases, held_from_ms(service, now_ms), dc)
+            running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
+            if dc is None:
+                answers = _tallied(service, tenant, running, tags, held_from_ms(service, now_ms))
+            else:
+                answers = _read(service, tenant, running, tags, held_from_ms(service, now_ms), dc)
     except CountFileError as error:
         raise counts_problem(str(error)) from error
+    why = {name: phase if isinstance(phase, str) else LOST for name, phase in phases.items()}
+    return [answers.get(name) or _nothing(tenant, name, why[name]) for name in tables]
 
 
-def _of_phases(
-    service: Service, tenant: str, phases: Mapping[str, RunningPhase | str], held_ms: int, dc: str | None
-) -> list[VerdictsAnswer]:
-    """The verdicts of phases, in their order, each counted up to its last final minute."""
-    tags, counting = tag_values(service, tenant), {}
-    for name, phase in phases.items():
-        if isinstance(phase, RunningPhase) and (tally := tally_of(service, tenant, name, phase, held_ms, dc)):
-            points = _guarded(service, tenant)
-            read = readings(Metrics(tenant, name), service.experiment(tenant, name), points, phase)
-            counting[name] = Counting(read, tally)
-    sealed = brought_up(service, tenant, counting, held_ms, dc) if counting else {}
-    answers = []
-    for name, phase in phases.items():
-        if isinstance(phase, RunningPhase) and name in counting:
-            answers.append(_of_phase(service, tenant, name, phase, sealed[name], tags, counting[name].tally))
-        else:
-            answers.append(_nothing(tenant, name, phase if isinstance(phase, str) else LOST))
+def _tallied(
+    service: Service, tenant: str, running: Mapping[str, RunningPhase], tags: Tags, held_ms: int
+) -> dict[str, VerdictsAnswer]:
+    """The verdicts of phases whose counts are kept from look to look, and perhaps in a file."""
+    counting: dict[str, Counting] = {}
+    for name, phase in running.items():
+        if (tally := tally_of(service, tenant, name, phase, held_ms)) is not None:
+            metrics, table = Metrics(tenant, name), service.experiment(tenant, name)
+            counting[name] = Counting(readings(metrics, table, _guarded(service, tenant), phase), tally)
+    sealed = brought_up(service, tenant, counting, held_ms) if counting else {}
+    return {
+        name: _of_phase(service, tenant, name, running[name], sealed[name], tags, of.tally.course, of.tally.known)
+        for name, of in counting.items()
+    }
+
+
+def _read(
+    service: Service, tenant: str, phases: Mapping[str, RunningPhase], tags: Tags, held_ms: int, dc: str
+) -> dict[str, VerdictsAnswer]:
+    """The verdicts of phases whose counts are read from a forced data center, as far as the store holds them."""
+    running = {name: phase for name, phase in phases.items() if phase.visits_from_ms >= held_ms}
+    if not running:
+        return {}
+    first = min(phase.visits_from_ms for phase in running.values())
+    whole = Span(first, max(first + MINUTE_MS, last(service.now_ms()).end_ms))
+    evidence, served = serving(service, tenant, list(running), whole, dc)
+    sealed = {
+        name: max(
+            phase.visits_from_ms,
+            final_until_ms(evidence, clipped(served[name], whole._replace(start_ms=phase.visits_from_ms))),
+        )
+        for name, phase in running.items()
+    }
+    reads = {name: _reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
+    jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in reads.items() for read in of]
+    summed = iter(sums(service.store, service.cache, evidence, jobs))
+    answers = {}
+    for name, phase in running.items():
+        found = [by_configured_name(next(summed), read.stored) for read in reads[name]]
+        courses = courses_of(found, list(tags))
+        answers[name] = _of_phase(service, tenant, name, phase, sealed[name], tags, courses)
     return answers
+
+
+def _reads(
+    service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, tags: Collection[str]
+) -> list[_Read]:
+    table = service.experiment(tenant, experiment)
+    found = []
+    for reading in readings(Metrics(tenant, experiment), table, _guarded(service, tenant), phase):
+        stored = stored_metrics(reading.metrics, table)
+        asked = reading._replace(metrics=tuple(stored))
+        for query, span in queries(asked, stored_experiments(experiment, table), list(tags), sealed_ms):
+            found.append(_Read(query, span, stored))
+    return found
 
 
 def _guarded(service: Service, tenant: str) -> list[str]:
@@ -90,12 +152,13 @@ def _of_phase(
     experiment: str,
     phase: RunningPhase,
     sealed_ms: int,
-    tags: Mapping[str, Sequence[str]],
-    tally: Tally,
+    tags: Tags,
+    courses: Courses,
+    known: Known | None = None,
 ) -> VerdictsAnswer:
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
-    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, tally)
-    found = judged(_question(service, tenant, experiment, phase, points), counted, known=tally.known)
+    counted = counted_phase(Metrics(tenant, experiment), table, points, tags, phase, sealed_ms, courses)
+    found = judged(_question(service, tenant, experiment, phase, points), counted, known=known)
     said = [_check(verdict, table) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     return VerdictsAnswer(

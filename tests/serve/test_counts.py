@@ -77,7 +77,9 @@ def test_at_each_minute_the_verdict_is_that_of_a_service_that_has_just_started(u
     with open_service(parse(config()), url, lambda: now_ms, counts) as opened:
         for minutes in (0, 1, 1, 4, 30, 44):
             now_ms += minutes * MINUTE_MS
-            assert verdicts(opened, "t", "e") == judged(url, config(), now_ms)
+            found = verdicts(opened, "t", "e")
+            assert found == judged(url, config(), now_ms)
+            assert found == verdicts(opened, "t", "e", "dal")
 
 
 def test_what_the_store_says_later_corrects_the_file(own_url: str, file: Path) -> None:
