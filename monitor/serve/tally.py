@@ -52,6 +52,8 @@ class Tally:
         self.identity, self.start_ms, self.tags = identity, start_ms, tuple(tags)
         self.known: Known = {}
         """The evidence of each test at the last look."""
+        self.looked_ms = 0
+        """The moment of the last look."""
         self.changed_ms = start_ms
         """The counts before all moments up to here are in the file."""
         self._dropped_ms = start_ms
@@ -87,6 +89,14 @@ class Tally:
         """True if no hour is missing up to a moment, so that what is counted after it makes the phase complete."""
         marks = [self._dropped_ms, *(row.at_ms for row in self._rows if row.at_ms < until_ms + HOUR_MS)]
         return marks[-1] >= until_ms and all(after - before <= HOUR_MS for before, after in pairwise(marks))
+
+    def is_settled(self, until_ms: int) -> bool:
+        """True if all up to a moment was final in all data centers at the last look."""
+        if self.start_ms >= until_ms:
+            return True
+        if not self._rows or self._rows[-1].at_ms < until_ms:
+            return False
+        return all(None not in self._final.get(row.at_ms, ()) for row in self._rows if row.at_ms <= until_ms)
 
     def lacking(self, sealed_ms: int, finality: Mapping[int, Finality], held_ms: int) -> Iterator[Span]:
         """The parts to be counted: those that are new, and those whose minutes became final anew.

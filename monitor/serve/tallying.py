@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import structlog
 
+from monitor.config.settings import milliseconds
 from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS
 from monitor.serve.count_file import CountFile, NotWrittenError
-from monitor.serve.evidence import current_evidence, serving
+from monitor.serve.evidence import SETTLED_MS, current_evidence, serving
 from monitor.serve.failover import Evidence, Stretch, final_until_ms
 from monitor.serve.phase_counts import Reading
 from monitor.serve.phases import RunningPhase
@@ -71,8 +72,7 @@ def brought_up(service: Service, tenant: str, phases: Mapping[str, Counting], he
 
     `held_ms`: an hour's start; the counts of before are not read again. Raises ProblemError.
     """
-    first_ms = min(max(of.tally.start_ms, held_ms) for of in phases.values())
-    evidence = current_evidence(service, first_ms)
+    evidence, held_ms = _evidence(service, phases, held_ms)
     from_ms = {name: of.tally.settled_ms(_finality(evidence, of.tally.marks()), held_ms) for name, of in phases.items()}
     look = _look(service, tenant, evidence, from_ms)
     sealed = _sealed(look)
@@ -92,6 +92,22 @@ def _keep(file: CountFile, tenant: str, experiment: str, tally: Tally, sealed_ms
         file.keep(tenant, experiment, tally, sealed_ms)
     except NotWrittenError as error:
         log.warning("counts_not_written", tenant=tenant, experiment=experiment, reason=str(error))
+
+
+def _evidence(service: Service, phases: Mapping[str, Counting], held_ms: int) -> tuple[Evidence, int]:
+    """The evidence about the data centers, and from which hour on minutes may have to be counted again.
+
+    That of the last hours will do, if all before was final in all data centers at a look since then, and no watermark
+    has fallen below it.
+    """
+    now_ms, lateness_ms = service.now_ms(), milliseconds(service.settings.time.allowed_lateness_s)
+    recent_ms = max(held_ms, (now_ms - SETTLED_MS - lateness_ms) // HOUR_MS * HOUR_MS - HOUR_MS)
+    tallies = [of.tally for of in phases.values()]
+    if all(of.is_settled(recent_ms) and of.looked_ms >= now_ms - SETTLED_MS for of in tallies):
+        evidence = current_evidence(service, recent_ms)
+        if evidence.lowest_ms(now_ms - SETTLED_MS) >= recent_ms:
+            return evidence, recent_ms
+    return current_evidence(service, min(max(of.start_ms, held_ms) for of in tallies)), held_ms
 
 
 def _look(service: Service, tenant: str, evidence: Evidence, from_ms: Mapping[str, int]) -> _Look:
@@ -141,6 +157,7 @@ def _count(
         counted: dict[Span, Part] = {part: found[name].get(part, {}) for part in parts}
         finality = _finality(look.evidence, [part.end_ms for part in parts])
         of.tally.take(sealed[name], counted, finality, found[name].get(rest, {}))
+        of.tally.looked_ms = look.evidence.now_ms
 
 
 def _reads(
