@@ -15,6 +15,7 @@ import pytest
 
 from monitor import devstore
 from monitor.core.metrics import DataPoint
+from monitor.serve.count_file import CountFile
 from monitor.serve.service import Service
 from monitor.verdicts.judge import State
 from monitor.watch import audit as audit_module
@@ -187,6 +188,7 @@ def test_the_command_judges_writes_tells_and_stops(tmp_path: Path) -> None:
         printed = subprocess.run([*command, "--changes"], env=ENVIRONMENT, capture_output=True, text=True, check=True)
         bundles = [json.loads(line) for line in printed.stdout.splitlines()]
         assert [bundle["check"]["check"] for bundle in bundles].count(HARM) == 1
+        assert CountFile(tmp_path / "w/counts.sqlite3", is_writer=False).beginning("t", "checkout") is not None
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
