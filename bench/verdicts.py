@@ -21,6 +21,7 @@ from bench.figures import ROOT, Figures, Meter, details_of, most_memory_bytes, r
 from monitor.config.reader import parse
 from monitor.kairosdb.client import check
 from monitor.kairosdb.errors import KairosDbError
+from monitor.serve.count_file import CountFile
 from monitor.serve.service import open_service
 from monitor.serve.verdicts import verdicts_of_tenant
 from tests.support import served
@@ -104,7 +105,8 @@ def measure(experiments: int, minutes: int, dcs: list[str]) -> Figures:
     with TemporaryDirectory(prefix="monitor-bench-") as name, _store(Path(name)) as url:
         fill(url, experiments, dcs, minutes)
         took: list[Meter] = []
-        with open_service(settings, url, lambda: now_ms) as service:
+        counts = CountFile(Path(name, "counts.sqlite3"), is_writer=True)
+        with open_service(settings, url, lambda: now_ms, counts) as service:
             for looks in [1] + [LOOKS] * minutes:
                 took.append(meter := Meter())
                 for _ in range(looks):

@@ -6,7 +6,7 @@ store may have deleted is it the one source. A row has the counts of a phase bef
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +70,9 @@ class CountFile:
 
     def __init__(self, path: Path, *, is_writer: bool) -> None:
         self.path, self.is_writer = path, is_writer
+        self._known: dict[tuple[str, str], Beginning] | None = None
+        self._known_of: tuple[int, ...] = ()
+        """The file at the moment when it was read."""
         if is_writer:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,14 +85,12 @@ class CountFile:
 
     def beginning(self, tenant: str, experiment: str) -> Beginning | None:
         """What is known of the beginning of an experiment's phase, if the file is there and knows it."""
-        with self._reading() as connection:
-            rows = (
-                connection
-                and connection.execute(
-                    "SELECT beginning FROM beginnings WHERE tenant = ? AND experiment = ?", (tenant, experiment)
-                ).fetchall()
-            )
-        return msgspec.json.decode(rows[0][0], type=Beginning) if rows else None
+        if self._known is None or self._known_of != self._stamp():
+            self._known_of = self._stamp()
+            with self._reading() as connection:
+                rows = connection.execute("SELECT tenant, experiment, beginning FROM beginnings") if connection else ()
+                self._known = {of[:2]: msgspec.json.decode(of[2], type=Beginning) for of in rows}
+        return self._known.get((tenant, experiment))
 
     def begin(self, tenant: str, experiment: str, beginning: Beginning, now_ms: int) -> None:
         """Keeps what is known of a beginning. Raises NotWrittenError."""
@@ -104,6 +105,7 @@ class CountFile:
             for of in old:
                 connection.execute("DELETE FROM beginnings WHERE tenant = ? AND experiment = ?", of)
                 _delete(connection, *of)
+        self._known = None
 
     def restore(self, tenant: str, experiment: str, tally: Tally) -> None:
         """Gives a new tally what the file has of its phase."""
@@ -122,29 +124,24 @@ class CountFile:
                     (Row(at_ms, msgspec.msgpack.decode(counts)) for at_ms, counts in rows),
                 )
 
-    def keep(self, tenant: str, experiment: str, tally: Tally, sealed_ms: int) -> None:
-        """Writes the rows of a tally that changed, all or nothing. Raises NotWrittenError."""
-        rows = tally.rows(tally.changed_ms)
-        if not rows:
+    def keep(self, tenant: str, tallies: Mapping[str, Tally], sealed: Mapping[str, int]) -> None:
+        """Writes the rows of tallies that changed, by experiment, all or nothing. Raises NotWrittenError."""
+        changed = {name: tally for name, tally in tallies.items() if tally.rows(tally.changed_ms)}
+        if not changed:
             return
-        series = [(name, dict(zip(tally.tags, group, strict=True))) for name, group in tally.series]
         with self._writing() as connection:
-            number = _phase(connection, tenant, experiment, tally.identity)
-            connection.execute(
-                "UPDATE phases SET series = ? WHERE number = ?", (msgspec.json.encode(series).decode(), number)
-            )
-            connection.execute(
-                f"DELETE FROM counts WHERE phase = ? AND (at_ms > ? OR at_ms < ? OR (at_ms < ? AND at_ms % {HOUR_MS}))",
-                (number, tally.changed_ms, tally.marks()[0], recent_from_ms(sealed_ms)),
-            )
-            connection.executemany(
-                "INSERT INTO counts VALUES (?, ?, ?)",
-                [(number, row.at_ms, msgspec.msgpack.encode(row.counts)) for row in rows],
-            )
-            connection.execute(
-                "UPDATE beginnings SET at_ms = ? WHERE tenant = ? AND experiment = ?", (sealed_ms, tenant, experiment)
-            )
-        tally.changed_ms = rows[-1].at_ms
+            for name, tally in changed.items():
+                _write(connection, tenant, name, tally, sealed[name])
+        for tally in changed.values():
+            tally.changed_ms = tally.marks()[-1]
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What changes with the file; empty while there is none."""
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -214,6 +211,21 @@ def _phase(connection: sqlite3.Connection, tenant: str, experiment: str, identit
         connection.execute("INSERT INTO phases VALUES (NULL, ?, ?, ?, '[]')", wanted)
         found = connection.execute(of_phase, wanted).fetchone()
     return int(found[0])
+
+
+def _write(connection: sqlite3.Connection, tenant: str, experiment: str, tally: Tally, sealed_ms: int) -> None:
+    """Writes what has changed of a tally, and deletes the moments that it no longer has."""
+    number = _phase(connection, tenant, experiment, tally.identity)
+    series = [(name, dict(zip(tally.tags, group, strict=True))) for name, group in tally.series]
+    connection.execute("UPDATE phases SET series = ? WHERE number = ?", (msgspec.json.encode(series).decode(), number))
+    connection.execute(
+        f"DELETE FROM counts WHERE phase = ? AND (at_ms > ? OR at_ms < ? OR (at_ms < ? AND at_ms % {HOUR_MS}))",
+        (number, tally.changed_ms, tally.marks()[0], recent_from_ms(sealed_ms)),
+    )
+    rows = [(number, row.at_ms, msgspec.msgpack.encode(row.counts)) for row in tally.rows(tally.changed_ms)]
+    connection.executemany("INSERT INTO counts VALUES (?, ?, ?)", rows)
+    judged = sealed_ms, tenant, experiment
+    connection.execute("UPDATE beginnings SET at_ms = ? WHERE tenant = ? AND experiment = ?", judged)
 
 
 def _delete(connection: sqlite3.Connection, tenant: str, experiment: str) -> None:

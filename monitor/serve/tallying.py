@@ -14,7 +14,7 @@ import structlog
 from monitor.config.settings import milliseconds
 from monitor.config.stored_names import by_configured_name, stored_experiments, stored_metrics
 from monitor.core.codes import MINUTE_MS
-from monitor.serve.count_file import CountFile, NotWrittenError
+from monitor.serve.count_file import NotWrittenError
 from monitor.serve.evidence import SETTLED_MS, current_evidence, serving
 from monitor.serve.failover import Evidence, Stretch, final_until_ms
 from monitor.serve.phase_counts import Reading
@@ -81,17 +81,11 @@ def brought_up(service: Service, tenant: str, phases: Mapping[str, Counting], he
         look = _look(service, tenant, evidence, earliest)
     _count(service, tenant, phases, look, sealed, held_ms)
     if service.counts is not None and service.counts.is_writer:
-        for name, of in phases.items():
-            _keep(service.counts, tenant, name, of.tally, sealed[name])
+        try:
+            service.counts.keep(tenant, {name: of.tally for name, of in phases.items()}, sealed)
+        except NotWrittenError as error:  # it is written with what comes next
+            log.warning("counts_not_written", tenant=tenant, reason=str(error))
     return sealed
-
-
-def _keep(file: CountFile, tenant: str, experiment: str, tally: Tally, sealed_ms: int) -> None:
-    """Writes what has changed; what cannot be written now is written later."""
-    try:
-        file.keep(tenant, experiment, tally, sealed_ms)
-    except NotWrittenError as error:
-        log.warning("counts_not_written", tenant=tenant, experiment=experiment, reason=str(error))
 
 
 def _evidence(service: Service, phases: Mapping[str, Counting], held_ms: int) -> tuple[Evidence, int]:

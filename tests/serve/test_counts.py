@@ -185,7 +185,7 @@ def test_experiments_beyond_the_bound_are_deleted(file: Path, monkeypatch: pytes
         tally = Tally("1", 0, ())
         tally.restore([("m", ())], [])
         tally.take(2 * HOUR_MS, {}, {}, {})
-        counts.keep("t", f"e{number}", tally, number)
+        counts.keep("t", {f"e{number}": tally}, {f"e{number}": number})
     assert [counts.beginning("t", f"e{number}") for number in range(4)] == [None, None, beginning, beginning]
 
 
