@@ -206,3 +206,32 @@ def test_the_api_says_that_the_file_is_damaged(url: str, file: Path) -> None:
         answer = requests.get(f"{at}/api/tenants/t/experiments/e/verdicts", timeout=30)
     assert (answer.status_code, answer.json()["type"]) == (503, "counts_unavailable")
     assert str(file) in answer.json()["detail"]
+
+
+def test_with_two_data_centers_it_is_that_of_a_service_that_has_just_started(own_url: str) -> None:
+    """One stops for an hour and catches up; the other lacks visits for a while, and later has them after all."""
+    begun_ms = NOW_MS // HOUR_MS * HOUR_MS - 9 * HOUR_MS
+    silent = range(NOW_MS - 150 * MINUTE_MS, NOW_MS - 90 * MINUTE_MS)
+    lacking = range(NOW_MS - 80 * MINUTE_MS, NOW_MS - 50 * MINUTE_MS)
+
+    def points_of(dc: str, *, is_late: bool) -> Iterator[tuple[str, int, dict[str, str], int]]:
+        for name, at_ms, tags, count in points(begun_ms, NOW_MS):
+            if dc == "dal" or is_late == (at_ms in lacking):
+                yield name, at_ms, {**tags, "dc": dc}, count if dc == "dal" else count + 1
+
+    reports = range(begun_ms - HOUR_MS, NOW_MS, served.REPORT_MS)
+    for dc in ("dal", "cdc"):
+        served.post(own_url, points_of(dc, is_late=False))
+        marks = [at for at in reports if dc == "cdc" or at not in silent]
+        served.post(own_url, [("monitor.watermark_s", at, {"dc": dc}, at // 1_000 - LATENESS_S) for at in marks])
+    now_ms, of = NOW_MS - 200 * MINUTE_MS, {**config(), "serve": {"dcs": ["dal", "cdc"]}}
+    serving = set()
+    with open_service(parse(of), own_url, lambda: now_ms) as opened:
+        for number in range(20):
+            if number == 17:
+                served.post(own_url, points_of("cdc", is_late=True))
+            found = verdicts(opened, "t", "e")
+            assert found == judged(own_url, of, now_ms), (NOW_MS - now_ms) // MINUTE_MS
+            serving.add(counts_of(found) == counts_of(verdicts(opened, "t", "e", "dal")))
+            now_ms += 10 * MINUTE_MS + 20_000 * (number % 2)
+    assert serving == {True, False}
