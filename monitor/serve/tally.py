@@ -52,8 +52,8 @@ class Tally:
         self.identity, self.start_ms, self.tags = identity, start_ms, tuple(tags)
         self.known: Known = {}
         """The evidence of each test at the last look."""
-        self.looked_ms = 0
-        """The moment of the last look."""
+        self.looked_ms = self.counted_ms = 0
+        """The moments of the last look, and of the last one that counted all that the store holds."""
         self.changed_ms = start_ms
         """The counts before all moments up to here are in the file."""
         self._dropped_ms = start_ms
@@ -97,6 +97,11 @@ class Tally:
         if not self._rows or self._rows[-1].at_ms < until_ms:
             return False
         return all(None not in self._final.get(row.at_ms, ()) for row in self._rows if row.at_ms <= until_ms)
+
+    def recount(self) -> None:
+        """Makes the next look count all again that the store holds."""
+        self._final.clear()
+        self.looked_ms = self.counted_ms = 0
 
     def lacking(self, sealed_ms: int, finality: Mapping[int, Finality], held_ms: int) -> Iterator[Span]:
         """The parts to be counted: those that are new, and those whose minutes became final anew.

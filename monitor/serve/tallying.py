@@ -1,7 +1,8 @@
 """Phases of experiments counted in the store: each look reads only what has become final, or final anew.
 
 Each part is read from the data centers that serve its minutes. It is read again when the minutes before its end have
-become final anew in any data center: a job has then lost its state and writes them again.
+become final anew in any data center: a job has then lost its state and writes them again. And every six hours a phase
+is read as a whole, should the store say something else for whatever reason.
 """
 
 from bisect import bisect_right
@@ -27,6 +28,8 @@ from monitor.serve.tally import Finality, Part, Series, Tally, moments
 
 log = structlog.get_logger(__name__)
 
+RECOUNT_MS = 6 * HOUR_MS
+"""So long after a phase was counted as a whole it is counted again, one experiment at a look."""
 NOTHING_CACHED = SumCache(0)
 """The tallies keep what was read, so it is kept nowhere else."""
 
@@ -97,6 +100,9 @@ def _evidence(service: Service, phases: Mapping[str, Counting], held_ms: int) ->
     now_ms, lateness_ms = service.now_ms(), milliseconds(service.settings.time.allowed_lateness_s)
     recent_ms = max(held_ms, (now_ms - SETTLED_MS - lateness_ms) // HOUR_MS * HOUR_MS - HOUR_MS)
     tallies = [of.tally for of in phases.values()]
+    oldest = min(tallies, key=lambda of: of.counted_ms)
+    if now_ms - oldest.counted_ms > RECOUNT_MS:
+        oldest.recount()
     if all(of.is_settled(recent_ms) and of.looked_ms >= now_ms - SETTLED_MS for of in tallies):
         evidence = current_evidence(service, recent_ms)
         if evidence.lowest_ms(now_ms - SETTLED_MS) >= recent_ms:
@@ -152,6 +158,7 @@ def _count(
         finality = _finality(look.evidence, [part.end_ms for part in parts])
         of.tally.take(sealed[name], counted, finality, found[name].get(rest, {}))
         of.tally.looked_ms = look.evidence.now_ms
+        of.tally.counted_ms = of.tally.counted_ms or look.evidence.now_ms
 
 
 def _reads(

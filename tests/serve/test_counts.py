@@ -117,6 +117,21 @@ def test_a_job_that_lost_its_state_is_counted_again_by_a_watcher_that_goes_on(ow
     assert after == judged(own_url, config(), NOW_MS)
 
 
+def test_a_watcher_that_goes_on_finds_in_time_what_the_store_says_later(own_url: str, file: Path) -> None:
+    """Though no watermark has fallen: a phase is counted as a whole every six hours."""
+    fill(own_url)
+    now_ms = NOW_MS - 7 * HOUR_MS
+    with open_service(parse(config()), own_url, lambda: now_ms, CountFile(file, is_writer=True)) as opened:
+        verdicts(opened, "t", "e")
+        served.post(own_url, points(NOW_MS - 40 * HOUR_MS, NOW_MS - 20 * HOUR_MS, times=3))
+        for hours_ago in (6, 5, 4, 3, 2, 1, 0):
+            now_ms = NOW_MS - hours_ago * HOUR_MS
+            found = verdicts(opened, "t", "e")
+    assert found == judged(own_url, config(), NOW_MS)
+    judged(own_url, config(), NOW_MS, file.with_name("new.sqlite3"))
+    assert rows(file) == rows(file.with_name("new.sqlite3"))
+
+
 def rows(file: Path) -> list[tuple[int, bytes]]:
     connection = sqlite3.connect(file)
     found = connection.execute("SELECT at_ms, counts FROM counts ORDER BY at_ms").fetchall()
