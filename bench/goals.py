@@ -77,5 +77,6 @@ GOALS = (
     Goal("store", "points/s", 30_000, 100_000, _detail("store", "points_per_s"), at_least=True),
     Goal("store", "ms a query", 100, 30, _detail("store", "query_ms")),
     Goal("first paint", "s to the first paint", 1.0, 0.5, _detail("first paint", "paint_s")),
+    Goal("verdicts", "s of CPU for 1,000 tests", 5.0, 2.0, _detail("verdicts", "cpu_s_of_1000")),
     Goal("latency", "s, 99th percentile", 3.0, 1.5, _detail("latency", "p99_s")),
 )

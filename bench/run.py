@@ -108,6 +108,7 @@ def alone(sizes: Sizes, quick: bool) -> dict[str, Benchmark]:
         "store": lambda: run("bench.sink", "store", "--points", sizes.points),
         "few visits": lambda: run("bench.live", "--visits", sizes.few_visits, *traffic),
         "many visits": lambda: run("bench.live", *many),
+        "verdicts": lambda: run("bench.verdicts"),
     }
     if browser.executable() is not None:
         benchmarks["first paint"] = lambda: run("bench.first_paint")

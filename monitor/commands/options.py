@@ -35,6 +35,8 @@ Since = Annotated[str | None, typer.Option("--from", help="From this time on, IS
 Until = Annotated[str | None, typer.Option("--to", help="Up to before this time, ISO 8601.")]
 RunFolder = Annotated[Path, typer.Option(help="The folder of the store, the recovery store and the logs of a run.")]
 RUN_FOLDER = Path("var")
+COUNTS_FILE = "counts.sqlite3"
+"""The counts of running phases, in the folder of `monitor watch`."""
 SWITCHES_FILE = "incidents.ndjson"
 """The file in the folder of a run in which `monitor incident` writes what was turned on and off."""
 

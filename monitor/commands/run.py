@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from monitor.commands import top
-from monitor.commands.options import EXAMPLE, EXAMPLE_SHOWN, RUN_FOLDER, SWITCHES_FILE, RunFolder
+from monitor.commands.options import COUNTS_FILE, EXAMPLE, EXAMPLE_SHOWN, RUN_FOLDER, SWITCHES_FILE, RunFolder
 from monitor.commands.run_folder import MESSAGES_FOLDER, RunFile, write_run_file
 from monitor.config.reader import load
 from monitor.kairosdb.client import check
@@ -110,6 +110,7 @@ def _running(folder: Path, ports: Ports, environment: dict[str, str]) -> Iterato
     command = [sys.executable, "-m", "monitor"]
     store = [*command, "store", str(folder / STORE_FILE), "--port", str(ports.store)]
     serve = [*command, "serve", "--host", "127.0.0.1", "--port", str(ports.page), "--notice", _notice(folder)]
+    serve += ["--counts", str(folder / COUNTS_FILE)]
     watch = [*command, "watch", "--folder", str(folder), "--host", "127.0.0.1", "--port", str(ports.watch)]
     job = [sys.executable, "-m", "bytewax.run", "dataflow:simulated_flow"]
     job += ["-r", str(folder / "recovery"), "-s", "10", "-b", "0"]

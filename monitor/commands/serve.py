@@ -1,6 +1,7 @@
 """`monitor serve`: the query service and its page, in the foreground."""
 
 import socket
+from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -15,6 +16,7 @@ from monitor.runtime import logs
 from monitor.runtime.console import ERR
 from monitor.runtime.listening import listening, serve_until_signal
 from monitor.serve.app import create_app
+from monitor.serve.count_file import CountFile
 from monitor.serve.own_metrics import Watch
 from monitor.serve.service import Service, open_service
 
@@ -33,16 +35,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: serve.host.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on. Default: serve.port.")] = None,
     url: KairosDbUrl = None,
+    counts: Annotated[
+        Path | None, typer.Option(help="The file counts.sqlite3 of `monitor watch`, for phases longer than the ttl.")
+    ] = None,
     notice: Annotated[str, typer.Option(help="A line to show on top of every page, such as: staging.")] = "",
 ) -> None:
     """Needs the configuration and the store only, not the job. Ctrl-C stops it."""
     settings = load(config)
     address = host or settings.serve.host, settings.serve.port if port is None else port
     store_url = url or settings.kairosdb.url
+    file = None if counts is None else CountFile(counts, is_writer=False)
     logs.set_up()
     with (
         listening(*address, BACKLOG) as listener,
-        open_service(settings, store_url) as service,
+        open_service(settings, store_url, counts=file) as service,
         Watch(service, store_url),
     ):
         at = "http://{}:{}".format(*listener.getsockname()[:2])

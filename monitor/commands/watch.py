@@ -12,13 +12,14 @@ import structlog
 import typer
 
 from monitor.alerts.teller import Teller
-from monitor.commands.options import EXAMPLE, ConfigFile, KairosDbUrl
+from monitor.commands.options import COUNTS_FILE, EXAMPLE, ConfigFile, KairosDbUrl
 from monitor.config.reader import config_hash, load
 from monitor.core.metrics import DataPoint
 from monitor.kairosdb.client import Client
 from monitor.kairosdb.delivery import Closed, Delivery
 from monitor.kairosdb.errors import KairosDbError
 from monitor.runtime import logs
+from monitor.serve.count_file import CountFile
 from monitor.serve.point_delivery import delivery_of
 from monitor.serve.service import open_service
 from monitor.watch.audit import Audit
@@ -50,11 +51,12 @@ def watch(
     settings = load(config)
     with closing(Audit(folder / AUDIT_FILE)) as audit:
         logs.set_up()
+        counts = CountFile(folder / COUNTS_FILE, is_writer=True)
         store_url, timeout_s = url or settings.kairosdb.url, settings.serve.query_timeout_s
         address = host or settings.watch.host, settings.watch.port if port is None else port
         ending, is_answered = _ending(), False
         with (
-            open_service(settings, store_url) as service,
+            open_service(settings, store_url, counts=counts) as service,
             closing(Client(store_url, timeout_s, timeout_s)) as client,
             Teller(settings, folder / OUTBOX_FILE) as teller,
             exposing(service, settings.dc, teller, None if once else address) as looks,

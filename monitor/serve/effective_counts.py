@@ -8,7 +8,7 @@ mean, and makes its variance as large as the design effect says.
 from collections.abc import Sequence
 
 from monitor.verdicts.families import Shares, Thresholds
-from monitor.verdicts.judge import Counted, Course, Phase, Question, Verdict, judged
+from monitor.verdicts.judge import Counted, Course, Known, Phase, Question, Verdict, judged
 
 
 def effective(phase: Phase, design_effect: float) -> Phase:
@@ -34,10 +34,18 @@ def effective(phase: Phase, design_effect: float) -> Phase:
 
 
 def judged_effective(
-    question: Question, phase: Phase, shares: Shares, limits: Thresholds, design_effect: float
+    question: Question,
+    phase: Phase,
+    shares: Shares,
+    limits: Thresholds,
+    design_effect: float,
+    known: Known | None = None,
 ) -> list[Verdict]:
-    """All verdicts on the divided counts of a phase, each with the counts of visits as they are."""
-    found = judged(question, effective(phase, design_effect), shares, limits)
+    """All verdicts on the divided counts of a phase, each with the counts of visits as they are.
+
+    `known`: as that of `judged`; it holds divided counts.
+    """
+    found = judged(question, effective(phase, design_effect), shares, limits, known)
     return found if design_effect == 1 else [as_counted(verdict, design_effect) for verdict in found]
 
 

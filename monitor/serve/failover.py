@@ -98,6 +98,11 @@ class Evidence:
         """The last report of a data center."""
         return self._reports[dc][-1] if self._reports[dc] else None
 
+    def lowest_ms(self, since_ms: int) -> int:
+        """The lowest watermark that any data center has reported since a moment."""
+        since = {dc: bisect_left(times, since_ms) for dc, times in self._times.items()}
+        return min((r.watermark_ms for dc, of_dc in self._reports.items() for r in of_dc[since[dc] :]), default=EVER_MS)
+
     def state(self, dc: str, at_ms: int) -> DcState:
         """The state of a data center at a moment."""
         spells = self._spells[dc]

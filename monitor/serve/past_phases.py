@@ -14,7 +14,7 @@ from monitor.serve.service import Service
 from monitor.serve.spans import Span
 from monitor.serve.sums import Job, Sums, sums
 from monitor.serve.verdict_inputs import Judged
-from monitor.serve.verdicts import of_phase, reads
+from monitor.serve.verdicts import found_in, of_phase, reads
 
 
 class Provenance(NamedTuple):
@@ -36,7 +36,8 @@ def judged_by(
     service: Service, tenant: str, experiment: str, phase: RunningPhase, sealed_ms: int, read: Sequence[Sums]
 ) -> Judged:
     """The same, by sums that were read before."""
-    return of_phase(service, tenant, experiment, phase, sealed_ms, tag_values(service, tenant), read)
+    tags = tag_values(service, tenant)
+    return of_phase(service, tenant, experiment, phase, sealed_ms, tags, found_in(read, tags))
 
 
 def sums_of_phase(

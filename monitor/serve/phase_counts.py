@@ -8,7 +8,7 @@ over those of the first minutes, whose conversions are left out: so each visit a
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, combinations
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ SLICES_MAX = 64
 
 Buckets = Mapping[str, Mapping[tuple[str, ...], Mapping[int, int]]]
 """Metric -> values of the tags -> start of an hour or of ten minutes -> count."""
+
+
+Courses = Callable[[tuple[str, ...], Place, Sequence[int]], Course]
+"""From metrics (cells), a slice and moments the cumulative counts; () is all visits. A tally has them too."""
 
 
 class Reading(NamedTuple):
@@ -86,19 +90,15 @@ def counted_phase(
     tags: Mapping[str, Sequence[str]],
     phase: RunningPhase,
     sealed_ms: int,
-    read: Sequence[Sums],
+    courses: Courses,
 ) -> Phase:
-    """The phase's counts from the sums of `queries`; `tags`: tag to its values."""
-    buckets, variations = _buckets(read), list(table.variations)
-    places = slices(tags)
+    """The phase's counts; `tags`: tag to its values."""
+    variations, places = list(table.variations), slices(tags)
 
     def counted(metric_of: Sequence[str], start_ms: int) -> Counted:
         marks = [restart.start_ms for restart in plan(start_ms, max(start_ms, sealed_ms)).restarts[1:]]
-        cells = [buckets.get(metric, {}) for metric in metric_of]
-        return Counted(
-            _course(cells, (), list(tags), marks),
-            {place: _course(cells, place, list(tags), marks) for place in places},
-        )
+        cells = tuple(metric_of)
+        return Counted(courses(cells, (), marks), {place: courses(cells, place, marks) for place in places})
 
     assigned, qualified, crossed = (
         counted([metrics.visits(scope, v) for v in variations], phase.visits_from_ms)
@@ -115,6 +115,16 @@ def counted_phase(
     values = {point: counted([*_sums(metrics, table, point), *visits], phase.conversions_from_ms) for point in valued}
     starts = phase.visits_from_ms, phase.conversions_from_ms, sealed_ms
     return Phase(*starts, assigned, qualified, crossed, conversions, tardy, values)
+
+
+def courses_of(read: Iterable[Sums], tags: Sequence[str]) -> Courses:
+    """The cumulative counts of the sums of `queries`."""
+    buckets = _buckets(read)
+
+    def course(metrics: tuple[str, ...], place: Place, marks: Sequence[int]) -> Course:
+        return _course([buckets.get(metric, {}) for metric in metrics], place, tags, marks)
+
+    return course
 
 
 def slices(tags: Mapping[str, Sequence[str]]) -> list[Place]:

@@ -1,7 +1,8 @@
 """The phases of an experiment: the time in which its weights, variations and rule do not change. Pure.
 
 A verdict belongs to a phase, never to a range that a reader chooses: a sliding start would be no evidence. A phase
-begins when the experiment does (`started`, else its first visit that the store holds), or when its weights change.
+begins when the experiment does (`started`, else its first visit that the store holds), or when its weights change; and
+where a watcher keeps counts, when another definition changes (`beginnings`).
 """
 
 from typing import NamedTuple
@@ -45,6 +46,20 @@ def running_phase(table: ExperimentTable, time: TimeTable, first_ms: int, now_ms
         _minute_from(start_ms + settle_ms),
         _minute_from(start_ms + settle_ms + gap_ms),
         is_split_judged=not (table.sticky and any(phase.begins == start_ms for phase in table.phases)),
+    )
+
+
+def begun_anew(
+    phase: RunningPhase, table: ExperimentTable, time: TimeTable, since_ms: int, *, is_reweighted: bool
+) -> RunningPhase:
+    """The part of a phase since its definitions were changed: it settles as one with a configured start does."""
+    settled_ms = since_ms + milliseconds(table.settle_s)
+    return RunningPhase(
+        since_ms,
+        phase.weights,
+        _minute_from(settled_ms),
+        _minute_from(settled_ms + milliseconds(time.session_gap_s)),
+        is_split_judged=phase.is_split_judged and not (table.sticky and is_reweighted),
     )
 
 

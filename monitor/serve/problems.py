@@ -58,6 +58,12 @@ def store_problem(error: KairosDbError) -> ProblemError:
     return _error(502, "store_failed", "The store cannot answer this", str(error), fix)
 
 
+def counts_problem(detail: str) -> ProblemError:
+    """503 where the watcher's file of counts cannot be used."""
+    fix = "If it is damaged, stop `monitor watch`, delete the file, and start it again."
+    return _error(503, "counts_unavailable", "The counts of phases cannot be read", detail, fix)
+
+
 def of_status(status: int, detail: str) -> ProblemError:
     """The error for whatever else the web framework refuses."""
     return _error(status, "http", "The request cannot be answered", detail, "See /docs for the paths and parameters.")

@@ -10,11 +10,13 @@ from cachetools import LRUCache
 
 from monitor.config.errors import ConfigError, SettingError
 from monitor.config.settings import ExperimentTable, Settings, TenantTable, milliseconds
+from monitor.serve.count_file import CountFile
 from monitor.serve.failover import Evidence, Rules
 from monitor.serve.live_aa_models import AaMemory
 from monitor.serve.problems import refuse_unknown
 from monitor.serve.store import Store
 from monitor.serve.sums import SumCache
+from monitor.serve.tally import Tallies
 
 FLUSHES_UNTIL_STALE = 2
 """A data center that is late with one flush must not be called stale."""
@@ -57,6 +59,10 @@ class Service:
     """The evidence about the data centers, for answers of the same moment."""
     live_aa: AaMemory = field(default_factory=AaMemory)
     """What live A/A says of each tenant."""
+    tallies: Tallies = field(default_factory=Tallies)
+    """The counts of running phases, for verdicts."""
+    counts: CountFile | None = None
+    """The file that keeps them beyond the ttl of the store's points, if there is one."""
 
     @property
     def dcs(self) -> list[str]:
@@ -91,7 +97,10 @@ class Service:
 
 @contextmanager
 def open_service(
-    settings: Settings, url: str | None = None, now_ms: Callable[[], int] = wall_clock_ms
+    settings: Settings,
+    url: str | None = None,
+    now_ms: Callable[[], int] = wall_clock_ms,
+    counts: CountFile | None = None,
 ) -> Iterator[Service]:
     """The service, for as long as the block lasts; `url` in place of the settings' KairosDB. Raises ConfigError."""
     table = settings.serve
@@ -103,6 +112,6 @@ def open_service(
         raise ConfigError(SETTINGS, [SettingError("serve.stale_after_s", rule)])
     store = Store(url or settings.kairosdb.url, table.query_timeout_s, table.queries)
     try:
-        yield Service(settings, store, SumCache(table.cached_values), now_ms)
+        yield Service(settings, store, SumCache(table.cached_values), now_ms, counts=counts)
     finally:
         store.close()

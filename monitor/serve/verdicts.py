@@ -12,31 +12,34 @@ from monitor.config.stored_names import by_configured_name, stored_experiments, 
 from monitor.core.codes import MINUTE_MS
 from monitor.serve import budgets
 from monitor.serve.answers import tag_values
+from monitor.serve.beginnings import LOST, begun, held_from_ms
+from monitor.serve.count_file import CountFileError
 from monitor.serve.effective_counts import judged_effective
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
 from monitor.serve.late_bounds import with_late_visits
 from monitor.serve.live_aa import divisor
-from monitor.serve.phase_counts import counted_phase, queries, readings
-from monitor.serve.phases import RunningPhase, running_phase
+from monitor.serve.phase_counts import Courses, counted_phase, courses_of, queries, readings
+from monitor.serve.phases import RunningPhase
 from monitor.serve.plans import clipped
+from monitor.serve.problems import counts_problem
+from monitor.serve.recent_visits import visits_of
 from monitor.serve.results import Metrics
 from monitor.serve.service import Service
-from monitor.serve.spans import DAY_MS, Span, last, moment
+from monitor.serve.spans import Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
+from monitor.serve.tallying import Counting, brought_up, tally_of
 from monitor.serve.traffic_checks import traffic_checks
 from monitor.serve.verdict_inputs import Inputs, Judged
 from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict
+from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Known, Question, State, Verdict
 from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
-LOST_MS = DAY_MS
-"""So long before the end of its ttl, the first minute that the store holds may not be an experiment's first one."""
 _ORDER = (
     State.STOP,
     State.HOLD,
@@ -49,12 +52,32 @@ _ORDER = (
 )
 
 
+Tags = Mapping[str, Sequence[str]]
+"""A tag to its values."""
+
+
 class Read(NamedTuple):
     """A part of what is read for an experiment: the query, its range, and the stored names of its metrics."""
 
     query: SumQuery
     span: Span
     stored: Mapping[str, str]
+
+
+class Found(NamedTuple):
+    """What is known of a phase: its cumulative counts, the assigned visits among its sums, and earlier evidence.
+
+    `visits`: hours, then minutes, as `traffic_checks` takes them. `known`: as `judged` keeps it from look to look.
+    """
+
+    courses: Courses
+    visits: Sequence[Sums]
+    known: Known | None = None
+
+
+def found_in(read: Sequence[Sums], tags: Tags) -> Found:
+    """What the sums of `reads` have of a phase."""
+    return Found(courses_of(read, list(tags)), read)
 
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
@@ -90,49 +113,70 @@ def judged_of_tenant(service: Service, tenant: str, dc: str | None = None) -> li
 
 def _judged(service: Service, tenant: str, tables: Tables, dc: str | None) -> list[Judged]:
     now_ms = service.now_ms()
+    held_ms = held_from_ms(service, now_ms)
     first_ms = first_visits_ms(service, tenant, tables, now_ms)
-    phases = {name: _phase(service, table, first_ms.get(name), now_ms) for name, table in tables.items()}
-    running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
-    nothing = {name: why for name, why in phases.items() if isinstance(why, str)}
-    answers = {name: Judged(_nothing(tenant, name, why), None) for name, why in nothing.items()}
-    if running:
-        first = min(phase.visits_from_ms for phase in running.values())
-        whole = Span(first, max(first + MINUTE_MS, last(now_ms).end_ms))
-        evidence, served = serving(service, tenant, list(running), whole, dc)
-        sealed = {
-            name: max(
-                phase.visits_from_ms,
-                final_until_ms(evidence, clipped(served[name], whole._replace(start_ms=phase.visits_from_ms))),
-            )
-            for name, phase in running.items()
-        }
-        tags = tag_values(service, tenant)
-        read_of = {name: reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
-        jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in read_of.items() for read in of]
-        summed = iter(sums(service.store, service.cache, evidence, jobs))
-        effect = divisor(service, tenant)
-        for name, phase in running.items():
-            found = [by_configured_name(next(summed), read.stored) for read in read_of[name]]
-            answers[name] = of_phase(service, tenant, name, phase, sealed[name], tags, found, effect)
-    return [answers[name] for name in tables]
+    tags = tag_values(service, tenant)
+    try:
+        with service.tallies.lock:
+            phases = {name: begun(service, tenant, name, first_ms.get(name), now_ms) for name in tables}
+            running = {name: phase for name, phase in phases.items() if isinstance(phase, RunningPhase)}
+            if dc is None:
+                answers = _tallied(service, tenant, running, tags, held_ms)
+            else:
+                answers = _read(service, tenant, running, tags, held_ms, dc)
+    except CountFileError as error:
+        raise counts_problem(str(error)) from error
+    why = {name: phase if isinstance(phase, str) else LOST for name, phase in phases.items()}
+    return [answers.get(name) or Judged(_nothing(tenant, name, why[name]), None) for name in tables]
 
 
-def _phase(service: Service, table: ExperimentTable, first_ms: int | None, now_ms: int) -> RunningPhase | str:
-    """The running phase of an experiment, or why there is none to judge."""
-    if first_ms is None:
-        return "No visit was assigned yet."
-    phase = running_phase(table, service.settings.time, first_ms, now_ms)
-    if phase is None:
-        return "It has not begun yet."
-    if phase.start_ms < first_kept_ms(service):
-        return "The store no longer has the beginning of this phase, so there is no verdict: begin a new phase."
-    return phase
+def _tallied(
+    service: Service, tenant: str, running: Mapping[str, RunningPhase], tags: Tags, held_ms: int
+) -> dict[str, Judged]:
+    """The verdicts of phases whose counts are kept from look to look, and perhaps in a file."""
+    counting: dict[str, Counting] = {}
+    points, valued = _guarded(service, tenant), _valued(service, tenant)
+    for name, phase in running.items():
+        if (tally := tally_of(service, tenant, name, phase, held_ms)) is not None:
+            metrics, table = Metrics(tenant, name), service.experiment(tenant, name)
+            counting[name] = Counting(readings(metrics, table, points, valued, phase), tally)
+    if not counting:
+        return {}
+    sealed, effect = brought_up(service, tenant, counting, held_ms), divisor(service, tenant)
+    visits = visits_of(service, tenant, {name: of.tally for name, of in counting.items()}, sealed)
+    answers = {}
+    for name, of in counting.items():
+        found = Found(of.tally.course, visits[name], of.tally.known)
+        answers[name] = of_phase(service, tenant, name, running[name], sealed[name], tags, found, effect)
+    return answers
 
 
-def first_kept_ms(service: Service) -> int:
-    """A phase that begins before this moment may have lost its first minutes: they are beyond their ttl or unread."""
-    kept_days = min(service.settings.kairosdb.ttl_days, service.settings.serve.range_days)
-    return service.now_ms() - round(kept_days * DAY_MS) + LOST_MS
+def _read(
+    service: Service, tenant: str, phases: Mapping[str, RunningPhase], tags: Tags, held_ms: int, dc: str
+) -> dict[str, Judged]:
+    """The verdicts of phases whose counts are read from a forced data center, as far as the store holds them."""
+    running = {name: phase for name, phase in phases.items() if phase.visits_from_ms >= held_ms}
+    if not running:
+        return {}
+    first = min(phase.visits_from_ms for phase in running.values())
+    whole = Span(first, max(first + MINUTE_MS, last(service.now_ms()).end_ms))
+    evidence, served = serving(service, tenant, list(running), whole, dc)
+    sealed = {
+        name: max(
+            phase.visits_from_ms,
+            final_until_ms(evidence, clipped(served[name], whole._replace(start_ms=phase.visits_from_ms))),
+        )
+        for name, phase in running.items()
+    }
+    read_of = {name: reads(service, tenant, name, phase, sealed[name], tags) for name, phase in running.items()}
+    jobs = [Job(read.query, clipped(served[name], read.span)) for name, of in read_of.items() for read in of]
+    summed = iter(sums(service.store, service.cache, evidence, jobs))
+    effect = divisor(service, tenant)
+    answers = {}
+    for name, phase in running.items():
+        found = found_in([by_configured_name(next(summed), read.stored) for read in read_of[name]], tags)
+        answers[name] = of_phase(service, tenant, name, phase, sealed[name], tags, found, effect)
+    return answers
 
 
 def reads(
@@ -172,19 +216,19 @@ def of_phase(
     experiment: str,
     phase: RunningPhase,
     sealed_ms: int,
-    tags: Mapping[str, Sequence[str]],
-    read: Sequence[Sums],
+    tags: Tags,
+    found: Found,
     design_effect: float = 1.0,
 ) -> Judged:
-    """What all checks say of a phase up to a moment, from the sums that were read, and what that was computed from."""
+    """What all checks say of a phase up to a moment, from what was found of it, and what that was computed from."""
     table, points = service.experiment(tenant, experiment), _guarded(service, tenant)
     metrics, valued, guard = Metrics(tenant, experiment), _valued(service, tenant), service.settings.guard
-    counted = counted_phase(metrics, table, points, valued, tags, phase, sealed_ms, read)
+    counted = counted_phase(metrics, table, points, valued, tags, phase, sealed_ms, found.courses)
     question, limits = _question(service, tenant, experiment, phase, points), budgets.thresholds(guard)
     inputs = Inputs(question, counted, budgets.shares(guard), limits, design_effect)
-    found = judged_effective(*inputs)
-    said = [_check(verdict, table, limits) for verdict in found if phase.is_split_judged or not _is_split(verdict)]
-    said += traffic_checks(metrics, table, tags, phase, sealed_ms, read)
+    all_said = judged_effective(*inputs, known=found.known)
+    said = [_check(verdict, table, limits) for verdict in all_said if phase.is_split_judged or not _is_split(verdict)]
+    said += traffic_checks(metrics, table, tags, phase, sealed_ms, found.visits)
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     answer = VerdictsAnswer(
         tenant=tenant,

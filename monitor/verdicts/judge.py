@@ -165,9 +165,28 @@ class _Check(NamedTuple):
     value: Valued | None = None
 
 
-def judged(question: Question, phase: Phase, budget: Shares = BUDGET, limits: Thresholds = LIMITS) -> list[Verdict]:
-    """All verdicts: the splits, guardrails on conversions by point and variation, those on means, then the others."""
-    found = [_verdict(question, check, budget, limits) for check in _checks(question, phase, budget)]
+class Remembered(NamedTuple):
+    """The evidence of a test, and all that it follows from."""
+
+    question: Question
+    plan: Plan
+    course: Course
+    evidence: PlanEvidence
+
+
+Known = dict[tuple[Kind, str | None, int | None, Place | None], Remembered]
+"""By check and slice, the evidence at the last look: one entry for each test. The place None is all visits."""
+
+
+def judged(
+    question: Question, phase: Phase, budget: Shares = BUDGET, limits: Thresholds = LIMITS, known: Known | None = None
+) -> list[Verdict]:
+    """All verdicts: the splits, guardrails on conversions by point and variation, those on means, then the others.
+
+    `known` is kept by the caller from look to look: a test whose counts and plan are the same is not computed again.
+    """
+    known = {} if known is None else known
+    found = [_verdict(question, check, budget, limits, known) for check in _checks(question, phase, budget)]
     is_early = min(phase.assigned.whole.counts, default=0) < EARLY_VISITS
     lacking = [
         verdict.variation
@@ -237,9 +256,11 @@ def _crossing(phase: Phase) -> Counted:
     return Counted(cells(phase.assigned.whole, phase.crossed.whole), {})
 
 
-def _verdict(question: Question, check: _Check, budget: Shares, limits: Thresholds) -> Verdict:
-    whole = _evidence(question, check, check.counted.whole)
-    by_slice = {place: _evidence(question, check, course) for place, course in check.counted.slices.items()}
+def _verdict(question: Question, check: _Check, budget: Shares, limits: Thresholds, known: Known) -> Verdict:
+    whole = _remembered(known, question, check, None, check.counted.whole)
+    by_slice = {
+        place: _remembered(known, question, check, place, course) for place, course in check.counted.slices.items()
+    }
     ln_e = slices.merged(whole.ln_e, [of.ln_e for of in by_slice.values()])
     state = ALARMS[level(ln_e, check.share, limits)]
     verdict = Verdict(
@@ -279,6 +300,14 @@ def _quiet(question: Question, check: _Check) -> State:
 
 def _pair(question: Question, check: _Check) -> Pair | None:
     return None if check.variation is None else Pair(question.control, check.variation, len(question.weights))
+
+
+def _remembered(known: Known, question: Question, check: _Check, place: Place | None, course: Course) -> PlanEvidence:
+    key = check.kind, check.point, check.variation, place
+    last = known.get(key)
+    if last is None or (last.course, last.plan, last.question) != (course, check.plan, question):
+        last = known[key] = Remembered(question, check.plan, course, _evidence(question, check, course))
+    return last.evidence
 
 
 def _evidence(question: Question, check: _Check, course: Course) -> PlanEvidence:

@@ -96,6 +96,8 @@ def ln_evidence(counts: Sequence[float], around: Mixture) -> float:
     total = sum(counts)
     if not total:
         return 0.0
+    if len(counts) == 2:
+        return _ln_evidence_of_two(counts[0], counts[1], around)
     log, log1p = math.log, math.log1p
     cells = [(count, count - total * weight, weight) for count, weight in zip(counts, around.weights, strict=True)]
     values = []
@@ -113,6 +115,31 @@ def ln_evidence(counts: Sequence[float], around: Mixture) -> float:
                 square = inverse * inverse
                 value -= 0.5 * log(own) - inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
         values.append(value)
+    largest = max(values)
+    return largest + log(sum([math.exp(value - largest) for value in values]) / len(values))
+
+
+def _ln_evidence_of_two(first: float, second: float, around: Mixture) -> float:
+    """ln E of two cells: the same sums with fewer steps. This runs a million times a minute."""
+    total = first + second
+    (weight, other_weight), log, log1p, values = around.weights, math.log, math.log1p, []
+    beside, other_beside = first - total * weight, second - total * other_weight
+    for strength, (pseudo_count, other_pseudo_count), constant in around.priors:
+        size, own, other = strength + total, first + pseudo_count, second + other_pseudo_count
+        value = own * log1p(beside / (size * weight)) + other * log1p(other_beside / (size * other_weight)) - constant
+        if own < _SERIES_FROM or other < _SERIES_FROM:
+            value += _stirling_error(size) - _stirling_error(own) - _stirling_error(other)
+        else:
+            # the three errors as one logarithm and three series; the size is no smaller than a cell
+            a, b, c = 1 / own, 1 / other, 1 / size
+            aa, bb, cc = a * a, b * b, c * c
+            value += (
+                0.5 * log(size * a * b)
+                + a * (1 / 12 - aa * (1 / 360 - aa * (1 / 1260 - aa / 1680)))
+                + b * (1 / 12 - bb * (1 / 360 - bb * (1 / 1260 - bb / 1680)))
+                - c * (1 / 12 - cc * (1 / 360 - cc * (1 / 1260 - cc / 1680)))
+            )
+        values.append(value - beside - other_beside)
     largest = max(values)
     return largest + log(sum([math.exp(value - largest) for value in values]) / len(values))
 

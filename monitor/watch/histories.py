@@ -10,6 +10,7 @@ from monitor.batch.pipeline import Batch
 from monitor.core.codes import MINUTE_MS
 from monitor.runtime.errors import MonitorError
 from monitor.serve.answers import tag_values
+from monitor.serve.beginnings import held_from_ms
 from monitor.serve.evidence import serving
 from monitor.serve.failover import final_until_ms
 from monitor.serve.past_phases import sums_of_phase
@@ -18,7 +19,7 @@ from monitor.serve.service import Service
 from monitor.serve.spans import Span
 from monitor.serve.states import first_visits_ms
 from monitor.serve.sums import Sums
-from monitor.serve.verdicts import first_kept_ms, reads
+from monitor.serve.verdicts import reads
 from monitor.topics import recorded
 from monitor.topics.recorded import Record
 from monitor.watch.rehearsal import HistoryGoneError
@@ -50,7 +51,7 @@ class StoredHistory:
 
     def sums(self, tenant: str, experiment: str, phase: RunningPhase, span: Span) -> list[Sums]:
         """The sums of a phase, with the minutes that a range needs."""
-        if phase.start_ms < first_kept_ms(self._service):
+        if phase.visits_from_ms < held_from_ms(self._service, self._service.now_ms()):
             message = "the store no longer has the beginning of a phase, so there is no verdict on it"
             raise HistoryGoneError(message)
         return sums_of_phase(self._service, tenant, experiment, phase, span.end_ms, span.start_ms, self._dc)

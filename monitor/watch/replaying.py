@@ -7,13 +7,14 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from monitor.runtime.errors import MonitorError
+from monitor.serve.beginnings import held_from_ms
 from monitor.serve.past_phases import judged_until
 from monitor.serve.phases import RunningPhase
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import iso
 from monitor.serve.verdict_inputs import Judged
-from monitor.serve.verdicts import LN_E_MAX, first_kept_ms
+from monitor.serve.verdicts import LN_E_MAX
 from monitor.verdicts.judge import Counted, Course, Phase, State
 from monitor.watch.bundles import Bundle, narrowed
 
@@ -104,7 +105,7 @@ def _by_rule(bundle: Bundle, service: Service | None, dc: str | None) -> Replay:
 
 def _is_gone(bundle: Bundle, service: Service) -> bool:
     """True if the store may no longer have the first minutes of the phase."""
-    return _ms(bundle.phase.visits_from) < first_kept_ms(service)
+    return _ms(bundle.phase.visits_from) < held_from_ms(service, service.now_ms())
 
 
 def _of_store(bundle: Bundle, service: Service, dc: str | None) -> Judged:

@@ -8,7 +8,7 @@ import pytest
 
 from monitor.verdicts import checks, slices
 from monitor.verdicts.families import Shares
-from monitor.verdicts.judge import Counted, Course, Guarded, Kind, Phase, Place, Question, State, Verdict, judged
+from monitor.verdicts.judge import Counted, Course, Guarded, Kind, Known, Phase, Place, Question, State, Verdict, judged
 from monitor.verdicts.means import Valued
 from monitor.verdicts.restarts import HOUR_MS, TEN_MINUTES_MS, plan
 from monitor.verdicts.zones import fewer
@@ -269,3 +269,20 @@ def test_visits_in_a_variation_of_weight_0() -> None:
     split = of(found, Kind.SPLIT_OF_ASSIGNED)
     assert (split.state, split.ln_e, split.variation, split.effect) == (State.STOP, math.inf, "on", None)
     assert [verdict for verdict in found if verdict.kind is Kind.GUARDRAIL] == []
+
+
+def test_what_did_not_change_is_not_computed_again() -> None:
+    """The evidence of the last look is kept by test; another count, plan or question makes another."""
+    known: Known = {}
+    orders = steady(20, seed=2)
+    found = judged(QUESTION, phase(steady(200), orders), known=known)
+    assert found == judged(QUESTION, phase(steady(200), orders))
+    first = dict(known)
+    assert judged(QUESTION, phase(steady(200), orders), known=known) == found
+    assert all(known[key] is of for key, of in first.items())
+    more = phase(steady(200), steady(20, seed=3))
+    assert judged(QUESTION, more, known=known) == judged(QUESTION, more)
+    assert {key[0] for key, of in first.items() if known[key] is not of} == {Kind.GUARDRAIL}
+    other = QUESTION._replace(tolerance=0.1)
+    assert judged(other, more, known=known) == judged(other, more)
+    assert len(known) == len(first)

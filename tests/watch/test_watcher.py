@@ -15,6 +15,7 @@ import pytest
 
 from monitor import devstore
 from monitor.core.metrics import DataPoint
+from monitor.serve.count_file import CountFile
 from monitor.serve.service import Service
 from monitor.serve.stored_verdicts import STATES
 from monitor.verdicts.judge import State
@@ -221,6 +222,7 @@ def test_the_command_judges_writes_tells_and_stops(tmp_path: Path) -> None:
         assert [line["outcome"] for line in deliveries] in (["failed", "accepted"], ["accepted"])
         assert {(line["target"], line["experiment"]) for line in deliveries} == {("team", "checkout")}
         assert {line["id"] for line in deliveries} == {line["id"] for line in lines if line.get("check") == HARM}
+        assert CountFile(tmp_path / "w/counts.sqlite3", is_writer=False).beginning("t", "checkout") is not None
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
