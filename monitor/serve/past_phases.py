@@ -37,7 +37,8 @@ def judged_by(
 ) -> Judged:
     """The same, by sums that were read before."""
     tags = tag_values(service, tenant)
-    return of_phase(service, tenant, experiment, phase, sealed_ms, tags, found_in(read, tags))
+    found = found_in(service, tenant, experiment, phase, sealed_ms, tags, read)
+    return of_phase(service, tenant, experiment, phase, sealed_ms, tags, found)
 
 
 def sums_of_phase(

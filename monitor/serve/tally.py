@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from monitor.serve.spans import HOUR_MS, Span
+from monitor.serve.verdict_models import CheckAnswer
 from monitor.verdicts.judge import Course, Known, Place
 from monitor.verdicts.restarts import LIFE_MS, TEN_MINUTES_MS
 
@@ -52,6 +53,8 @@ class Tally:
         self.identity, self.start_ms, self.tags = identity, start_ms, tuple(tags)
         self.known: Known = {}
         """The evidence of each test at the last look."""
+        self.traffic: list[CheckAnswer] | None = None
+        """What the checks of traffic say of these counts; None: they were not asked since the counts changed."""
         self.looked_ms = self.counted_ms = 0
         """The moments of the last look, and of the last one that counted all that the store holds."""
         self.changed_ms = start_ms
@@ -62,6 +65,7 @@ class Tally:
         self._rows: list[Row] = []
         self._final: dict[int, Finality] = {}
         self._open: dict[int, float] = {}
+        self._sealed_ms = start_ms
         self._of_cells: dict[tuple[tuple[str, ...], Place], tuple[int, list[list[int]]]] = {}
         self._before: dict[tuple[tuple[str, ...], Place], dict[int, tuple[float, ...]]] = {}
 
@@ -152,7 +156,10 @@ class Tally:
         for span, part in sorted(parts.items()):
             self._put(span, part)
             self._final[span.end_ms] = finality[span.end_ms]
-        self._open = {self._place(of): count for of, count in rest.items()}
+        opened = {self._place(of): count for of, count in rest.items()}
+        if parts or (sealed_ms, opened) != (self._sealed_ms, self._open):
+            self.traffic = None
+        self._sealed_ms, self._open = sealed_ms, opened
         if (excess := len(self._rows) - MOMENTS_MAX) > 0:
             self._dropped_ms = self._rows[excess].at_ms
             self._forget({row.at_ms for row in self._rows[:excess]})

@@ -65,19 +65,28 @@ class Read(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is known of a phase: its cumulative counts, the assigned visits among its sums, and earlier evidence.
+    """What is found of a phase: its cumulative counts, what the checks of its traffic say, and earlier evidence.
 
-    `visits`: hours, then minutes, as `traffic_checks` takes them. `known`: as `judged` keeps it from look to look.
+    `known`: as `judged` keeps it from look to look.
     """
 
     courses: Courses
-    visits: Sequence[Sums]
+    traffic: Sequence[CheckAnswer]
     known: Known | None = None
 
 
-def found_in(read: Sequence[Sums], tags: Tags) -> Found:
-    """What the sums of `reads` have of a phase."""
-    return Found(courses_of(read, list(tags)), read)
+def found_in(
+    service: Service,
+    tenant: str,
+    experiment: str,
+    phase: RunningPhase,
+    sealed_ms: int,
+    tags: Tags,
+    read: Sequence[Sums],
+) -> Found:
+    """What the sums of `reads` have of a phase up to a moment."""
+    metrics, table = Metrics(tenant, experiment), service.experiment(tenant, experiment)
+    return Found(courses_of(read, list(tags)), traffic_checks(metrics, table, tags, phase, sealed_ms, read))
 
 
 def verdicts(service: Service, tenant: str, experiment: str, dc: str | None = None) -> VerdictsAnswer:
@@ -143,10 +152,14 @@ def _tallied(
     if not counting:
         return {}
     sealed, effect = brought_up(service, tenant, counting, held_ms), divisor(service, tenant)
-    visits = visits_of(service, tenant, {name: of.tally for name, of in counting.items()}, sealed)
+    tallies = {name: of.tally for name, of in counting.items()}
+    unasked = {name: tally for name, tally in tallies.items() if tally.traffic is None}
+    for name, visits in visits_of(service, tenant, unasked, sealed).items():
+        metrics, table = Metrics(tenant, name), service.experiment(tenant, name)
+        tallies[name].traffic = traffic_checks(metrics, table, tags, running[name], sealed[name], visits)
     answers = {}
-    for name, of in counting.items():
-        found = Found(of.tally.course, visits[name], of.tally.known)
+    for name, tally in tallies.items():
+        found = Found(tally.course, tally.traffic or (), tally.known)
         answers[name] = of_phase(service, tenant, name, running[name], sealed[name], tags, found, effect)
     return answers
 
@@ -174,7 +187,8 @@ def _read(
     effect = divisor(service, tenant)
     answers = {}
     for name, phase in running.items():
-        found = found_in([by_configured_name(next(summed), read.stored) for read in read_of[name]], tags)
+        own = [by_configured_name(next(summed), read.stored) for read in read_of[name]]
+        found = found_in(service, tenant, name, phase, sealed[name], tags, own)
         answers[name] = of_phase(service, tenant, name, phase, sealed[name], tags, found, effect)
     return answers
 
@@ -228,7 +242,7 @@ def of_phase(
     inputs = Inputs(question, counted, budgets.shares(guard), limits, design_effect)
     all_said = judged_effective(*inputs, known=found.known)
     said = [_check(verdict, table, limits) for verdict in all_said if phase.is_split_judged or not _is_split(verdict)]
-    said += traffic_checks(metrics, table, tags, phase, sealed_ms, found.visits)
+    said += found.traffic
     said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
     answer = VerdictsAnswer(
         tenant=tenant,
