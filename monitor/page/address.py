@@ -15,6 +15,8 @@ from monitor.serve.models import Scope
 E = TypeVar("E", bound=StrEnum)
 TAG = "tag."
 """The prefix of the name of a tag: `tag.device=mobile`."""
+ATTENTION = "attention"
+"""The value of `only` for what needs attention; links of before have `issues`."""
 QUERY_CHARACTERS_MAX = 4_096
 """A longer query part is not read."""
 
@@ -146,17 +148,17 @@ class Search(NamedTuple):
     """The choices on the overview."""
 
     text: str = ""
-    only_issues: bool = False
+    only_attention: bool = False
 
     @classmethod
     def read(cls, query: str) -> Self:
         """From the query part of an address."""
         plain = dict(_pairs(query))
-        return cls(plain.get("q", ""), plain.get("only") == "issues")
+        return cls(plain.get("q", ""), plain.get("only") in (ATTENTION, "issues"))
 
     def query(self) -> str:
         """The query part, with its question mark."""
-        pairs = [("q", self.text), ("only", "issues" if self.only_issues else "")]
+        pairs = [("q", self.text), ("only", ATTENTION if self.only_attention else "")]
         return "?" + urlencode([pair for pair in pairs if pair[1]])
 
     def finds(self, tenant: str, experiment: str, *more: str) -> bool:

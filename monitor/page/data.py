@@ -11,7 +11,8 @@ from cachetools import LRUCache
 
 from monitor.page import charts, colours
 from monitor.page.address import View
-from monitor.page.experiment import ExperimentContext, goal_of
+from monitor.page.experiment import ExperimentContext
+from monitor.page.goals import goal_of
 from monitor.page.issues import (
     Issue,
     issues_of,
@@ -22,11 +23,13 @@ from monitor.page.issues import (
     unknown_experiments,
 )
 from monitor.page.overview import Overview, gather
+from monitor.page.overview_rows import Judged
 from monitor.page.shared_answers import Shared
 from monitor.page.store_watch import StoreWatch
 from monitor.page.verdict_watch import VerdictWatch
 from monitor.serve import answers, spans
 from monitor.serve.evidence import current_evidence, refuse_long
+from monitor.serve.goal_lift import clearest, lifts
 from monitor.serve.health import health
 from monitor.serve.messages import messages
 from monitor.serve.models import (
@@ -109,7 +112,7 @@ class Asking:
         current_evidence(self.service, self.service.now_ms() - DAY_MS, FRESH_MS)
         state = self._pool.submit(self._health.get)
         experiments = list(self._pool.map(Shared.get, self._tenants.values()))
-        return OfOverview(gather(experiments, state.result(), self.verdict_watch.latest), state.result())
+        return OfOverview(gather(experiments, state.result(), self._judged), state.result())
 
     def cached_overview(self) -> OfOverview | None:
         """The last answer for the overview, if it is not too old; asks nothing."""
@@ -117,7 +120,14 @@ class Asking:
         experiments = [answer for shared in self._tenants.values() if (answer := shared.cached(CACHED_S)) is not None]
         if state is None or len(experiments) < len(self._tenants):
             return None
-        return OfOverview(gather(experiments, state, self.verdict_watch.latest), state)
+        return OfOverview(gather(experiments, state, self._judged), state)
+
+    def _judged(self, tenant: str, name: str) -> Judged:
+        """The verdicts of an experiment, and the goal beside them."""
+        answer, goal = self.verdict_watch.latest(tenant, name), goal_of(self.service.tenant(tenant).points)
+        control = self.service.experiment(tenant, name).control
+        lift = None if answer is None or goal is None else clearest(lifts(answer, goal, control))
+        return Judged(answer, goal, lift)
 
     def experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         """One experiment, with the choices of a view; computed once for all readers who have made the same."""
@@ -136,7 +146,7 @@ class Asking:
         refuse_long(service, span)
         evidence = current_evidence(service, min(span.start_ms, service.now_ms() - DAY_MS), FRESH_MS)
         of_health = self._pool.submit(self._health.get)
-        definition, goal = service.experiment(tenant, name), goal_of(of_tenant.points, view)
+        definition, goal = service.experiment(tenant, name), goal_of(of_tenant.points, view.goal)
         step = charts.step_of(view.by, (span.end_ms - span.start_ms) / 1_000)
         tags = answers.tag_values(service, tenant)
         plans = _Plans(service, tenant, name, span, view)
@@ -165,6 +175,7 @@ class Asking:
             {point.name: point for point in of_tenant.compiled(tenant).points},
             view,
             colours.of_variations(definition.control, definition.variations),
+            goal,
         )
         judged = self.verdict_watch.latest(tenant, name)
         return OfExperiment(

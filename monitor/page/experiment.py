@@ -1,6 +1,6 @@
 """The tables of an experiment's page. Pure: HTML from answers."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.core import definitions, wording
@@ -20,13 +20,6 @@ LARGE_SHARE = 0.05
 """Groups below this share of the visits do not widen the scale: their intervals may reach beyond it."""
 
 
-def goal_of(points: Collection[str], view: View) -> str | None:
-    """The primary metric: the reader's choice, otherwise `order`, otherwise the last point."""
-    if view.goal in points:
-        return view.goal
-    return "order" if "order" in points else next(reversed(list(points)), None)
-
-
 class ExperimentContext(NamedTuple):
     """An experiment's answer, and all that is needed to show it."""
 
@@ -35,11 +28,8 @@ class ExperimentContext(NamedTuple):
     points: Mapping[str, definitions.MeasurementPoint]
     view: View
     colours: Mapping[str, str]
-
-    @property
-    def goal(self) -> str | None:
-        """The primary metric."""
-        return goal_of(self.points, self.view)
+    goal: str | None
+    """The primary metric."""
 
     def visits(self, variation: VariationResult) -> int:
         """The visits in scope."""

@@ -57,6 +57,11 @@ def relative(difference: Difference) -> str:
     return "" if difference.relative is None else signed(difference.relative, percent(abs(difference.relative)))
 
 
+def lift(share: float | None) -> str:
+    """A relative difference with its sign: +5.1 %; no bound where there is none."""
+    return "no bound" if share is None else signed(share, percent(abs(share)))
+
+
 def interval(low: float | None, high: float | None, of_rates: bool) -> str:
     """`+0.10 to +0.74 pp`, or amounts."""
     if low is None or high is None:

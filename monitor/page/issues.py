@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from math import log, sqrt
 from typing import NamedTuple
 
-from monitor.page import figures
+from monitor.page import figures, judgements
 from monitor.serve.findings import LargeVisit
 from monitor.serve.messages import MESSAGES_MIN, MESSAGES_S, Messages, largest
 from monitor.serve.models import Basis, DcHealth, ExperimentState, Running
 from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
-from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.judge import Kind
 
 JUDGED_MINUTES = 2
 """The number of last minutes, the current one included, that are compared with those before."""
@@ -144,8 +144,8 @@ def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
     """The checks that warn, hold or stop, the worst first; a split of assigned and of qualified visits is one issue."""
     found: dict[str, Issue] = {}
     for check in verdicts.checks if verdicts is not None else ():
-        if check.state in (State.WARN, State.HOLD, State.STOP):
-            issue = Issue(_short(check), f"{check.words}{_since(check)}", _FIXES[check.kind])
+        if check.state in judgements.ALARMING:
+            issue = Issue(judgements.short(check), f"{check.words}{_since(check)}", _FIXES[check.kind])
             found.setdefault(issue.short, issue)
     return list(found.values())
 
@@ -156,17 +156,6 @@ _FIXES = {
     Kind.GUARDRAIL: "Look at the pages of that variation; consider to stop it.",
     Kind.CROSSED: "Look for a bug in the assignment service.",
 }
-
-
-def _short(check: CheckAnswer) -> str:
-    match check.kind:
-        case Kind.GUARDRAIL:
-            is_fewer = check.effect is None or check.effect.estimate < 0
-            return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
-        case Kind.CROSSED:
-            return "many crossovers"
-        case _:
-            return "sample ratio mismatch"
 
 
 def _since(check: CheckAnswer) -> str:

@@ -91,8 +91,8 @@ def test_a_choice_before_the_scripts_are_loaded_is_followed(page: Page, shop: tu
 
     page.route("**/*", hold)
     page.goto(address, wait_until="commit")
-    page.get_by_role("link", name=re.compile("^issues")).click()
-    expect(page).to_have_url(f"{address}/?only=issues")
+    page.get_by_role("link", name=re.compile("^needs attention")).click()
+    expect(page).to_have_url(f"{address}/?only=attention")
     assert held
     is_holding = False
     for route in held:
@@ -104,7 +104,7 @@ def test_an_issue_is_reported(page: Page, shop: tuple[str, Shop]) -> None:
     """A variation without traffic is on the overview, alone on request, and is why the numbers are not trusted."""
     address, _ = shop
     page.goto(address)
-    page.get_by_role("link", name=re.compile("^issues")).click()
+    page.get_by_role("link", name=re.compile("^needs attention")).click()
     expect(page.get_by_text("red: no traffic")).to_be_visible()
     row = page.locator("tbody tr").filter(has_text="red: no traffic")
     expect(row).to_have_count(1)

@@ -1,0 +1,79 @@
+"""Verdicts on the page: their order, colours and short words. Pure."""
+
+from collections.abc import Sequence
+
+from monitor.page.markup import Html, element
+from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
+from monitor.verdicts.judge import Kind, State
+
+ALARMING = (State.WARN, State.HOLD, State.STOP)
+NOTABLE = (State.NOTE, *ALARMING)
+"""The states in which a check asks for attention."""
+ORDER = (
+    State.STOP,
+    State.HOLD,
+    State.WARN,
+    State.NOTE,
+    State.WITHHELD,
+    State.HEALTHY,
+    State.TOO_EARLY,
+    State.NO_DATA,
+)
+"""The worst first."""
+WORDS = {State.TOO_EARLY: "too early", State.NO_DATA: "no data"}
+"""The words for a state, if they are not its name."""
+COLOURS = {State.STOP: "bad", State.HOLD: "bad", State.WARN: "warning", State.NOTE: "noted", State.HEALTHY: "good"}
+"""The class of a state's label; the others have none."""
+
+
+def rank(verdicts: VerdictsAnswer | None) -> int:
+    """The place of an experiment in a list with the worst first; without verdicts that of one without data."""
+    return ORDER.index(State.NO_DATA if verdicts is None else verdicts.state)
+
+
+def notable(verdicts: VerdictsAnswer | None) -> Sequence[CheckAnswer]:
+    """The checks that note, warn, hold or stop, the worst first."""
+    return [check for check in verdicts.checks if check.state in NOTABLE] if verdicts is not None else []
+
+
+def withheld(verdicts: VerdictsAnswer | None) -> int:
+    """How many checks are withheld."""
+    return sum(check.state is State.WITHHELD for check in verdicts.checks) if verdicts is not None else 0
+
+
+def word(state: State) -> str:
+    """The word for a state."""
+    return WORDS.get(state, state.value)
+
+
+def label(state: State) -> Html:
+    """A state as a coloured label."""
+    colour = COLOURS.get(state)
+    return element("span", word(state), class_=f"tag {colour}" if colour else "tag")
+
+
+def short(check: CheckAnswer) -> str:
+    """A few words for what a check finds."""
+    match check.kind:
+        case Kind.GUARDRAIL:
+            is_fewer = check.effect is None or check.effect.estimate < 0
+            return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
+        case Kind.CROSSED:
+            return "many crossovers"
+        case _:
+            return "sample ratio mismatch"
+
+
+def name(check: CheckAnswer) -> str:
+    """The name of a check for readers."""
+    return {
+        Kind.SPLIT_OF_ASSIGNED: "split of the assigned visits",
+        Kind.SPLIT_OF_QUALIFIED: "split of the qualified visits",
+        Kind.GUARDRAIL: f"{check.point} in {check.variation}",
+        Kind.CROSSED: "crossovers",
+    }[check.kind]
+
+
+def place(check: CheckAnswer) -> str:
+    """The slice that carries an alarm: `device mobile`; empty: everywhere."""
+    return " and ".join(f"{tag} {value}" for tag, value in check.place.items())

@@ -1,0 +1,124 @@
+"""The page of the guard: what is wrong comes first, with where and since when. In a real Chromium.
+
+SCREENSHOTS=FOLDER keeps the pictures that the tests take.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from monitor import devstore
+from monitor.page import figures
+from tests.page.test_journeys import CLIPPED, FAINTEST
+from tests.support import browser, guard_case, page_case
+from tests.support.guard_case import Guarded
+
+WIDTHS = (390, 768, 1_280)
+CHECKOUT = "/experiments/shop/checkout"
+JUDGED_MS = 60_000
+"""Verdicts come within a second or two of the first reader, later on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of the module."""
+    with browser.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Guarded]]:
+    """The address of a page whose verdicts have been computed, and what was written."""
+    folder = tmp_path_factory.mktemp("guard")
+    with devstore.running(folder / "store.sqlite3") as url:
+        written = guard_case.fill(url)
+        with page_case.serving(written.config, folder) as address:
+            with browser.page(chromium) as page:
+                page.goto(address)
+                expect(page.locator("table.overview .tag.bad").nth(1)).to_be_visible(timeout=JUDGED_MS)
+            yield address, written
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page of a wide, light screen."""
+    with browser.page(chromium, max(WIDTHS)) as page:
+        yield page
+
+
+def clock(time_ms: int) -> str:
+    """A moment as the reader's clock shows it."""
+    return f"{datetime.fromtimestamp(time_ms / 1_000, ZoneInfo(browser.ZONE)):%H:%M}"
+
+
+def test_the_worst_experiment_comes_first(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """With the state, what, where and since when, and the goal's difference with its interval."""
+    address, written = guarded
+    page.goto(address)
+    rows = page.locator("table.overview tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.last).to_contain_text("banner")
+    expect(rows.last).to_contain_text("healthy")
+    checkout = rows.filter(has_text="checkout")
+    expect(checkout).to_contain_text(re.compile("stop.*fewer order in on, device mobile", re.DOTALL))
+    expect(checkout).to_contain_text(f"since {clock(written.broken_ms)}")
+    less = rf"{figures.MINUS}\d+\.\d\s%"
+    expect(checkout).to_contain_text(re.compile(rf"order in on: {less}.*{less} to {less}", re.DOTALL))
+    lopsided = rows.filter(has_text="lopsided")
+    expect(lopsided).to_contain_text("sample ratio mismatch")
+    expect(lopsided).to_contain_text("1 check withheld")
+    expect(lopsided).to_contain_text("withheld: the split is wrong")
+
+
+def test_the_filter_counts_all_that_needs_attention(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """It shows what it counts, stands in the address, and an old link still works."""
+    address, _ = guarded
+    page.goto(address)
+    page.get_by_role("link", name="needs attention 2").click()
+    expect(page).to_have_url(f"{address}/?only=attention")
+    expect(page.locator("table.overview tbody tr")).to_have_count(2)
+    page.goto(f"{address}/?only=issues")
+    expect(page.get_by_role("link", name="needs attention 2")).to_have_attribute("aria-current", "true")
+
+
+def test_the_filter_needs_no_scripts(chromium: Browser, guarded: tuple[str, Guarded]) -> None:
+    """Its links are addresses, and the first HTML of these has the rows."""
+    address, _ = guarded
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("link", name="needs attention 2").click()
+    expect(page).to_have_url(f"{address}/?only=attention")
+    expect(page.locator("table.overview tbody tr")).to_have_count(2)
+    context.close()
+
+
+PAGES = {"overview": "/"}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_the_guard_at_every_width(
+    chromium: Browser, guarded: tuple[str, Guarded], tmp_path: Path, name: str, width: int
+) -> None:
+    """Nothing is cut or too wide, and text can be read on its ground, light and dark."""
+    address, _ = guarded
+    folder = browser.shots() or tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    with browser.page(chromium, width) as page:
+        page.goto(address + PAGES[name])
+        page.wait_for_function("!document.querySelector('#before') && document.querySelector('.tag.bad')")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every(p => !p.clientWidth || p.querySelector('path'))"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CLIPPED) == []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(FAINTEST) >= 4.5, scheme
+            page.screenshot(path=folder / f"guard-{name}-{width}-{scheme}.png", full_page=True)
