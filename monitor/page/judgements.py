@@ -1,9 +1,11 @@
 """Verdicts on the page: their order, colours and short words. Pure."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from monitor.page.markup import Html, element
-from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
+from monitor.serve.verdict_models import CheckAnswer, SliceAnswer, VerdictsAnswer
+from monitor.verdicts.families import Thresholds
 from monitor.verdicts.judge import Kind, State
 
 ALARMING = (State.WARN, State.HOLD, State.STOP)
@@ -49,7 +51,7 @@ def word(state: State) -> str:
 def label(state: State) -> Html:
     """A state as a coloured label."""
     colour = COLOURS.get(state)
-    return element("span", word(state), class_=f"tag {colour}" if colour else "tag")
+    return element("span", word(state), class_=f"tag state {colour}" if colour else "tag state")
 
 
 def short(check: CheckAnswer) -> str:
@@ -74,6 +76,15 @@ def name(check: CheckAnswer) -> str:
     }[check.kind]
 
 
-def place(check: CheckAnswer) -> str:
-    """The slice that carries an alarm: `device mobile`; empty: everywhere."""
-    return " and ".join(f"{tag} {value}" for tag, value in check.place.items())
+def thresholds(check: CheckAnswer) -> Mapping[State, float]:
+    """ln E from which the check notes, warns, holds and stops."""
+    limits = Thresholds()
+    return {
+        state: check.note_from + math.log(evidence / limits.note)
+        for state, evidence in zip(NOTABLE, limits, strict=True)
+    }
+
+
+def place(of: CheckAnswer | SliceAnswer) -> str:
+    """The slice that carries an alarm, or any: `device mobile`; empty: everywhere."""
+    return " and ".join(f"{tag} {value}" for tag, value in of.place.items())

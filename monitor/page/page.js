@@ -331,6 +331,7 @@
       nameTheme();
       say();
     },
+    began: ({ name, value }) => `${name}, ${clock.format(new Date(value))}`,
     mark: (shape, every, shift) => (_, { dataIndex }) => (dataIndex % every === shift ? SYMBOLS[shape] : "none"),
     axisRate: (value) => `${Number((100 * value).toPrecision(3))} %`,
     axisCount: (value) => count(value),

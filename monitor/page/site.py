@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, context, ui
 from nicegui import app as elements
 
-from monitor.page import charts, chosen, controls, experiment, frame, health, overview, queries, summary
+from monitor.page import charts, checks, chosen, controls, experiment, frame, health, overview, queries, summary
 from monitor.page.address import Charted, Search, View
 from monitor.page.assets import CachedAssets
 from monitor.page.chosen import Chosen
@@ -142,6 +142,7 @@ class _ExperimentPage:
         with ui.element("div").classes("body"):
             self._judgement = Fragment()
             self._verdicts = Fragment()
+            self._checks = Fragment(classes="part")
             self._controls = Fragment()
             self._visits = Fragment(classes="part")
             self._points = Fragment(classes="part")
@@ -163,23 +164,28 @@ class _ExperimentPage:
         self._top.show(answer.health, self._asking.now())
         self._title.show(summary.title(context))
         self._lead.show(joined(summary.lead(context, answer.state, words), summary.printed(context)))
-        self._judgement.show(summary.judgement(answer.verdicts))
+        self._judgement.show(checks.judgement(answer.verdicts))
         cards = summary.verdicts(context, answer.state, answer.issues, answer.health, answer.verdicts)
         self._verdicts.show(cards)
+        self._checks.show(checks.table(answer.verdicts))
         self._controls.show(controls.controls(context, self._tags, self._asking.service.dcs))
         self._visits.show(joined(element("h2", "Variations"), experiment.table(context)))
         self._points.show(joined(element("h2", "Results"), experiment.points_tables(context)))
         self._charts_top.show(
             joined(
-                element("h2", "Over time"), controls.chart_controls(context), summary.legend(context, answer.base.step)
+                element("h2", "Over time"),
+                controls.chart_controls(context),
+                summary.legend(context, answer.base.step, bool(checks.marks(answer.verdicts, None))),
             )
         )
         self._charts.set_visibility(True)
         self._base.show(
-            charts.of_visits(answer.base, view.by, context.colours), f"{context.scope_words} visits".capitalize()
+            charts.of_visits(answer.base, view.by, context.colours, checks.marks(answer.verdicts, None)),
+            f"{context.scope_words} visits".capitalize(),
         )
         for point, plot in self._plots.items():
-            option = charts.of_point(answer.visits[point], answer.base, view.by, view.charted, context.colours)
+            marks = checks.marks(answer.verdicts, point)
+            option = charts.of_point(answer.visits[point], answer.base, view.by, view.charted, context.colours, marks)
             plot.show(option, f"{point}, {'conversion rate' if view.charted is Charted.RATE else 'visits'}")
             plot.set_visible(point not in context.absent)
         self._breakdowns.show(_breakdowns(answer, self._tags))
@@ -192,7 +198,8 @@ def _breakdowns(of_experiment: OfExperiment, tags: Mapping[str, Sequence[str]]) 
     parts = []
     for tag, answer in of_experiment.breakdowns.items():
         groups = {group.tags[tag]: group.variations for group in answer.groups}
-        panels = experiment.breakdown_panels(context, tag, tags[tag], groups)
+        values = checks.by_evidence(of_experiment.verdicts, context.goal, tag, tags[tag])
+        panels = experiment.breakdown_panels(context, tag, values, groups)
         parts.append(element("section", element("h3", f"by {tag}"), panels, class_="breakdown"))
     if not parts:
         return joined()

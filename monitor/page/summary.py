@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from monitor.page import address, figures
+from monitor.page import address, figures, judgements
 from monitor.page.address import By, Charted
 from monitor.page.experiment import ExperimentContext, final, mark
 from monitor.page.health import REASONS
@@ -33,7 +33,6 @@ STEPS = {
 
 
 SPLITS = (Kind.SPLIT_OF_ASSIGNED, Kind.SPLIT_OF_QUALIFIED)
-ALARMING = (State.WARN, State.HOLD, State.STOP)
 NAMES_SHOWN = 3
 """More variations than these are counted in a sentence, not named."""
 
@@ -96,16 +95,6 @@ def lead(context: ExperimentContext, state: ExperimentState, range_words: str) -
     )
 
 
-def judgement(judged: VerdictsAnswer | None) -> Html:
-    """The worst verdict of the phase in words, with the moment at which it began."""
-    if judged is None or judged.state not in (State.NOTE, *ALARMING):
-        return joined()
-    worst = judged.checks[0]
-    since = joined(" It began at about ", moment(worst.since, "day"), ".") if worst.since else joined()
-    kind = "notice bad" if worst.state in ALARMING else "notice"
-    return element("p", element("strong", f"{worst.state.value.capitalize()}. "), worst.words, since, class_=kind)
-
-
 def verdicts(
     context: ExperimentContext,
     state: ExperimentState,
@@ -133,8 +122,11 @@ def verdicts(
     return element("div", cards, class_="verdicts")
 
 
-def legend(context: ExperimentContext, step: Step) -> Html:
-    """The colours of the variations, the meaning of dashed lines and of rates, and the length of a step."""
+def legend(context: ExperimentContext, step: Step, began: bool) -> Html:
+    """The colours of the variations, the meaning of lines and of rates, and the length of a step.
+
+    `began`: the charts have marks at the moments at which alarms began.
+    """
     is_of_steps = context.view.charted is Charted.RATE and context.view.by is not By.CUMULATIVE
     rate = (
         f"visits with the metric in a step / visits {context.scope_words} in it: may exceed 100 %"
@@ -142,11 +134,13 @@ def legend(context: ExperimentContext, step: Step) -> Html:
         else None
     )
     names = [element("li", mark(context, v.variation), " ", v.variation) for v in context.answer.variations]
+    line = joined(element("span", class_="began"), " when it began, as far as the evidence says")
     return element(
         "ul",
         names,
         element("li", element("span", class_="dash"), " provisional"),
         element("li", f"steps of {STEPS[step]}"),
+        element("li", line) if began else None,
         element("li", rate, class_="faint") if is_of_steps else None,
         class_="legend",
     )
@@ -292,7 +286,7 @@ def _which_is_better(context: ExperimentContext, judged: VerdictsAnswer | None) 
     reason = joined(
         f"{variation.variation} vs. {context.answer.control}: {amount}, 95 % interval {within}, not valid if you peek."
     )
-    if any(check.kind in SPLITS and check.state in ALARMING for check in (judged.checks if judged else ())):
+    if any(check.kind in SPLITS and check.state in judgements.ALARMING for check in (judged.checks if judged else ())):
         return Card(question, "warning", "Unknown", joined("A sample ratio mismatch may explain all of it. ", reason))
     if not significant:
         return Card(question, "none", "Inconclusive", reason)

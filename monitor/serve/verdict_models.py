@@ -16,6 +16,13 @@ class EffectAnswer(Answer):
     high: float | None = Field(description="null: no bound")
 
 
+class SliceAnswer(Answer):
+    """The evidence of a check within a slice."""
+
+    place: dict[str, str] = Field(description="tag to value")
+    ln_e: float
+
+
 class CheckAnswer(Answer):
     """What one check says."""
 
@@ -32,6 +39,7 @@ class CheckAnswer(Answer):
     counts: dict[str, int] = Field(description="by variation, in the phase; of crossed visits: stayed, crossed")
     counts_since: dict[str, int] = Field(description="since then")
     words: str = Field(description="all of it in a sentence")
+    slices: list[SliceAnswer] = Field([], description="of an alarm: at most 10, the most evidence first")
 
 
 class PhaseAnswer(Answer):

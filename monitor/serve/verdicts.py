@@ -21,13 +21,15 @@ from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, last, moment
 from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
-from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, VerdictsAnswer
+from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, SliceAnswer, VerdictsAnswer
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
 from monitor.verdicts.judge import ALARMS, Guarded, Kind, Question, State, Verdict, judged
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
+SLICES_TOLD = 10
+"""The slices of an alarm that are told, those with the most evidence."""
 LOST_MS = DAY_MS
 """So long before the end of its ttl, the first minute that the store holds may not be an experiment's first one."""
 _ORDER = (
@@ -170,7 +172,7 @@ def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
         point=verdict.point,
         variation=verdict.variation,
         state=verdict.state,
-        ln_e=max(-LN_E_MAX, min(LN_E_MAX, verdict.ln_e)),
+        ln_e=_bounded(verdict.ln_e),
         note_from=ln_threshold(Thresholds().note, verdict.share),
         since=None if verdict.since_ms is None else moment(verdict.since_ms),
         place=dict(verdict.place),
@@ -178,7 +180,12 @@ def _check(verdict: Verdict, table: ExperimentTable) -> CheckAnswer:
         counts=_named(names, verdict.counts),
         counts_since=_named(names, verdict.counts_since),
         words=words(verdict, table.control),
+        slices=[SliceAnswer(place=dict(at), ln_e=_bounded(ln_e)) for at, ln_e in verdict.slices[:SLICES_TOLD]],
     )
+
+
+def _bounded(ln_e: float) -> float:
+    return max(-LN_E_MAX, min(LN_E_MAX, ln_e))
 
 
 def _effect(verdict: Verdict) -> EffectAnswer | None:

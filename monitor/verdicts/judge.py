@@ -117,7 +117,7 @@ class Verdict(NamedTuple):
     `place`: the slice that carries an alarm, empty for everywhere. `variation`: of a guardrail its own, of a
     split that alarms the one that lacks the most visits. `effect`: its log rate ratio to the control, or of a split to
     its weight, since then, with its confidence sequence of 95 %. `counts` are by variation (of crossed visits: those
-    that did not and that did): of the phase, and since then.
+    that did not and that did): of the phase, and since then. `slices`: of an alarm, ln E of each, the most first.
     """
 
     kind: Kind
@@ -131,6 +131,7 @@ class Verdict(NamedTuple):
     effect: shares.Interval | None
     counts: tuple[float, ...]
     counts_since: tuple[float, ...]
+    slices: tuple[tuple[Place, float], ...] = ()
 
 
 class _Check(NamedTuple):
@@ -229,6 +230,7 @@ def _verdict(question: Question, check: _Check, budget: Shares, limits: Threshol
         place=place,
         effect=effect,
         counts_since=clearest.counts,
+        slices=tuple(sorted(((at, of.ln_e) for at, of in by_slice.items()), key=lambda pair: -pair[1])),
     )
 
 

@@ -98,7 +98,41 @@ def test_the_filter_needs_no_scripts(chromium: Browser, guarded: tuple[str, Guar
     context.close()
 
 
-PAGES = {"overview": "/"}
+def test_the_verdict_is_on_top_with_its_checks(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """In words; then each check with its state, evidence beside the next threshold, moment, place and effect."""
+    address, written = guarded
+    page.goto(address + CHECKOUT)
+    verdict = page.locator(".body .notice")
+    expect(verdict).to_contain_text(
+        re.compile("stop At least .* fewer visits with order in on than in off, with device")
+    )
+    expect(verdict).to_contain_text(clock(written.broken_ms))
+    rows = page.locator("table.checks tbody tr")
+    expect(rows).to_have_count(4)
+    worst = rows.first
+    expect(worst).to_contain_text("Order in on")
+    expect(worst).to_contain_text(re.compile(r"E \d.*, stop from 2,500"))
+    expect(worst).to_contain_text(clock(written.broken_ms))
+    expect(worst).to_contain_text("device mobile")
+    expect(worst).to_contain_text(re.compile(r"on: .100\.0.%"))
+    expect(rows.last).to_contain_text("healthy")
+    slices = page.locator("table.slices tbody tr")
+    expect(slices.first).to_contain_text("device mobile")
+    expect(slices.first).to_contain_text("carries it")
+    expect(slices).to_have_count(1)
+    expect(page.locator(".panel h4").first).to_have_text("mobile")
+
+
+def test_the_moment_it_began_is_marked_on_charts(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """A line with its words and the time of the reader's clock, also on the chart of visits."""
+    address, written = guarded
+    page.goto(address + CHECKOUT)
+    for chart in ("Qualified visits", "order, conversion rate"):
+        drawn = page.locator(".chart").filter(has=page.get_by_role("heading", name=chart))
+        expect(drawn.locator("svg")).to_contain_text(f"fewer order in on, {clock(written.broken_ms)}")
+
+
+PAGES = {"overview": "/", "experiment": CHECKOUT}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
