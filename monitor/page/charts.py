@@ -29,6 +29,9 @@ LABELS = {"year": "{yyyy}", "month": "{d} {MMM}", "day": "{d} {MMM}", "hour": "{
 
 Option = dict[str, Any]
 
+GREY: Option = {"color": "var(--muted)", "fontFamily": FONT, "fontSize": 12}
+"""The style of the labels of axes."""
+
 
 class Spot(NamedTuple):
     """One step of one variation."""
@@ -122,13 +125,13 @@ def _trimmed(lines: Mapping[str, list[Spot]]) -> dict[str, list[Spot]]:
 
 
 def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate: bool, is_cumulative: bool) -> Option:
-    grey = {"color": "var(--muted)", "fontFamily": FONT, "fontSize": 12}
+    grey = GREY
     shapes = colour_marks.shapes(colours)
     return {
         "animation": False,
         "aria": {"enabled": False},
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 44, "containLabel": True},
-        "xAxis": _time_axis(grey),
+        "xAxis": time_axis(grey),
         "yAxis": {
             "type": "value",
             "min": None if is_rate and is_cumulative else 0,
@@ -138,15 +141,7 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             "splitLine": {"lineStyle": {"color": "var(--line)"}},
             "axisLabel": {**grey, ":formatter": "monitorPage.axisRate" if is_rate else "monitorPage.axisCount"},
         },
-        "tooltip": {
-            "trigger": "axis",
-            "confine": True,
-            "backgroundColor": "var(--raised)",
-            "borderColor": "var(--line)",
-            "textStyle": {"color": "var(--text)", "fontFamily": FONT, "fontSize": 13},
-            "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
-            ":formatter": "monitorPage.tipRate" if is_rate else "monitorPage.tipCount",
-        },
+        "tooltip": tooltip("monitorPage.tipRate" if is_rate else "monitorPage.tipCount"),
         # No start and end here: the reader's choice stays. The wheel without Ctrl scrolls the page.
         "dataZoom": [
             {"type": "inside", "filterMode": "none", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False},
@@ -160,7 +155,20 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
     }
 
 
-def _time_axis(text: Option) -> Option:
+def tooltip(formatter: str) -> Option:
+    """What is told of the moment under the pointer; `formatter`: the function of `page.js` that tells it."""
+    return {
+        "trigger": "axis",
+        "confine": True,
+        "backgroundColor": "var(--raised)",
+        "borderColor": "var(--line)",
+        "textStyle": {"color": "var(--text)", "fontFamily": FONT, "fontSize": 13},
+        "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
+        ":formatter": formatter,
+    }
+
+
+def time_axis(text: Option) -> Option:
     """The axis of time; `text`: the style of its labels."""
     return {
         "type": "time",

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from monitor.page import charts, colours
 from monitor.page.address import View
+from monitor.page.courses import GuardCourses, SharedCourses
 from monitor.page.experiment import ExperimentContext
 from monitor.page.goals import goal_of
 from monitor.page.issues import (
@@ -69,6 +70,7 @@ class OfExperiment(NamedTuple):
     visits: Mapping[str, SeriesAnswer]
     breakdowns: Mapping[str, BreakdownAnswer]
     verdicts: VerdictsAnswer | None
+    courses: GuardCourses
 
 
 class OfOverview(NamedTuple):
@@ -92,6 +94,7 @@ class Asking:
         self._lock = threading.Lock()
         self.store_watch = StoreWatch(service.store)
         self.verdict_watch = VerdictWatch(service)
+        self._courses = SharedCourses(service, self.verdict_watch.latest)
 
     def close(self) -> None:
         """Waits for the requests in progress."""
@@ -147,6 +150,7 @@ class Asking:
         evidence = current_evidence(service, min(span.start_ms, service.now_ms() - DAY_MS), FRESH_MS)
         of_health = self._pool.submit(self._health.get)
         definition, goal = service.experiment(tenant, name), goal_of(of_tenant.points, view.goal)
+        of_courses = self._pool.submit(self._courses.get, tenant, name, goal)
         step = charts.step_of(view.by, (span.end_ms - span.start_ms) / 1_000)
         tags = answers.tag_values(service, tenant)
         plans = _Plans(service, tenant, name, span, view)
@@ -187,6 +191,7 @@ class Asking:
             dict(zip(of_tenant.points, others, strict=False)),
             dict(zip(tags, others[len(of_tenant.points) :], strict=True)),
             judged,
+            of_courses.result(),
         )
 
     def known(self, tenant: str, view: View) -> View:

@@ -14,6 +14,7 @@ from monitor.page.assets import CachedAssets
 from monitor.page.chosen import Chosen
 from monitor.page.data import Asking, OfExperiment, OfOverview
 from monitor.page.elements import Fragment, Living, Plot
+from monitor.page.guard_plots import GuardPlots
 from monitor.page.markup import Html, element, joined
 from monitor.serve import answers, health_ranges
 from monitor.serve.health_ranges import HealthRange
@@ -143,6 +144,7 @@ class _ExperimentPage:
             self._judgement = Fragment()
             self._verdicts = Fragment()
             self._checks = Fragment(classes="part")
+            self._over_time = GuardPlots()
             self._controls = Fragment()
             self._visits = Fragment(classes="part")
             self._points = Fragment(classes="part")
@@ -168,6 +170,7 @@ class _ExperimentPage:
         cards = summary.verdicts(context, answer.state, answer.issues, answer.health, answer.verdicts)
         self._verdicts.show(cards)
         self._checks.show(checks.table(answer.verdicts))
+        self._over_time.show(answer)
         self._controls.show(controls.controls(context, self._tags, self._asking.service.dcs))
         self._visits.show(joined(element("h2", "Variations"), experiment.table(context)))
         self._points.show(joined(element("h2", "Results"), experiment.points_tables(context)))

@@ -132,6 +132,22 @@ def test_the_moment_it_began_is_marked_on_charts(page: Page, guarded: tuple[str,
         expect(drawn.locator("svg")).to_contain_text(f"fewer order in on, {clock(written.broken_ms)}")
 
 
+def test_the_evidence_and_the_difference_are_drawn_over_the_phase(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """With the thresholds, the moment, and the band in words at its end."""
+    address, written = guarded
+    page.goto(address + CHECKOUT)
+    evidence, difference = (
+        page.locator(".course").filter(has=page.get_by_role("heading", name=name))
+        for name in ("Evidence", "order, difference from control")
+    )
+    for threshold in ("note", "warn", "hold", "stop"):
+        expect(evidence.locator("svg").first).to_contain_text(threshold)
+    for chart in (evidence, difference):
+        expect(chart.locator("svg").first).to_contain_text(f"fewer order in on, {clock(written.broken_ms)}")
+    less = rf"{figures.MINUS}\d\.\d\d"
+    expect(page.get_by_text(re.compile(rf"At its end: on {less}\spp \({less} to {less}\spp\)"))).to_be_visible()
+
+
 PAGES = {"overview": "/", "experiment": CHECKOUT}
 
 

@@ -153,7 +153,7 @@ def test_an_update_leaves_scroll_focus_and_zoom(page: Page, shop: tuple[str, Sho
     chart = page.locator(".chart").first
     expect(chart.locator("svg path").first).to_be_attached()
     chart.scroll_into_view_if_needed()
-    option = "echarts.getInstanceByDom(document.querySelector('.plot'))"
+    option = "echarts.getInstanceByDom(document.querySelector('.chart .plot'))"
     page.evaluate(ECHARTS)
     page.evaluate(f"{option}.dispatchAction({{type: 'dataZoom', start: 40, end: 70}})")
     page.get_by_role("link", name="by hour").focus()

@@ -1,0 +1,69 @@
+"""What the guard says over time, for all readers of an experiment: computed at most once a minute. Blocks."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from monitor.page.shared_answers import Shared
+from monitor.serve.goal_course import Courses, goal_courses, step_ms
+from monitor.serve.service import Service
+from monitor.serve.spans import Span
+from monitor.serve.verdict_history import evidence
+from monitor.serve.verdict_models import PhaseAnswer, VerdictsAnswer
+
+EVERY_S = 60.0
+"""Final minutes become more once a minute."""
+COURSES_MAX = 64
+"""Experiments and goals whose courses readers share; the least recently used one is dropped."""
+
+
+class GuardCourses(NamedTuple):
+    """Of a phase: ln E by check and step, and the goal's difference by variation."""
+
+    evidence: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({})
+    goal: Courses = MappingProxyType({})
+
+
+class SharedCourses:
+    """The courses of experiments that somebody reads; `latest` gives the last verdicts. Thread-safe."""
+
+    def __init__(self, service: Service, latest: Callable[[str, str], VerdictsAnswer | None]) -> None:
+        self._service, self._latest = service, latest
+        self._shared: LRUCache[tuple[str, str, str | None], Shared[GuardCourses]] = LRUCache(COURSES_MAX)
+        self._lock = threading.Lock()
+
+    def get(self, tenant: str, experiment: str, goal: str | None) -> GuardCourses:
+        """Those of an experiment, at most EVERY_S old; empty while there are no verdicts. Raises ProblemError."""
+        answer = self._latest(tenant, experiment)
+        if answer is None or answer.phase is None:
+            return GuardCourses()
+        key = tenant, experiment, goal
+        with self._lock:
+            shared = self._shared.get(key)
+            if shared is None:
+                shared = self._shared[key] = Shared(partial(self._courses, *key), EVERY_S)
+        return shared.get()
+
+    def _courses(self, tenant: str, experiment: str, goal: str | None) -> GuardCourses:
+        answer = self._latest(tenant, experiment)
+        if answer is None or answer.phase is None:
+            return GuardCourses()
+        visits, conversions = (
+            _span(answer.phase, at) for at in (answer.phase.visits_from, answer.phase.conversions_from)
+        )
+        stored = evidence(self._service, tenant, [experiment], visits, step_ms(visits))
+        by_check = {check: points for (_, check), points in stored.items()}
+        if goal is None or conversions.start_ms >= conversions.end_ms:
+            return GuardCourses(by_check)
+        of_goal = goal_courses(self._service, tenant, experiment, goal, conversions, step_ms(conversions))
+        return GuardCourses(by_check, of_goal)
+
+
+def _span(phase: PhaseAnswer, start: datetime) -> Span:
+    """From a moment to the end of the final minutes."""
+    return Span(*(round(at.timestamp() * 1_000) for at in (start, phase.sealed_until)))

@@ -1,0 +1,59 @@
+"""The two charts of the guard on an experiment's page: the evidence, and the goal's difference."""
+
+from nicegui import ui
+
+from monitor.page import checks, figures, guard_charts
+from monitor.page.data import OfExperiment
+from monitor.page.elements import Fragment, Plot
+from monitor.page.markup import Html, element, joined
+from monitor.serve.goal_course import CoursePoint
+
+EVIDENCE_NOTE = (
+    "Evidence as the watcher stored it, times each check's share of the budget, so that all have the same thresholds; "
+    "the scale is one of powers of ten."
+)
+
+
+class GuardPlots:
+    """Both charts; each is hidden while there is nothing to draw."""
+
+    def __init__(self) -> None:
+        self._head = Fragment(classes="part")
+        self._place = ui.element("div").classes("charts")
+        with self._place:
+            self._evidence = Plot("Evidence", "course")
+            self._difference = Plot("Difference from control", "course")
+        self._place.set_visibility(False)
+
+    def show(self, shown: OfExperiment) -> None:
+        """Draws what the guard says over the phase."""
+        context, judged, courses = shown.context, shown.verdicts, shown.courses
+        marks = checks.marks(judged, context.goal)
+        found = [] if judged is None else judged.checks
+        options = {
+            self._evidence: guard_charts.evidence(found, courses.evidence, marks),
+            self._difference: guard_charts.difference(courses.goal, context.colours, marks),
+        }
+        titles = ("Evidence", f"{context.goal}, difference from control")
+        for (plot, option), title in zip(options.items(), titles, strict=True):
+            plot.set_visible(option is not None)
+            if option is not None:
+                plot.show(option, title)
+        is_drawn = any(option is not None for option in options.values())
+        self._place.set_visibility(is_drawn)
+        self._head.show(_head(shown) if is_drawn else joined())
+
+
+def _head(shown: OfExperiment) -> Html:
+    last = {variation: points[-1] for variation, points in shown.courses.goal.items() if points}
+    said = "; ".join(f"{variation} {_words(point)}" for variation, point in last.items())
+    band = f"The band around the difference is a 95 % confidence sequence since the phase began. At its end: {said}."
+    return joined(
+        element("h2", "Since the phase began"),
+        element("p", EVIDENCE_NOTE, class_="note") if shown.courses.evidence else None,
+        element("p", band, class_="note") if said else None,
+    )
+
+
+def _words(point: CoursePoint) -> str:
+    return f"{figures.points(point.difference)} ({figures.interval(point.low, point.high, True)})"
