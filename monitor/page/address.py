@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
+from monitor.serve.anytime import Intervals
 from monitor.serve.models import Scope
 
 E = TypeVar("E", bound=StrEnum)
@@ -24,6 +25,8 @@ QUERY_CHARACTERS_MAX = 4_096
 class Range(StrEnum):
     """The ranges up to the present that can be chosen."""
 
+    PHASE = "phase"
+    """Since the phase of the experiment began; the last 6 hours until that is known."""
     HOUR = "1h"
     SIX_HOURS = "6h"
     DAY = "24h"
@@ -31,13 +34,19 @@ class Range(StrEnum):
 
     @property
     def hours(self) -> int:
-        """Its length."""
-        return {"1h": 1, "6h": 6, "24h": 24, "7d": 168}[self.value]
+        """Its length; that of the phase until it is known."""
+        return {"phase": 6, "1h": 1, "6h": 6, "24h": 24, "7d": 168}[self.value]
 
     @property
     def words(self) -> str:
         """Words to begin a sentence with."""
-        return {"1h": "Last hour", "6h": "Last 6 hours", "24h": "Last 24 hours", "7d": "Last 7 days"}[self.value]
+        return {
+            "phase": "Since the phase began",
+            "1h": "Last hour",
+            "6h": "Last 6 hours",
+            "24h": "Last 24 hours",
+            "7d": "Last 7 days",
+        }[self.value]
 
 
 class By(StrEnum):
@@ -58,7 +67,7 @@ class Charted(StrEnum):
 class View(NamedTuple):
     """The choices on an experiment's page."""
 
-    last: Range = Range.SIX_HOURS
+    last: Range = Range.PHASE
     start: str | None = None
     end: str | None = None
     scope: Scope = Scope.QUALIFIED
@@ -67,6 +76,7 @@ class View(NamedTuple):
     goal: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     dc: str | None = None
+    intervals: Intervals = Intervals.ANYTIME
 
     @classmethod
     def read(cls, query: str) -> Self:
@@ -84,6 +94,7 @@ class View(NamedTuple):
             goal=plain.get("goal"),
             tags=tuple(dict.fromkeys((key.removeprefix(TAG), value) for key, value in pairs if key.startswith(TAG))),
             dc=plain.get("dc"),
+            intervals=_one_of(Intervals, plain.get("intervals"), default.intervals),
         )
 
     def query(self) -> str:
@@ -99,6 +110,7 @@ class View(NamedTuple):
             ("goal", self.goal),
             *((TAG + tag, value) for tag, value in self.tags),
             ("dc", self.dc),
+            ("intervals", None if self.intervals == default.intervals else self.intervals),
         ]
         return "?" + urlencode([(key, str(value)) for key, value in pairs if value is not None])
 

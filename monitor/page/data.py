@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from monitor.page import charts, colours
-from monitor.page.address import View
+from monitor.page.address import Range, View
 from monitor.page.courses import GuardCourses, SharedCourses
 from monitor.page.experiment import ExperimentContext
 from monitor.page.goals import goal_of
@@ -145,7 +145,8 @@ class Asking:
 
     def _experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         service = self.service
-        span, of_tenant = self.span(view), service.tenant(tenant)
+        judged = self.verdict_watch.latest(tenant, name)
+        span, of_tenant = self.span(view, judged), service.tenant(tenant)
         refuse_long(service, span)
         evidence = current_evidence(service, min(span.start_ms, service.now_ms() - DAY_MS), FRESH_MS)
         of_health = self._pool.submit(self._health.get)
@@ -181,7 +182,6 @@ class Asking:
             colours.of_variations(definition.control, definition.variations),
             goal,
         )
-        judged = self.verdict_watch.latest(tenant, name)
         return OfExperiment(
             context,
             state,
@@ -200,12 +200,15 @@ class Asking:
         tags = tuple((tag, value) for tag, value in view.tags if value in values.get(tag, ()))
         return view._replace(tags=tags, dc=view.dc if view.dc in self.service.dcs else None)
 
-    def span(self, view: View) -> Span:
-        """The range of a view."""
+    def span(self, view: View, judged: VerdictsAnswer | None = None) -> Span:
+        """The range of a view; that of the phase only with verdicts that have one."""
         now_ms = self.service.now_ms()
         if view.start is not None or view.end is not None:
             return spans.parse(view.start, view.end, now_ms)
-        return spans.last(now_ms, view.last.hours)
+        present = spans.last(now_ms, view.last.hours)
+        if view.last is not Range.PHASE or judged is None or judged.phase is None:
+            return present
+        return present._replace(start_ms=round(judged.phase.visits_from.timestamp() * 1_000))
 
 
 def _issues(
@@ -230,7 +233,7 @@ class _Plans(NamedTuple):
 
     def experiment(self) -> Plan[ExperimentAnswer]:
         v = self.view
-        return answers.experiment_plan(*self[:4], tags=v.filter(), scope=v.scope)
+        return answers.experiment_plan(*self[:4], tags=v.filter(), scope=v.scope, intervals=v.intervals)
 
     def series(self, measure: Measure, step: Step, point: str | None = None) -> Plan[SeriesAnswer]:
         v = self.view
@@ -238,4 +241,5 @@ class _Plans(NamedTuple):
 
     def breakdown(self, tag: str, points: Sequence[str]) -> Plan[BreakdownAnswer]:
         v = self.view
-        return answers.breakdown_plan(*self[:4], [tag], tags=v.filter(), scope=v.scope, only=points)
+        tags = v.filter()
+        return answers.breakdown_plan(*self[:4], [tag], tags=tags, scope=v.scope, only=points, intervals=v.intervals)

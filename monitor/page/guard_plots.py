@@ -22,7 +22,7 @@ class GuardPlots:
         self._place = ui.element("div").classes("charts")
         with self._place:
             self._evidence = Plot("Evidence", "course")
-            self._difference = Plot("Difference from control", "course")
+            self._difference = Plot("The goal's difference", "course")
         self._place.set_visibility(False)
 
     def show(self, shown: OfExperiment) -> None:

@@ -9,7 +9,7 @@ from nicegui import Client, context, ui
 from nicegui import app as elements
 
 from monitor.page import charts, checks, chosen, controls, experiment, frame, health, overview, queries, summary
-from monitor.page.address import Charted, Search, View
+from monitor.page.address import Charted, Range, Search, View
 from monitor.page.assets import CachedAssets
 from monitor.page.chosen import Chosen
 from monitor.page.data import Asking, OfExperiment, OfOverview
@@ -29,6 +29,8 @@ ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0072b2"/>'
     '<path d="M6 22l6-8 5 4 9-11" stroke="#fff" stroke-width="3" fill="none"/></svg>'
 )
+WITHOUT_SCRIPTS_S = 3
+"""The time until a browser without scripts asks again: less than that for which an answer is shared."""
 RECONNECT_S = 10.0
 """The time for which a reader's page outlives a broken connection; after that it is built again."""
 
@@ -66,7 +68,8 @@ def _living(
 
 def _add_style() -> None:
     style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
-    ui.add_head_html(f"<style>{style}</style><script>{script}</script>", shared=True)
+    again = f'<noscript><meta http-equiv="refresh" content="{WITHOUT_SCRIPTS_S}"></noscript>'
+    ui.add_head_html(f"<style>{style}</style><script>{script}</script>{again}", shared=True)
 
 
 def _add_overview(asking: Asking) -> None:
@@ -162,7 +165,8 @@ class _ExperimentPage:
         """Updates all elements."""
         answer, context, view = shown.content, shown.content.context, shown.content.context.view
         self._notes.show(summary.notes(context, shown.left_out, shown.refused))
-        words = "Chosen range" if view.start or view.end else view.last.words
+        is_known = view.last is not Range.PHASE or (answer.verdicts is not None and answer.verdicts.phase is not None)
+        words = "Chosen range" if view.start or view.end else (view.last if is_known else Range.SIX_HOURS).words
         self._top.show(answer.health, self._asking.now())
         self._title.show(summary.title(context))
         self._lead.show(joined(summary.lead(context, answer.state, words), summary.printed(context)))

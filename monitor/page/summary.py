@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from monitor.page import address, figures, judgements
+from monitor.page import address, figures, interval_words, judgements
 from monitor.page.address import By, Charted
 from monitor.page.experiment import ExperimentContext, final, mark
 from monitor.page.health import REASONS
@@ -61,7 +61,7 @@ def notes(context: ExperimentContext, left_out: Sequence[str], refused: Problem 
     """What the address asks for and the page cannot show, and what it shows instead."""
     said = []
     if refused is not None:
-        instead = f"Below: the {context.view.last.words.lower()}."
+        instead = f"Below: {context.view.last.words.lower()}."
         said.append(f"The range in the address cannot be shown. {refused.detail}. {refused.fix} {instead}")
     if left_out:
         said.append(f"The address asks for what is not configured, and it is left out: {', '.join(left_out)}.")
@@ -156,6 +156,7 @@ def links(context: ExperimentContext) -> Html:
         "scope": str(answer.scope),
         "tag": [f"{tag}:{value}" for tag, value in view.tags],
         "dc": view.dc,
+        "intervals": str(view.intervals),
     }
     return element(
         "p",
@@ -283,8 +284,10 @@ def _which_is_better(context: ExperimentContext, judged: VerdictsAnswer | None) 
     variation, difference = best
     amount = f"{figures.points(difference.absolute)} {_in_brackets(figures.relative(difference))}".strip()
     within = figures.interval(difference.low, difference.high, True)
+    kind = context.view.intervals
+    compared_to = f"{variation.variation} vs. {context.answer.control}"
     reason = joined(
-        f"{variation.variation} vs. {context.answer.control}: {amount}, 95 % interval {within}, not valid if you peek."
+        f"{compared_to}: {amount}, {_lower(interval_words.NAMES[kind])} {within}, {interval_words.PROMISES[kind]}."
     )
     if any(check.kind in SPLITS and check.state in judgements.ALARMING for check in (judged.checks if judged else ())):
         return Card(question, "warning", "Unknown", joined("A sample ratio mismatch may explain all of it. ", reason))
@@ -293,6 +296,10 @@ def _which_is_better(context: ExperimentContext, judged: VerdictsAnswer | None) 
     if difference.absolute > 0:
         return Card(question, "good", f"{variation.variation} is ahead", reason)
     return Card(question, "warning", _behind(context, significant), reason)
+
+
+def _lower(words: str) -> str:
+    return words[0].lower() + words[1:]
 
 
 def _behind(context: ExperimentContext, significant: Sequence[tuple[VariationResult, object]]) -> str:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from monitor.serve import answers, spans, states
+from monitor.serve.anytime import Intervals
 from monitor.serve.docs_page import docs_page
 from monitor.serve.findings import Answer
 from monitor.serve.health import health
@@ -63,6 +64,7 @@ TagFilter = Annotated[
 ]
 By = Annotated[list[str] | None, Query(description="a tag to split by; may be repeated")]
 Dc = Annotated[str | None, Query(description="force this data center")]
+Kind = Annotated[Intervals, Query(description="fixed: for one look; anytime: valid at every look since a fixed start")]
 InScope = Annotated[Scope, Query(description="the visits that points are counted for")]
 Point = Annotated[str | None, Query(description="the point, for total, visits, rate, sum and mean")]
 
@@ -138,10 +140,12 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         tag: TagFilter = None,
         scope: InScope = Scope.QUALIFIED,
         dc: Dc = None,
+        intervals: Kind = Intervals.FIXED,
     ) -> Response:
         """One experiment over a range: each variation's visits, share and points, against the control."""
+        span, tags = _span(service, start, to), _tags(tag)
         answer = answers.experiment(
-            service, tenant, experiment, _span(service, start, to), tags=_tags(tag), scope=scope, dc=dc
+            service, tenant, experiment, span, tags=tags, scope=scope, dc=dc, intervals=intervals
         )
         return _dated(request, answer, answer.basis)
 
@@ -156,10 +160,12 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         tag: TagFilter = None,
         scope: InScope = Scope.QUALIFIED,
         dc: Dc = None,
+        intervals: Kind = Intervals.FIXED,
     ) -> Response:
         """One experiment over a range, split by tags."""
+        span, tags = _span(service, start, to), _tags(tag)
         answer = answers.breakdown(
-            service, tenant, experiment, _span(service, start, to), by or [], tags=_tags(tag), scope=scope, dc=dc
+            service, tenant, experiment, span, by or [], tags=tags, scope=scope, dc=dc, intervals=intervals
         )
         return _dated(request, answer, answer.basis)
 

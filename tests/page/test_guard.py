@@ -10,6 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+import requests
 from playwright.sync_api import Browser, Page, expect
 
 from monitor import devstore
@@ -146,6 +147,44 @@ def test_the_evidence_and_the_difference_are_drawn_over_the_phase(page: Page, gu
         expect(chart.locator("svg").first).to_contain_text(f"fewer order in on, {clock(written.broken_ms)}")
     less = rf"{figures.MINUS}\d\.\d\d"
     expect(page.get_by_text(re.compile(rf"At its end: on {less}\spp \({less} to {less}\spp\)"))).to_be_visible()
+
+
+def test_intervals_are_valid_at_every_look_or_fixed(chromium: Browser, guarded: tuple[str, Guarded]) -> None:
+    """A choice in the address, labelled, without scripts too; the fixed interval is the narrower one."""
+    address, _ = guarded
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + CHECKOUT)
+    cell = page.locator("table.points tbody tr").last.locator("td.drawn")
+    expect(page.get_by_text("valid however often you look")).to_be_visible()
+    expect(page.locator(".verdict").filter(has_text="Which is better")).to_contain_text("valid at every look")
+    wide = width(cell.inner_text())
+    page.get_by_role("link", name="fixed, for one look").click()
+    expect(page).to_have_url(f"{address}{CHECKOUT}?intervals=fixed")
+    expect(page.locator("table.points thead")).to_contain_text("Fixed 95 % interval")
+    expect(page.locator(".verdict").filter(has_text="Which is better")).to_contain_text("not valid if you peek")
+    assert 0 < width(cell.inner_text()) < wide
+    answer = requests.get(
+        address + (page.get_by_role("link", name="this experiment").get_attribute("href") or ""), timeout=10
+    )
+    assert answer.ok
+    context.close()
+
+
+def width(interval: str) -> float:
+    """The width of an interval in words."""
+    low, high = (float(number.replace(figures.MINUS, "-")) for number in re.findall(r"[\d.+\u2212]+\d", interval))
+    return high - low
+
+
+def test_the_range_is_that_of_the_phase(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """Unless the reader chooses another."""
+    address, _ = guarded
+    page.goto(address + CHECKOUT)
+    expect(page.locator(".lead")).to_contain_text("Since the phase began")
+    page.get_by_role("link", name="1h", exact=True).click()
+    expect(page.locator(".lead")).to_contain_text("Last hour")
+    expect(page).to_have_url(f"{address}{CHECKOUT}?last=1h")
 
 
 PAGES = {"overview": "/", "experiment": CHECKOUT}

@@ -174,7 +174,7 @@ def test_a_range_that_cannot_be_shown_is_no_dead_end(page: Page, address: str, q
     """The page says why, shows the present instead, and has the controls to choose another."""
     shown(page, f"{address}{CHECKOUT}?{query}")
     expect(page.get_by_role("alert")).to_contain_text(rule)
-    expect(page.get_by_role("alert")).to_contain_text("the last 6 hours")
+    expect(page.get_by_role("alert")).to_contain_text("Below: since the phase began")
     page.get_by_role("link", name="1h", exact=True).click()
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.get_by_text("Last hour")).to_be_visible()
