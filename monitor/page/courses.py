@@ -10,7 +10,9 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from monitor.page.shared_answers import Shared
+from monitor.serve.alarm_history import PastAlarm, past_alarms
 from monitor.serve.goal_course import Courses, goal_courses, step_ms
+from monitor.serve.nightly import Nightly, nightly
 from monitor.serve.service import Service
 from monitor.serve.spans import Span
 from monitor.serve.verdict_history import evidence
@@ -23,10 +25,14 @@ COURSES_MAX = 64
 
 
 class GuardCourses(NamedTuple):
-    """Of a phase: ln E by check and step, and the goal's difference by variation."""
+    """Of a phase: ln E by check and step, the goal's difference by variation, what others would say, and alarms."""
 
     evidence: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({})
     goal: Courses = MappingProxyType({})
+    nightly: Nightly | None = None
+    alarms: Sequence[PastAlarm] = ()
+    since: datetime | None = None
+    """From when on alarms were looked for; None: they were not."""
 
 
 class SharedCourses:
@@ -53,15 +59,23 @@ class SharedCourses:
         answer = self._latest(tenant, experiment)
         if answer is None or answer.phase is None:
             return GuardCourses()
-        visits, conversions = (
-            _span(answer.phase, at) for at in (answer.phase.visits_from, answer.phase.conversions_from)
-        )
+        phase = answer.phase
+        if phase.visits_from >= phase.sealed_until:
+            return GuardCourses()
+        visits, conversions = (_span(phase, at) for at in (phase.visits_from, phase.conversions_from))
         stored = evidence(self._service, tenant, [experiment], visits, step_ms(visits))
         by_check = {check: points for (_, check), points in stored.items()}
+        is_split = len(phase.weights) > 1
+        found = GuardCourses(
+            by_check,
+            nightly=nightly(self._service, tenant, experiment, phase.weights, visits) if is_split else None,
+            alarms=past_alarms(answer, by_check, step_ms(visits), visits.end_ms),
+            since=phase.visits_from if by_check else None,
+        )
         if goal is None or conversions.start_ms >= conversions.end_ms:
-            return GuardCourses(by_check)
+            return found
         of_goal = goal_courses(self._service, tenant, experiment, goal, conversions, step_ms(conversions))
-        return GuardCourses(by_check, of_goal)
+        return found._replace(goal=of_goal)
 
 
 def _span(phase: PhaseAnswer, start: datetime) -> Span:

@@ -27,7 +27,7 @@ from monitor.page.overview import Overview, gather
 from monitor.page.overview_rows import Judged
 from monitor.page.shared_answers import Shared
 from monitor.page.store_watch import StoreWatch
-from monitor.page.verdict_watch import VerdictWatch
+from monitor.page.verdict_watch import History, VerdictWatch
 from monitor.serve import answers, spans
 from monitor.serve.evidence import current_evidence, refuse_long
 from monitor.serve.goal_lift import clearest, lifts
@@ -43,6 +43,7 @@ from monitor.serve.models import (
     SeriesAnswer,
     Step,
 )
+from monitor.serve.outlook import Outlook, outlook
 from monitor.serve.plans import Plan, together
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, moment
@@ -71,6 +72,7 @@ class OfExperiment(NamedTuple):
     breakdowns: Mapping[str, BreakdownAnswer]
     verdicts: VerdictsAnswer | None
     courses: GuardCourses
+    outlook: Outlook | None
 
 
 class OfOverview(NamedTuple):
@@ -78,6 +80,7 @@ class OfOverview(NamedTuple):
 
     overview: Overview
     health: HealthAnswer
+    history: History
 
 
 class Asking:
@@ -115,7 +118,9 @@ class Asking:
         current_evidence(self.service, self.service.now_ms() - DAY_MS, FRESH_MS)
         state = self._pool.submit(self._health.get)
         experiments = list(self._pool.map(Shared.get, self._tenants.values()))
-        return OfOverview(gather(experiments, state.result(), self._judged), state.result())
+        return OfOverview(
+            gather(experiments, state.result(), self._judged), state.result(), self.verdict_watch.history()
+        )
 
     def cached_overview(self) -> OfOverview | None:
         """The last answer for the overview, if it is not too old; asks nothing."""
@@ -123,7 +128,7 @@ class Asking:
         experiments = [answer for shared in self._tenants.values() if (answer := shared.cached(CACHED_S)) is not None]
         if state is None or len(experiments) < len(self._tenants):
             return None
-        return OfOverview(gather(experiments, state, self._judged), state)
+        return OfOverview(gather(experiments, state, self._judged), state, self.verdict_watch.history())
 
     def _judged(self, tenant: str, name: str) -> Judged:
         """The verdicts of an experiment, and the goal beside them."""
@@ -192,6 +197,7 @@ class Asking:
             dict(zip(tags, others[len(of_tenant.points) :], strict=True)),
             judged,
             of_courses.result(),
+            outlook(judged, goal, definition.control, definition.smallest_effect) if judged and goal else None,
         )
 
     def known(self, tenant: str, view: View) -> View:

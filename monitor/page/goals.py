@@ -8,14 +8,13 @@ USUAL = "order"
 """The goal where no other is chosen."""
 
 
-def goal_of(points: Mapping[str, PointTable], chosen: str | None = None) -> str | None:
-    """The primary metric: the chosen point, else `order`, else the first guarded point, else the first; None: no point.
+def goal_of(points: Mapping[str, PointTable], *chosen: str | None) -> str | None:
+    """The primary metric: the first chosen point that there is, else `order`, else the first guarded point.
 
-    A goal that nobody guards has no verdict.
+    None: there is no point. A goal that nobody guards has no verdict.
     """
-    if chosen in points:
-        return chosen
-    if USUAL in points:
-        return USUAL
+    for name in (*chosen, USUAL):
+        if name in points:
+            return name
     guarded = (name for name, point in points.items() if point.better != "none")
     return next(guarded, next(iter(points), None))

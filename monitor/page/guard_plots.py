@@ -1,8 +1,8 @@
-"""The two charts of the guard on an experiment's page: the evidence, and the goal's difference."""
+"""The guard over time on an experiment's page: charts of evidence and of the goal's difference, outlook and history."""
 
 from nicegui import ui
 
-from monitor.page import checks, figures, guard_charts
+from monitor.page import alarm_list, checks, figures, guard_charts, outlook_words
 from monitor.page.data import OfExperiment
 from monitor.page.elements import Fragment, Plot
 from monitor.page.markup import Html, element, joined
@@ -15,7 +15,7 @@ EVIDENCE_NOTE = (
 
 
 class GuardPlots:
-    """Both charts; each is hidden while there is nothing to draw."""
+    """Words, both charts, and the alarms of the past; what has nothing to show is hidden."""
 
     def __init__(self) -> None:
         self._head = Fragment(classes="part")
@@ -24,6 +24,7 @@ class GuardPlots:
             self._evidence = Plot("Evidence", "course")
             self._difference = Plot("The goal's difference", "course")
         self._place.set_visibility(False)
+        self._alarms = Fragment(classes="part")
 
     def show(self, shown: OfExperiment) -> None:
         """Draws what the guard says over the phase."""
@@ -41,7 +42,9 @@ class GuardPlots:
                 plot.show(option, title)
         is_drawn = any(option is not None for option in options.values())
         self._place.set_visibility(is_drawn)
-        self._head.show(_head(shown) if is_drawn else joined())
+        self._head.show(_head(shown) if judged is not None and judged.phase is not None else joined())
+        alarms = [(context.answer.tenant, alarm) for alarm in courses.alarms]
+        self._alarms.show(alarm_list.table(alarm_list.newest(alarms), courses.since, with_names=False))
 
 
 def _head(shown: OfExperiment) -> Html:
@@ -52,6 +55,8 @@ def _head(shown: OfExperiment) -> Html:
         element("h2", "Since the phase began"),
         element("p", EVIDENCE_NOTE, class_="note") if shown.courses.evidence else None,
         element("p", band, class_="note") if said else None,
+        outlook_words.outlook(shown.context.goal, shown.outlook),
+        outlook_words.nightly(shown.courses.nightly),
     )
 
 

@@ -68,12 +68,15 @@ def short(check: CheckAnswer) -> str:
 
 def name(check: CheckAnswer) -> str:
     """The name of a check for readers."""
-    return {
-        Kind.SPLIT_OF_ASSIGNED: "split of the assigned visits",
-        Kind.SPLIT_OF_QUALIFIED: "split of the qualified visits",
-        Kind.GUARDRAIL: f"{check.point} in {check.variation}",
-        Kind.CROSSED: "crossovers",
-    }[check.kind]
+    match check.kind:
+        case Kind.SPLIT_OF_ASSIGNED:
+            return "split of the assigned visits"
+        case Kind.SPLIT_OF_QUALIFIED:
+            return "split of the qualified visits"
+        case Kind.GUARDRAIL:
+            return f"{check.point} in {check.variation}"
+        case _:
+            return "crossovers"
 
 
 def thresholds(check: CheckAnswer) -> Mapping[State, float]:

@@ -8,7 +8,19 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, context, ui
 from nicegui import app as elements
 
-from monitor.page import charts, checks, chosen, controls, experiment, frame, health, overview, queries, summary
+from monitor.page import (
+    alarm_list,
+    charts,
+    checks,
+    chosen,
+    controls,
+    experiment,
+    frame,
+    health,
+    overview,
+    queries,
+    summary,
+)
 from monitor.page.address import Charted, Range, Search, View
 from monitor.page.assets import CachedAssets
 from monitor.page.chosen import Chosen
@@ -84,13 +96,15 @@ def _add_overview(asking: Asking) -> None:
             summary_place, strangers = Fragment(classes="found"), Fragment()
             with ui.element("div").classes("body"):
                 tenants = Fragment(frame.waiting())
+                past = Fragment(classes="part")
 
             def show(answer: tuple[Search, OfOverview]) -> None:
-                search, (experiments, state) = answer
+                search, (experiments, state, history) = answer
                 top.show(state, asking.now())
                 summary_place.show(overview.summary(experiments, search))
                 strangers.show(overview.strangers(experiments))
                 tenants.show(overview.tenants(experiments, search))
+                past.show(alarm_list.table(alarm_list.newest(history.alarms), history.since, with_names=True))
 
             def ask(query: str) -> tuple[Search, OfOverview]:
                 return Search.read(query), asking.overview()

@@ -1,14 +1,24 @@
 """The verdicts of all experiments, kept fresh while somebody reads: computed once a minute, for all readers."""
 
+import math
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 
+from monitor.core.codes import MINUTE_MS
+from monitor.serve.alarm_history import PastAlarm, past_alarms
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
+from monitor.serve.spans import DAY_MS, Span, moment
+from monitor.serve.verdict_history import evidence
 from monitor.serve.verdict_models import VerdictsAnswer
 from monitor.serve.verdicts import verdicts_of_tenant
+from monitor.verdicts.families import Thresholds
 
 log = structlog.get_logger(__name__)
 
@@ -22,12 +32,25 @@ CACHED_S = 300.0
 """An older verdict is not shown."""
 
 
+HISTORY_DAYS = 7
+"""So far back go the alarms of all experiments."""
+HISTORY_STEP_MS = 10 * MINUTE_MS
+
+
+class History(NamedTuple):
+    """The alarms of the past of all experiments, each with its tenant, and since when; None: not looked for yet."""
+
+    alarms: Sequence[tuple[str, PastAlarm]] = ()
+    since: datetime | None = None
+
+
 class VerdictWatch:
-    """A thread that computes the verdicts of all experiments while somebody reads."""
+    """A thread that computes the verdicts of all experiments, and their past, while somebody reads."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._latest: dict[tuple[str, str], tuple[VerdictsAnswer, float]] = {}
+        self._history = History()
         self._asked_s = time.monotonic() - WATCHED_S
         self._computed_s = time.monotonic() - EVERY_S
         self._ending = threading.Event()
@@ -39,6 +62,10 @@ class VerdictWatch:
         self._asked_s = time.monotonic()
         answer, computed_s = self._latest.get((tenant, experiment), (None, 0.0))
         return answer if time.monotonic() - computed_s <= CACHED_S else None
+
+    def history(self) -> History:
+        """The alarms of the past of all experiments. Does not wait."""
+        return self._history
 
     def close(self) -> None:
         """Ends the thread."""
@@ -53,13 +80,38 @@ class VerdictWatch:
                 self._compute()
 
     def _compute(self) -> None:
+        end_ms = self._service.now_ms()
+        start_ms = end_ms - HISTORY_DAYS * DAY_MS
+        alarms: list[tuple[str, PastAlarm]] = []
         for tenant in self._service.settings.tenants:
             if self._ending.is_set():
                 return
             try:
                 answers = verdicts_of_tenant(self._service, tenant)
+                self._keep(tenant, answers)
+                alarms += self._past(tenant, answers, Span(start_ms, end_ms))
             except ProblemError as error:
                 log.warning("verdicts_not_computed", tenant=tenant, reason=error.problem.detail)
                 return  # the store: the next one would fare alike
-            computed_s = time.monotonic()
-            self._latest |= {(tenant, answer.experiment): (answer, computed_s) for answer in answers}
+        self._history = History(alarms, moment(start_ms))
+
+    def _keep(self, tenant: str, answers: Sequence[VerdictsAnswer]) -> None:
+        computed_s = time.monotonic()
+        self._latest |= {(tenant, answer.experiment): (answer, computed_s) for answer in answers}
+
+    def _past(self, tenant: str, answers: Sequence[VerdictsAnswer], span: Span) -> Iterator[tuple[str, PastAlarm]]:
+        """The alarms of a tenant's experiments, read day by day, so that little is in memory at a time."""
+        names = [answer.experiment for answer in answers]
+        by_experiment: dict[str, defaultdict[str, list[tuple[int, float]]]] = {n: defaultdict(list) for n in names}
+        for start_ms in range(span.start_ms, span.end_ms, DAY_MS) if names else ():
+            day = Span(start_ms, min(span.end_ms, start_ms + DAY_MS))
+            least = math.log(Thresholds().note)
+            for (name, check), steps in evidence(self._service, tenant, names, day, HISTORY_STEP_MS, least).items():
+                by_experiment[name][check] += [step for step in steps if step not in by_experiment[name][check][-1:]]
+        for answer in answers:
+            stored = by_experiment[answer.experiment]
+            yield from ((tenant, alarm) for alarm in past_alarms(answer, stored, HISTORY_STEP_MS, self._end_ms(answer)))
+
+    def _end_ms(self, answer: VerdictsAnswer) -> int:
+        """The end of the final minutes, up to which there may be evidence."""
+        return self._service.now_ms() if answer.phase is None else round(answer.phase.sealed_until.timestamp() * 1_000)

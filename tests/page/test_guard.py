@@ -187,6 +187,48 @@ def test_the_range_is_that_of_the_phase(page: Page, guarded: tuple[str, Guarded]
     expect(page).to_have_url(f"{address}{CHECKOUT}?last=1h")
 
 
+def test_how_long_still_and_what_a_nightly_test_would_have_said(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """Of the goal at the present pace; and with how often that test is wrong."""
+    address, _ = guarded
+    page.goto(address + CHECKOUT)
+    expect(page.get_by_text("How long still?")).to_be_visible()
+    expect(page.locator(".body")).to_contain_text(
+        re.compile(r"About \d+ (hours|days?) more at this pace until a change of")
+    )
+    expect(page.locator(".body")).to_contain_text(
+        re.compile(r"A nightly chi-squared test .* cries wolf in 4.% of healthy")
+    )
+
+
+def test_the_alarms_of_the_past(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """Of an experiment, and of all on the overview, with when they reached a threshold."""
+    address, written = guarded
+    began = clock(written.broken_ms + 600_000)  # the step in which its evidence reached the threshold
+    page.goto(address + CHECKOUT)
+    row = page.locator("table.alarms tbody tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text(re.compile(rf"Order in on.*stop.*{began}.*goes on", re.DOTALL))
+    page.goto(address)
+    expect(page.locator("table.alarms tbody tr")).to_contain_text(re.compile(rf"checkout.*shop.*{began}", re.DOTALL))
+
+
+def test_a_new_alarm_is_said(page: Page, guarded: tuple[str, Guarded]) -> None:
+    """To those who hear the page: which experiment, the state, and what."""
+    address, _ = guarded
+    page.goto(address)
+    expect(page.locator("table.overview .tag.bad").nth(1)).to_be_visible()
+    page.wait_for_function("!document.querySelector('#before')")
+    said = page.locator("[data-live]")
+    page.evaluate("monitorPage.arrived()")
+    page.evaluate(
+        "document.querySelectorAll('[data-say]').forEach((e) => e.dataset.say.startsWith('shop, checkout')"
+        " && (e.textContent = 'note fewer order in on'));"
+        "monitorPage.arrived()"
+    )
+    expect(said).to_have_text("shop, checkout: note fewer order in on.")
+    expect(said).to_have_text("shop, checkout: stop fewer order in on, device mobile.", timeout=JUDGED_MS)
+
+
 PAGES = {"overview": "/", "experiment": CHECKOUT}
 
 
