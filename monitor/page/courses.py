@@ -63,8 +63,8 @@ class SharedCourses:
         if phase.visits_from >= phase.sealed_until:
             return GuardCourses()
         visits, conversions = (_span(phase, at) for at in (phase.visits_from, phase.conversions_from))
-        stored = evidence(self._service, tenant, [experiment], visits, step_ms(visits))
-        by_check = {check: points for (_, check), points in stored.items()}
+        stored = evidence(self._service, [(tenant, experiment)], visits, step_ms(visits))
+        by_check = {check: points for (*_, check), points in stored.items()}
         is_split = len(phase.weights) > 1
         found = GuardCourses(
             by_check,

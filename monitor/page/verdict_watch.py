@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ CACHED_S = 300.0
 HISTORY_DAYS = 7
 """So far back go the alarms of all experiments."""
 HISTORY_STEP_MS = 10 * MINUTE_MS
+HISTORY_ROWS_MAX = 200_000
+"""Values that one reading of the history may have, unless a day has more."""
 
 
 class History(NamedTuple):
@@ -80,38 +82,47 @@ class VerdictWatch:
                 self._compute()
 
     def _compute(self) -> None:
-        end_ms = self._service.now_ms()
-        start_ms = end_ms - HISTORY_DAYS * DAY_MS
-        alarms: list[tuple[str, PastAlarm]] = []
+        answers: list[VerdictsAnswer] = []
         for tenant in self._service.settings.tenants:
             if self._ending.is_set():
                 return
             try:
-                answers = verdicts_of_tenant(self._service, tenant)
-                self._keep(tenant, answers)
-                alarms += self._past(tenant, answers, Span(start_ms, end_ms))
+                of_tenant = verdicts_of_tenant(self._service, tenant)
             except ProblemError as error:
                 log.warning("verdicts_not_computed", tenant=tenant, reason=error.problem.detail)
                 return  # the store: the next one would fare alike
-        self._history = History(alarms, moment(start_ms))
+            computed_s = time.monotonic()
+            self._latest |= {(tenant, answer.experiment): (answer, computed_s) for answer in of_tenant}
+            answers += of_tenant
+        try:
+            self._history = self._past(answers)
+        except ProblemError as error:
+            log.warning("history_not_read", reason=error.problem.detail)
 
-    def _keep(self, tenant: str, answers: Sequence[VerdictsAnswer]) -> None:
-        computed_s = time.monotonic()
-        self._latest |= {(tenant, answer.experiment): (answer, computed_s) for answer in answers}
+    def _past(self, answers: Sequence[VerdictsAnswer]) -> History:
+        """The alarms of all experiments, read some days at a time, so that little is in memory."""
+        end_ms = self._service.now_ms()
+        start_ms = end_ms - HISTORY_DAYS * DAY_MS
+        names = [(answer.tenant, answer.experiment) for answer in answers]
+        stored: dict[tuple[str, str], defaultdict[str, list[tuple[int, float]]]] = {n: defaultdict(list) for n in names}
+        a_day = max(1, sum(len(answer.checks) for answer in answers)) * DAY_MS // HISTORY_STEP_MS
+        length_ms = max(1, HISTORY_ROWS_MAX // a_day) * DAY_MS
+        least = math.log(Thresholds().note)
+        for from_ms in range(start_ms, end_ms, length_ms) if names else ():
+            span = Span(from_ms, min(end_ms, from_ms + length_ms))
+            for (*name, check), steps in evidence(self._service, names, span, HISTORY_STEP_MS, least).items():
+                of_check = stored[name[0], name[1]][check]
+                of_check += [step for step in steps if step not in of_check[-1:]]
+        alarms = [
+            (answer.tenant, alarm)
+            for answer in answers
+            for alarm in past_alarms(
+                answer, stored[answer.tenant, answer.experiment], HISTORY_STEP_MS, _end_ms(answer, end_ms)
+            )
+        ]
+        return History(alarms, moment(start_ms))
 
-    def _past(self, tenant: str, answers: Sequence[VerdictsAnswer], span: Span) -> Iterator[tuple[str, PastAlarm]]:
-        """The alarms of a tenant's experiments, read day by day, so that little is in memory at a time."""
-        names = [answer.experiment for answer in answers]
-        by_experiment: dict[str, defaultdict[str, list[tuple[int, float]]]] = {n: defaultdict(list) for n in names}
-        for start_ms in range(span.start_ms, span.end_ms, DAY_MS) if names else ():
-            day = Span(start_ms, min(span.end_ms, start_ms + DAY_MS))
-            least = math.log(Thresholds().note)
-            for (name, check), steps in evidence(self._service, tenant, names, day, HISTORY_STEP_MS, least).items():
-                by_experiment[name][check] += [step for step in steps if step not in by_experiment[name][check][-1:]]
-        for answer in answers:
-            stored = by_experiment[answer.experiment]
-            yield from ((tenant, alarm) for alarm in past_alarms(answer, stored, HISTORY_STEP_MS, self._end_ms(answer)))
 
-    def _end_ms(self, answer: VerdictsAnswer) -> int:
-        """The end of the final minutes, up to which there may be evidence."""
-        return self._service.now_ms() if answer.phase is None else round(answer.phase.sealed_until.timestamp() * 1_000)
+def _end_ms(answer: VerdictsAnswer, now_ms: int) -> int:
+    """The end of the final minutes, up to which there may be evidence."""
+    return now_ms if answer.phase is None else round(answer.phase.sealed_until.timestamp() * 1_000)

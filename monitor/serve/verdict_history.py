@@ -12,20 +12,20 @@ LN_E = "monitor.verdict.ln_e"
 SETTLED_MS = 2 * HOUR_MS
 """Nothing is written any more of an hour that ended so long ago: a watcher writes the last final minute only."""
 
-Evidence = Mapping[tuple[str, str], Sequence[tuple[int, float]]]
-"""(experiment, check) -> (start of a step, the largest ln E of its minutes), in order of time."""
+Evidence = Mapping[tuple[str, str, str], Sequence[tuple[int, float]]]
+"""(tenant, experiment, check) -> (start of a step, the largest ln E of its minutes), in order of time."""
 
 
 def evidence(
-    service: Service, tenant: str, experiments: Sequence[str], span: Span, step_ms: int, above: float | None = None
+    service: Service, experiments: Sequence[tuple[str, str]], span: Span, step_ms: int, above: float | None = None
 ) -> Evidence:
-    """ln E of all checks of these experiments in steps that divide an hour. Raises ProblemError.
+    """ln E of all checks of experiments, each with its tenant, in steps that divide an hour. Raises ProblemError.
 
     Watchers of all data centers write the same, so it does not matter whose point it is. Steps whose evidence is not
     `above` are left out. Names of checks are those of answers. An hour is read and cached as a whole.
     """
     assert not HOUR_MS % step_ms, step_ms
-    kind = f"{LN_E} of {tenant} {' '.join(experiments)} by {step_ms} above {above}"
+    kind = f"{LN_E} of {' '.join(map('/'.join, experiments))} by {step_ms} above {above}"
     whole = span.widened(HOUR_MS)
     found: list[Row] = []
     missing: list[Span] = []
@@ -37,11 +37,13 @@ def evidence(
             missing[-1] = Span(missing[-1].start_ms, hour_ms + HOUR_MS)
         else:
             missing.append(Span(hour_ms, hour_ms + HOUR_MS))
-    tags = {"tenant": [tenant], "experiment": list(experiments)}
-    asks = [Ask((LN_E,), *part, tags, ("experiment", "check"), "max", step_ms) for part in missing]
+    tenants, names = (sorted(set(of)) for of in zip(*experiments, strict=True))
+    tags = {"tenant": tenants, "experiment": names}
+    asks = [Ask((LN_E,), *part, tags, ("tenant", "experiment", "check"), "max", step_ms) for part in missing]
     settled_ms = service.now_ms() - SETTLED_MS
     for part, rows in zip(missing, service.store.rows(asks), strict=True):
-        kept = [row for row in rows if above is None or row.value > above]
+        own = (row for row in rows if row.group[:2] in experiments)
+        kept = [row for row in own if above is None or row.value > above]
         found += kept
         for hour_ms in range(*part, HOUR_MS):
             if hour_ms + HOUR_MS <= settled_ms:
@@ -55,9 +57,9 @@ def _key(kind: str, hour_ms: int) -> Key:
 
 
 def _by_check(rows: Sequence[Row], span: Span) -> Evidence:
-    by_check: defaultdict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
+    by_check: defaultdict[tuple[str, str, str], list[tuple[int, float]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.at_ms):
         if span.start_ms <= row.at_ms <= span.end_ms:
-            experiment, check = row.group
-            by_check[experiment, check.replace("/", " ")].append((row.at_ms, float(row.value)))
+            tenant, experiment, check = row.group
+            by_check[tenant, experiment, check.replace("/", " ")].append((row.at_ms, float(row.value)))
     return by_check

@@ -183,7 +183,7 @@ def test_a_range_that_cannot_be_shown_is_no_dead_end(page: Page, address: str, q
 def test_the_hour_that_clocks_repeat(page: Page, address: str) -> None:
     """A range in it is opened and shown again without a change; beside each time is its UTC."""
     shown(page, f"{address}{CHECKOUT}?from=2025-10-26T01:30Z&to=2025-10-26T03:00Z")
-    expect(page.get_by_label("from", exact=False).first).to_have_value("2025-10-26T02:30")
+    expect(page.get_by_label("from", exact=True)).to_have_value("2025-10-26T02:30")
     expect(page.locator(".range output").first).to_have_text("(01:30 UTC)")
     page.get_by_role("button", name="Show").click()
     expect(page).to_have_url(re.compile("from=2025-10-26T01%3A30Z&to=2025-10-26T03%3A00Z"))
@@ -251,7 +251,7 @@ def test_a_page_by_ear(page: Page, address: str) -> None:
     said = page.locator("[data-live]")
     expect(said).to_have_attribute("aria-live", "polite")
     expect(said).to_have_text("")
-    page.evaluate("document.querySelector('[data-say]').textContent = 'Not now'; monitorPage.arrived()")
+    page.evaluate("document.querySelector('.verdict [data-say]').textContent = 'Not now'; monitorPage.arrived()")
     expect(said).to_have_text("Is it running? Not now.")
     expect(said).to_have_text("Is it running? Yes.", timeout=WAIT_MS)
 

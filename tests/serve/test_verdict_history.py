@@ -43,18 +43,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_a_step_has_its_largest_evidence_once(service: Service) -> None:
     """Of two watchers that say the same, and again from the cache."""
     span = Span(BROKEN_MS, BROKEN_MS + 2 * HOUR_MS)
-    first = evidence(service, "t", ["checkout"], span, 10 * MINUTE_MS)
-    points = first["checkout", CHECK]
+    first = evidence(service, [("t", "checkout")], span, 10 * MINUTE_MS)
+    points = first["t", "checkout", CHECK]
     assert [at for at, _ in points] == list(range(span.start_ms, span.end_ms, 10 * MINUTE_MS))
     assert points[0][1] == pytest.approx(((BROKEN_MS - BEGINS_MS) / MINUTE_MS + 9) / 100)
-    assert evidence(service, "t", ["checkout"], span, 10 * MINUTE_MS) == first
-    assert evidence(service, "t", ["young"], span, 10 * MINUTE_MS) == {}
+    assert evidence(service, [("t", "checkout")], span, 10 * MINUTE_MS) == first
+    assert evidence(service, [("t", "young")], span, 10 * MINUTE_MS) == {}
 
 
 def test_little_evidence_can_be_left_out(service: Service) -> None:
     """Only steps above a bound, which need no memory for the others."""
     span = Span(BEGINS_MS, SEALED_MS)
-    points = evidence(service, "t", ["checkout"], span, 10 * MINUTE_MS, above=5.0)["checkout", CHECK]
+    points = evidence(service, [("t", "checkout")], span, 10 * MINUTE_MS, above=5.0)["t", "checkout", CHECK]
     assert all(ln_e > 5 for _, ln_e in points)
     assert points[0][0] - BEGINS_MS <= 500 * MINUTE_MS
 
