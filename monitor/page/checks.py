@@ -72,7 +72,7 @@ def _row(check: CheckAnswer) -> Html:
     is_notable = check.state in judgements.NOTABLE
     cells = (
         judgements.label(check.state),
-        _evidence(check.ln_e, check),
+        _evidence(check.ln_e, check) if judgements.has_evidence(check) else figures.NONE,
         moment(check.since) if check.since and is_notable else figures.NONE,
         (judgements.place(check) or "everywhere") if is_notable else figures.NONE,
         _effect(check),

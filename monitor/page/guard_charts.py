@@ -31,7 +31,7 @@ def evidence(
 
     With the shares the thresholds of all checks are the same, 20, 50, 100 and 1,000.
     """
-    drawn = [check for check in checks if stored.get(check.check)][:CHECKS_DRAWN]
+    drawn = [check for check in checks if judgements.has_evidence(check) and stored.get(check.check)][:CHECKS_DRAWN]
     if not drawn:
         return None
     series = []

@@ -56,27 +56,31 @@ def label(state: State) -> Html:
 
 def short(check: CheckAnswer) -> str:
     """A few words for what a check finds."""
-    match check.kind:
-        case Kind.GUARDRAIL:
-            is_fewer = check.effect is None or check.effect.estimate < 0
-            return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
-        case Kind.CROSSED:
-            return "many crossovers"
-        case _:
-            return "sample ratio mismatch"
+    if check.kind is Kind.GUARDRAIL:
+        is_fewer = check.effect is None or check.effect.estimate < 0
+        return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
+    found = {
+        Kind.SPLIT_OF_ASSIGNED: "sample ratio mismatch",
+        Kind.SPLIT_OF_QUALIFIED: "sample ratio mismatch",
+        Kind.CROSSED: "many crossovers",
+    }
+    return found.get(check.kind, name(check))
 
 
 def name(check: CheckAnswer) -> str:
-    """The name of a check for readers."""
-    match check.kind:
-        case Kind.SPLIT_OF_ASSIGNED:
-            return "split of the assigned visits"
-        case Kind.SPLIT_OF_QUALIFIED:
-            return "split of the qualified visits"
-        case Kind.GUARDRAIL:
-            return f"{check.point} in {check.variation}"
-        case _:
-            return "crossovers"
+    """The name of a check for readers; the API's, where there is no better one."""
+    names = {
+        Kind.SPLIT_OF_ASSIGNED: "split of the assigned visits",
+        Kind.SPLIT_OF_QUALIFIED: "split of the qualified visits",
+        Kind.GUARDRAIL: f"{check.point} in {check.variation}",
+        Kind.CROSSED: "crossovers",
+    }
+    return names.get(check.kind, check.check.replace("_", " "))
+
+
+def has_evidence(check: CheckAnswer) -> bool:
+    """True if the check is one of evidence; a rule has none, and no threshold."""
+    return check.note_from > 0
 
 
 def thresholds(check: CheckAnswer) -> Mapping[State, float]:

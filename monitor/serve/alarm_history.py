@@ -52,7 +52,9 @@ def past_alarms(
 
 
 def _level(check: CheckAnswer, ln_e: float) -> int:
-    """How many thresholds are reached."""
+    """How many thresholds are reached; a rule, which has no evidence, reaches none."""
+    if check.note_from <= 0:
+        return 0
     limits = Thresholds()
     offset = check.note_from - ln_threshold(limits.note, 1)
     return sum(ln_e >= ln_threshold(evidence, 1) + offset for evidence in limits)

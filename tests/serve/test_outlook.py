@@ -168,6 +168,12 @@ def test_the_alarms_of_the_past_have_a_beginning_an_end_and_the_worst_state() ->
     assert past_alarms(answer(split), {}, STEP_MS, 10 * STEP_MS) == []
 
 
+def test_a_rule_has_no_past_by_evidence() -> None:
+    """Its stored evidence is 0, and so is its threshold."""
+    rule = check(Kind.CROSSED).model_copy(update={"note_from": 0.0})
+    assert past_alarms(answer(rule), {rule.check: [(0, 0.0)]}, STEP_MS, STEP_MS) == []
+
+
 def test_what_was_withheld_is_no_alarm_of_the_past() -> None:
     """A guardrail in steps in which a split warned."""
     split, order = check(Kind.SPLIT_OF_ASSIGNED), check(Kind.GUARDRAIL)

@@ -1,0 +1,76 @@
+"""The order, colours and words of verdicts on the page, without a browser."""
+
+import math
+
+import pytest
+
+from monitor.page import checks, figures, judgements
+from monitor.page.issues import Issue
+from monitor.page.overview_rows import ExperimentRow, Judged
+from monitor.verdicts.judge import Kind, State
+from tests.page.test_issues import check, state, verdicts_answer
+
+ISSUE = Issue("no traffic", "No visit.", "Look.")
+
+
+def row(worst: State | None, issues: tuple[Issue, ...] = (), of_tenant: tuple[Issue, ...] = ()) -> ExperimentRow:
+    """An experiment with one check in this state."""
+    answer = None
+    if worst is not None:
+        answer = verdicts_answer([check(Kind.GUARDRAIL, worst, "order")]).model_copy(update={"state": worst})
+    return ExperimentRow("t", state([60] * 16, [60] * 16), issues, of_tenant, Judged(answer))
+
+
+def test_the_worst_verdict_comes_first_then_issues() -> None:
+    """An experiment that is not judged comes where one without data does."""
+    worst_first = [row(of) for of in (State.STOP, State.HOLD, State.WARN, State.NOTE, State.WITHHELD)]
+    worst_first += [row(State.HEALTHY, (ISSUE,)), row(State.HEALTHY), row(State.TOO_EARLY), row(None)]
+    assert sorted(reversed(worst_first), key=lambda of: of.rank) == worst_first
+
+
+@pytest.mark.parametrize("worst", State)
+def test_what_needs_attention(worst: State) -> None:
+    """A note and above, what is withheld, and issues, those of the tenant too."""
+    needs = {State.NOTE, State.WARN, State.HOLD, State.STOP, State.WITHHELD}
+    assert row(worst).needs_attention == (worst in needs)
+    assert row(worst, (ISSUE,)).needs_attention
+    assert row(worst, of_tenant=(ISSUE,)).needs_attention
+    assert not row(None).needs_attention
+
+
+def test_thresholds_are_those_of_the_share() -> None:
+    """From that of the note on, which the answer has."""
+    of = check(Kind.GUARDRAIL, State.NOTE, "order").model_copy(update={"note_from": math.log(20 / 0.2)})
+    assert [math.exp(ln_e) for ln_e in judgements.thresholds(of).values()] == pytest.approx([100, 250, 500, 5_000])
+    assert judgements.has_evidence(of)
+    assert not judgements.has_evidence(of.model_copy(update={"note_from": 0.0}))
+
+
+def test_a_check_has_words_whatever_it_is() -> None:
+    """Those of the API where there are no better ones."""
+    assert judgements.name(check(Kind.GUARDRAIL, State.NOTE, "order")) == "order in red"
+    assert judgements.short(check(Kind.SPLIT_OF_QUALIFIED, State.NOTE)) == "sample ratio mismatch"
+    assert judgements.short(check(Kind.GUARDRAIL, State.NOTE, "errors", 0.4)) == "more errors in red"
+    assert "carries" not in checks.table(verdicts_answer([check(Kind.CROSSED, State.NOTE)]))
+    assert checks.table(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("ln_e", "said"),
+    [
+        (0.0, "1"),
+        (math.log(0.131), "0.13"),
+        (math.log(512), "512"),
+        (math.log(99_999), "99,999"),
+        (math.log(3.2e7), f"3.2 {figures.TIMES} 10\N{SUPERSCRIPT SEVEN}"),
+    ],
+)
+def test_evidence_has_the_digits_that_it_needs(ln_e: float, said: str) -> None:
+    """Large evidence is a power of ten."""
+    assert figures.evidence(ln_e) == said
+
+
+def test_the_largest_evidence_that_is_told_stands_for_more() -> None:
+    """e^700, and what is infinite."""
+    assert figures.evidence(700.0).startswith("over ")
+    assert not figures.evidence(699.0).startswith("over ")
