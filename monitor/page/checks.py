@@ -15,6 +15,8 @@ NOTE = (
     "experiment where nothing is wrong, any check ever reaches them with a probability of at most 1 in 20, 50, 100 and "
     "1,000, however long it runs and however often you look."
 )
+QUIET_SHOWN = 4
+"""More checks that find nothing are put away; the reader can open them."""
 MARKS_MAX = 3
 """Moments that are marked on a chart."""
 
@@ -53,18 +55,27 @@ def table(judged: VerdictsAnswer | None) -> Html:
     """All checks, the worst first, each with its evidence beside its thresholds; the slices of the worst."""
     if judged is None or not judged.checks:
         return joined()
-    head = element("tr", *(element("th", text, scope="col") for text in COLUMNS))
+    loud = [check for check in judged.checks if check.state in (*judgements.NOTABLE, State.WITHHELD)]
+    quiet = judged.checks[len(loud) :]
+    is_short = len(quiet) <= QUIET_SHOWN
+    summary = element("summary", f"{figures.plural(len(quiet), 'check')} with nothing to say")
     return joined(
         element("h2", "Checks"),
         element("p", NOTE, class_="note"),
-        element(
-            "table",
-            element("caption", "Checks", class_="unseen"),
-            element("thead", head),
-            element("tbody", [_row(check) for check in judged.checks]),
-            class_="cards checks",
-        ),
+        _table(judged.checks if is_short else loud) if is_short or loud else None,
+        None if is_short else element("details", summary, _table(quiet), data_keep=True),
         _slices(judgements.notable(judged)),
+    )
+
+
+def _table(of: Sequence[CheckAnswer]) -> Html:
+    head = element("tr", *(element("th", text, scope="col") for text in COLUMNS))
+    return element(
+        "table",
+        element("caption", "Checks", class_="unseen"),
+        element("thead", head),
+        element("tbody", [_row(check) for check in of]),
+        class_="cards checks",
     )
 
 

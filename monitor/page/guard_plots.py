@@ -51,13 +51,13 @@ def _head(shown: OfExperiment) -> Html:
     last = {variation: points[-1] for variation, points in shown.courses.goal.items() if points}
     said = "; ".join(f"{variation} {_words(point)}" for variation, point in last.items())
     band = f"The band around the difference is a 95 % confidence sequence since the phase began. At its end: {said}."
-    return joined(
-        element("h2", "Since the phase began"),
-        element("p", EVIDENCE_NOTE, class_="note") if shown.courses.evidence else None,
-        element("p", band, class_="note") if said else None,
+    parts = [
+        element("p", EVIDENCE_NOTE, class_="note") if shown.courses.evidence else joined(),
+        element("p", band, class_="note") if said else joined(),
         outlook_words.outlook(shown.context.goal, shown.outlook),
         outlook_words.nightly(shown.courses.nightly),
-    )
+    ]
+    return joined(element("h2", "Since the phase began"), parts) if any(parts) else joined()
 
 
 def _words(point: CoursePoint) -> str:

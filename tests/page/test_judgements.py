@@ -55,6 +55,19 @@ def test_a_check_has_words_whatever_it_is() -> None:
     assert checks.table(None) == ""
 
 
+def test_many_checks_that_find_nothing_are_put_away() -> None:
+    """Those that find something, or are withheld, never are."""
+    quiet = [check(Kind.GUARDRAIL, State.HEALTHY, f"p{i}") for i in range(checks.QUIET_SHOWN + 1)]
+    loud = [check(Kind.GUARDRAIL, State.NOTE, "order"), check(Kind.GUARDRAIL, State.WITHHELD, "click")]
+    few, many = checks.table(verdicts_answer(loud + quiet[1:])), checks.table(verdicts_answer(loud + quiet))
+    assert "<details" not in few
+    shown, _, hidden = many.partition("<details")
+    assert [name in shown for name in ("Order in red", "Click in red", "P0 in red")] == [True, True, False]
+    assert "5 checks with nothing to say" in hidden
+    assert "P0 in red" in hidden
+    assert checks.table(verdicts_answer(quiet)).count("<table") == 1
+
+
 @pytest.mark.parametrize(
     ("ln_e", "said"),
     [
