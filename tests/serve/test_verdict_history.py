@@ -7,6 +7,8 @@ import pytest
 
 from monitor import devstore
 from monitor.config.reader import parse
+from monitor.serve import answers
+from monitor.serve.anytime import Intervals
 from monitor.serve.goal_course import goal_courses, step_ms
 from monitor.serve.service import Service, open_service
 from monitor.serve.spans import HOUR_MS, Span
@@ -84,6 +86,25 @@ def test_without_conversions_there_is_no_difference(service: Service) -> None:
     """Of a point that no visit has, in no step."""
     (points,) = goal_courses(service, "t", "young", "order", Span(BEGINS_MS, SEALED_MS), 5 * MINUTE_MS).values()
     assert points == []
+
+
+def test_an_answer_has_the_intervals_that_were_asked_for(service: Service) -> None:
+    """Over the whole phase the one valid at every look is the last band of the course; the fixed one is inside."""
+    span = Span(BEGINS_MS, SEALED_MS)
+    (points,) = goal_courses(service, "t", "checkout", "order", span, HOUR_MS).values()
+    found = {}
+    for kind in Intervals:
+        (_, variation) = answers.experiment(service, "t", "checkout", span, intervals=kind).variations
+        found[kind] = next(of for of in variation.points if of.point == "order").rate_difference
+    anytime, fixed = found[Intervals.ANYTIME], found[Intervals.FIXED]
+    assert anytime is not None
+    assert fixed is not None
+    assert (anytime.absolute, anytime.low, anytime.high) == pytest.approx(points[-1][1:])
+    assert anytime.low is not None
+    assert anytime.high is not None
+    assert fixed.low is not None
+    assert fixed.high is not None
+    assert anytime.low < fixed.low < fixed.high < anytime.high
 
 
 def test_steps_fit_the_phase() -> None:
