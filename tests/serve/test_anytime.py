@@ -47,6 +47,11 @@ def test_intervals_are_those_of_the_confidence_sequences() -> None:
         estimate = sequences.difference(own, control)
         assert found.absolute == pytest.approx(estimate.value)
         assert (found.low, found.high) == pytest.approx(sequences.band(estimate, 0.05, sequences.rho(0.05)))
+    for of_one, sequence in ((result.rate, rates[0]), (result.mean, means[0])):
+        assert of_one is not None
+        assert sequence is not None
+        band = sequences.band(sequence, 0.05, sequences.rho(0.05))
+        assert (of_one.low, of_one.high) == pytest.approx(band)
     for name in ("rate", "rate_difference", "mean", "mean_difference"):
         narrow, wide = getattr(before, name), getattr(result, name)
         assert wide.low < narrow.low < narrow.high < wide.high, name
