@@ -5,7 +5,7 @@ At-least-once, and every write is an upsert of an absolute total, so a replay af
 not safe is never committed. Back pressure: a writer that is full blocks `write_batch`, and with it the flow.
 """
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -37,13 +37,13 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
     """One writer."""
 
     def __init__(
-        self, writer: Writer, stats: WriterStats, open_writers: set[Writer], readback: Readback | None
+        self, writer: Writer, stats: WriterStats, writers: dict[Writer, bool], readback: Readback | None
     ) -> None:
         self._writer = writer
         self._readback = readback
         self._stats = stats
-        self._open_writers = open_writers
-        open_writers.add(writer)
+        self._writers = writers
+        writers[writer] = True
         signals.when_overdue(writer.close)
 
     @reported
@@ -66,18 +66,24 @@ class WriterPartition(StatefulSinkPartition[list[DataPoint], None]):
         self._report()
 
     def close(self) -> None:
-        """Ends the writer. The last of a process first writes what was counted since the last report."""
-        writer = self._writer
-        self._open_writers.discard(writer)
-        with reported, closing(writer):
-            if self._open_writers:
-                return
+        """Ends all writers of the process, once its last partition closes: an outage until then concerns all of them.
+
+        That one first writes what was counted since the last report.
+        """
+        self._writers[self._writer] = False
+        if any(self._writers.values()):
+            return
+        with reported, ExitStack() as stack:
+            for writer in self._writers:
+                stack.enter_context(closing(writer))
             if self._readback is not None:
                 self._readback.close()
             self._report()
             try:
-                writer.put(_last_counts(TELEMETRY, CLOCK))
-                writer.flush()
+                self._writer.put(_last_counts(TELEMETRY, CLOCK))
+                self._writer.flush()
+                for writer in self._writers:
+                    writer.flush()
             except WriterStopped as error:
                 raise _stopped(error) from error
 
@@ -97,8 +103,8 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         self._stats = WriterStats()
         self._outages = Outages()
         self._dead_letters: DeadLetters | None = None
-        self._open_writers: set[Writer] = set()
-        """Those of this process; WRITERS at most."""
+        self._writers: dict[Writer, bool] = {}
+        """Those of this process, WRITERS at most, and whether their partitions are open."""
         points = settings.readback_points
         self._readback = Readback(settings.url, dc, points) if points else None
 
@@ -107,7 +113,11 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         return self._readback
 
     def list_parts(self) -> list[str]:
-        """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written."""
+        """The keys of the writers; raises JobError if KairosDB does not answer or dead letters cannot be written.
+
+        The engine asks for them once it has connected the processes of a cluster.
+        """
+        signals.connected()
         try:
             client.check(self._settings.url)
             self._dead_letters = self._dead_letters or DeadLetters(_own(Path(self._settings.dead_letters)))
@@ -125,7 +135,7 @@ class KairosSink(FixedPartitionedSink[list[DataPoint], None]):
         assert self._dead_letters is not None, "list_parts comes first"
         settings, stats = WriterSettings(rewrite_s=self._settings.rewrite_s), self._stats
         writer = Writer(self._settings.url, self._renderer, self._dead_letters, stats, settings, self._outages)
-        return WriterPartition(writer, stats, self._open_writers, self._readback)
+        return WriterPartition(writer, stats, self._writers, self._readback)
 
 
 def _last_counts(telemetry: Telemetry, clock: WallClock) -> list[DataPoint]:

@@ -17,7 +17,7 @@ from monitor.flow.job_log import JOB_LOG
 from monitor.flow.sink import KairosSink
 from monitor.flow.source import KafkaSource
 from monitor.flow.telemetry import TELEMETRY
-from monitor.runtime import logs, memory, reporting, signals
+from monitor.runtime import logs, memory, reporting, set_back, signals
 from monitor.runtime.errors import MonitorError
 
 Source = TypeVar("Source")
@@ -82,6 +82,7 @@ def _prepare_process(settings: Settings, source: object, sink: KairosSink) -> No
     """
     logs.set_up()
     signals.install()
+    set_back.watch()
     options = run_options()
     reporting.install(lambda error: recovery_errors.explained(error, options.recovery_directory))
     memory.tune_collector()
@@ -96,6 +97,8 @@ def _prepare_process(settings: Settings, source: object, sink: KairosSink) -> No
     if prepared is not None and not recovery_prepare.begin(prepared, options.processes):
         sys.exit(0)
     _log_start(settings, source, options)
+    if options.processes > 1:
+        signals.connecting(JOB_LOG.stopped)
 
 
 def _log_start(settings: Settings, source: object, options: RunOptions) -> None:

@@ -76,7 +76,7 @@ class Delivery:
 
     Points that are given up go to `dead_letters`; without one they are only logged. `closing` ends every wait;
     `pending` gives the number of waiting points, for the log. `watch` learns of each answer, and of each request
-    without one; `accepted` gets what each request carried that was accepted.
+    without one; `accepted` gets what each request carried that was accepted, and the moment that `watch` gave for it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Delivery:
         closing: Event,
         pending: Callable[[], int] = lambda: 0,
         watch: Watch | None = None,
-        accepted: Callable[[Sequence[DataPoint]], None] = lambda points: None,
+        accepted: Callable[[Sequence[DataPoint], float], None] = lambda points, doubt_s: None,
     ) -> None:
         self._client = client
         self._renderer = renderer
@@ -99,6 +99,8 @@ class Delivery:
         self._closing = closing
         self._watch = watch or Watch(Outages())
         self._accepted = accepted
+        self._doubt_s = 0.0
+        """Of the last request that was answered."""
         self._refusals = 0
         """Requests with points that were refused since `deliver` took the present batch."""
         self._waits = WaitLog("kairosdb", lambda: {"url": client.url, "pending": pending()}, settings.log_every_s)
@@ -188,7 +190,7 @@ class Delivery:
     def _counted(self, batch: Sequence[Rendered], refused: Refused | None) -> Refused | None:
         if refused is None:
             self._stats.add(points_written=len(batch))
-            self._accepted([one.point for one in batch])
+            self._accepted([one.point for one in batch], self._doubt_s)
         return refused
 
     def _request(self, data: bytes) -> Refused | None:
@@ -200,7 +202,7 @@ class Delivery:
     def _exchange(self, data: bytes) -> Refused | None:
         if self._closing.is_set():
             raise Closed
-        start_ns = time.perf_counter_ns()
+        sent_s, start_ns = time.monotonic(), time.perf_counter_ns()
         try:
             refused = self._client.post(data)
         except Unreachable as error:
@@ -209,7 +211,7 @@ class Delivery:
             raise
         finally:
             self._stats.add(write_ns=time.perf_counter_ns() - start_ns)
-        self._watch.answered(self._client.was_dropped())
+        self._doubt_s = self._watch.answered(sent_s, self._client.was_dropped())
         if refused is None:
             self._waits.over()
         return refused

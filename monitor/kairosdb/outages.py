@@ -27,19 +27,22 @@ class Outages:
         """Bounded by the writers."""
 
     def listen(self, listener: Listener) -> None:
-        """Calls it at the end of each outage, in the thread of the writer that noticed it."""
+        """Calls it at the end of each outage, in the thread of the writer that noticed it; it must be short."""
         with self._lock:
             self._listeners.append(listener)
 
-    def ended(self, well_s: float, noticed_s: float, now_s: float) -> None:
-        """Tells of an outage, unless the end of one was told after this one was noticed: then they are the same."""
+    def ended(self, well_s: float, noticed_s: float, now_s: float) -> bool:
+        """Tells of an outage, unless the end of one was told after this one was noticed: then they are the same.
+
+        When this returns, all writers have been told of it; True: by this call.
+        """
         with self._lock:
-            if self._told_s >= noticed_s:
-                return
+            if self._told_s > noticed_s:
+                return False
             self._told_s = now_s
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener(well_s, now_s)
+            for listener in self._listeners:
+                listener(well_s, now_s)
+            return True
 
 
 class Watch:
@@ -55,17 +58,23 @@ class Watch:
         if self._failed_s is None:
             self._failed_s = time.monotonic()
 
-    def answered(self, was_dropped: bool) -> None:
-        """A request was answered; `was_dropped`: over a new connection, since the server had ended the one before."""
+    def answered(self, sent_s: float, was_dropped: bool) -> float:
+        """A request was answered; `was_dropped`: over a new connection, since the server had ended the one before.
+
+        Returns a moment: outages that end after it put the request into doubt. It is `sent_s`, since the server may be
+        gone again before this writer goes on; but the outage whose end this very answer shows is over.
+        """
         now_s, well_s, noticed_s = time.monotonic(), self._well_s, self._failed_s
         if noticed_s is None and was_dropped:
             noticed_s = well_s
         self._well_s, self._failed_s = now_s, None
-        if noticed_s is not None:
-            self._outages.ended(well_s, noticed_s, now_s)
+        is_told = noticed_s is not None and self._outages.ended(well_s, noticed_s, now_s)
+        return now_s if is_told else sent_s
 
 
 class _Batch(NamedTuple):
+    doubt_s: float
+    """Outages that end after it put the batch into doubt."""
     accepted_s: float
     points: Sequence[DataPoint]
     characters: int
@@ -83,10 +92,10 @@ class Accepted:
         self._points = self._characters = 0
         self._forgotten_s = float("-inf")
 
-    def add(self, points: Sequence[DataPoint]) -> None:
-        """Remembers what a request carried that was accepted now."""
+    def add(self, points: Sequence[DataPoint], doubt_s: float) -> None:
+        """Remembers what a request carried that was accepted now; `doubt_s`: see `Watch.answered`."""
         if self._keep_s > 0:
-            batch = _Batch(time.monotonic(), points, sum([len(point[0]) for point in points]))
+            batch = _Batch(doubt_s, time.monotonic(), points, sum([len(point[0]) for point in points]))
             self._batches.append(batch)
             self._points += len(points)
             self._characters += batch.characters
@@ -101,13 +110,13 @@ class Accepted:
             self._forget_oldest()
 
     def between(self, well_s: float, ended_s: float) -> list[DataPoint]:
-        """The last value of each point that was accepted from `keep_s` before `well_s` to before `ended_s`."""
-        latest: dict[tuple[Series, int], tuple[float, DataPoint]] = {}
-        for accepted_s, points, _ in self._batches:
-            for point in points:
-                latest[point[:2]] = accepted_s, point
+        """The last value of each point that an outage put into doubt, from `keep_s` before `well_s` on."""
+        latest: dict[tuple[Series, int], tuple[_Batch, DataPoint]] = {}
+        for batch in self._batches:
+            for point in batch.points:
+                latest[point[:2]] = batch, point
         first_s = well_s - self._keep_s
-        return [point for accepted_s, point in latest.values() if first_s <= accepted_s < ended_s]
+        return [point for batch, point in latest.values() if first_s <= batch.accepted_s and batch.doubt_s < ended_s]
 
     def has_forgotten(self, well_s: float) -> bool:
         """Whether a bound has made it forget a part of what `between` would give."""

@@ -6,6 +6,7 @@ A job can also stop by itself, to be started again: its exit status then tells t
 import atexit
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -15,11 +16,14 @@ stopping = threading.Event()
 """Set when the job was asked to stop: sources then end, and the engine takes a last snapshot."""
 STOP_GRACE_S = 20.0
 """How long a stop waits for points that cannot be written; shorter than the deployment's grace period."""
+CONNECT_S = 1.0
+"""How long a process that was asked to stop may go on connecting to the others of its cluster."""
 RESTART_STATUS = 75
 """The exit status of a job that is to be started again: EX_TEMPFAIL of sysexits.h."""
 
 _restart = threading.Event()
 _signalled = threading.Event()
+_connected = threading.Event()
 
 _on_overdue: list[Callable[[], None]] = []
 """Bounded by who registers: one action for each writer of the sink."""
@@ -35,6 +39,34 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     atexit.register(_exit)
+
+
+def connecting(stopped: Callable[[], None]) -> None:
+    """From now on a signal ends the process with status 0 after CONNECT_S, `stopped` called, unless it has connected.
+
+    The engine waits for the other processes of a cluster in native code, without end, where no handler of Python runs.
+    Nothing is read or changed before it has found them. From the main thread only.
+    """
+    _connected.clear()
+    heard, written = socket.socketpair()
+    written.setblocking(False)
+    signal.set_wakeup_fd(written.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_unconnected, args=(heard, stopped), name="connecting", daemon=True).start()
+
+
+def connected() -> None:
+    """The engine has found the other processes of the cluster; may be called again."""
+    _connected.set()
+
+
+def _end_unconnected(heard: socket.socket, stopped: Callable[[], None]) -> None:
+    if not stopping.is_set():
+        heard.recv(1)
+    if not _connected.wait(CONNECT_S):
+        stopped()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def restart() -> None:

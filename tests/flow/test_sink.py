@@ -10,7 +10,7 @@ from monitor.flow import sink
 from monitor.flow.sink import KairosSink
 from monitor.flow.telemetry import Telemetry
 from tests.support.faulty_server import FaultyServer
-from tests.support.writer_rig import T_MS
+from tests.support.writer_rig import T_MS, cells_of
 
 
 def test_what_was_counted_last_is_written_when_the_writers_close(
@@ -35,6 +35,23 @@ def test_what_was_counted_last_is_written_when_the_writers_close(
         counted = {series: value for (series, _), value in server.cells().items() if "monitor." in series}
     assert counted["monitor.dead_letters"] == 2
     assert not telemetry.take().counts
+
+
+def test_an_outage_that_the_last_writer_notices_is_mended_by_all(tmp_path: Path) -> None:
+    """Also if the store began anew after the last snapshot, when the other writers have no more work."""
+    points = [DataPoint(f"m.{number}", T_MS, number) for number in range(sink.WRITERS)]
+    with FaultyServer() as server:
+        kairosdb = KairosSink(KairosDbTable(url=server.url, dead_letters=str(tmp_path / "dead.jsonl")), "dal")
+        parts = [kairosdb.build_part("", part, None) for part in kairosdb.list_parts()]
+        for part, point in zip(parts, points, strict=True):
+            part.write_batch([[point]])
+            part.snapshot()
+        server.down()
+        server.stored.clear()
+        server.up()
+        for part in parts:
+            part.close()
+        assert cells_of(points).items() <= server.cells().items()
 
 
 def test_the_last_reports_of_processes_do_not_overwrite_each_other() -> None:

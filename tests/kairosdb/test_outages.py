@@ -19,7 +19,7 @@ from monitor.kairosdb.writer import Writer, WriterSettings
 from tests.support.faulty_server import Answer, FaultyServer, Stored, refuse
 from tests.support.reading import points as stored_points
 from tests.support.servers import KairosDB, free_ports, require
-from tests.support.writer_rig import PATIENT, QUICK, T_MS, cells_of, points_of, rigged, until
+from tests.support.writer_rig import PATIENT, QUICK, T_MS, TIMEOUT_S, cells_of, points_of, rigged, until
 
 WRITERS = 4
 RESTARTS = 3
@@ -95,18 +95,47 @@ def test_a_part_of_the_same_delivery_is_in_doubt_too(server: FaultyServer, tmp_p
 
 def test_a_writer_without_work_learns_of_it_from_another(server: FaultyServer, tmp_path: Path) -> None:
     """Health points flow all the time, totals seldom: who is idle writes again too, without being asked."""
-    stats, outages = WriterStats(), Outages()
-    with closing(DeadLetters(tmp_path / "dead.jsonl")) as letters:
-        idle, busy = (Writer(server.url, Renderer("dal", 60), letters, stats, AT_ONCE, outages) for _ in range(2))
-        with closing(idle), closing(busy):
-            busy.put([DataPoint("health", T_MS, 0)])
-            busy.flush()
-            idle.put([DataPoint("total", T_MS, 7)])
-            idle.flush()
+    with _two_writers(server, tmp_path, AT_ONCE) as (idle, busy):
+        _deliver(busy, "health", 0)
+        _deliver(idle, "total", 7)
+        begin_anew(server, {})
+        _deliver(busy, "health", 1)
+        until(lambda: server.cells() == {("total", T_MS): 7, ("health", T_MS): 1})
+
+
+def test_what_was_sent_before_the_end_of_an_outage_is_in_doubt(server: FaultyServer, tmp_path: Path) -> None:
+    """Also where a writer that the machine lets wait learns of its 204 only after others have noticed that end."""
+    answered, goes_on = threading.Event(), threading.Event()
+
+    class Late(WriterStats):
+        def add(self, *, points_written: int = 0, **counts: int) -> None:
+            if points_written:
+                answered.set()
+                assert goes_on.wait(TIMEOUT_S)
+            super().add(points_written=points_written, **counts)
+
+    with _two_writers(server, tmp_path, AT_ONCE, Late()) as (late, busy):
+        late.put([DataPoint("total", T_MS, 7)])
+        assert answered.wait(TIMEOUT_S)
+        begin_anew(server, {})
+        server.script(refuse(503))
+        _deliver(busy, "health", 1)
+        goes_on.set()
+        late.flush()
+        assert server.cells() == {("total", T_MS): 7, ("health", T_MS): 1}
+
+
+def test_an_outage_right_after_the_end_of_another_is_another(server: FaultyServer, tmp_path: Path) -> None:
+    """Also where the writer that noticed that end has sent nothing since, as in a rest, and no other has work."""
+    with _two_writers(server, tmp_path, replace(AT_ONCE, rewrite_rest=1e9)) as (idle, busy):
+        for value in range(3):  # after the second value both rest
+            _deliver(busy, "health", value)
+            _deliver(idle, "total", value)
             begin_anew(server, {})
-            busy.put([DataPoint("health", T_MS, 1)])
-            busy.flush()
-            until(lambda: server.cells() == {("total", T_MS): 7, ("health", T_MS): 1})
+        _deliver(busy, "health", 3)
+        idle.flush()
+        busy.flush()
+        assert server.cells() == {("total", T_MS): 2, ("health", T_MS): 3}
 
 
 @pytest.mark.parametrize("answer", [refuse(429), Answer(headers=(("Connection", "close"),))], ids=["429", "closes"])
@@ -150,17 +179,17 @@ def test_what_is_remembered_is_bounded() -> None:
     """In points and in characters; then the oldest is forgotten, and that is told."""
     few = Accepted(60, 10, 10**6)
     for value in range(6):
-        few.add([DataPoint(f"s{value}", T_MS, value), DataPoint("same", T_MS, value)])
+        few.add([DataPoint(f"s{value}", T_MS, value), DataPoint("same", T_MS, value)], value)
     assert len(few) == 10
     assert few.between(1e18, 1e18) == []  # accepted long before the moment from which it counts
     assert len(few.between(0, 1e18)) == 6
     assert few.has_forgotten(0)
     long = Accepted(60, 10**6, 1_000)
     for number in range(50):
-        long.add([DataPoint("x" * 99 + str(number % 10), T_MS, number)])
+        long.add([DataPoint("x" * 99 + str(number % 10), T_MS, number)], number)
     assert len(long) == 10
     kept = Accepted(60, 10**6, 10**6)
-    kept.add([DataPoint("m", T_MS, 1)])
+    kept.add([DataPoint("m", T_MS, 1)], 0)
     kept.forget_old()
     assert (len(kept), kept.has_forgotten(0)) == (1, False)
 
@@ -214,6 +243,27 @@ def test_an_embedded_store_that_is_restarted_under_load_ends_right(tmp_path: Pat
         assert _cells(url) == expected()
 
 
+@contextmanager
+def _two_writers(
+    server: FaultyServer, folder: Path, settings: WriterSettings, stats: WriterStats | None = None
+) -> Iterator[tuple[Writer, Writer]]:
+    """Two writers of one process; `stats` are those of the first."""
+    outages = Outages()
+    with closing(DeadLetters(folder / "dead.jsonl")) as letters:
+        one, other = (
+            Writer(server.url, Renderer("dal", 60), letters, of_writer, settings, outages)
+            for of_writer in (stats or WriterStats(), WriterStats())
+        )
+        with closing(one), closing(other):
+            yield one, other
+
+
+def _deliver(writer: Writer, series: str, value: int) -> None:
+    """Returns when the point is accepted, and the writer has gone on to its next work."""
+    writer.put([DataPoint(series, T_MS, value)])
+    until(lambda: writer.pending == 0)
+
+
 def _cells(url: str) -> dict[tuple[str, int], object]:
     return {
         ("|".join([name, *(f"{tag}={text}" for tag, text in tags if tag != "dc")]), timestamp_ms): value
@@ -221,17 +271,28 @@ def _cells(url: str) -> dict[tuple[str, int], object]:
     }
 
 
+def _settle(writers: list[Writer], of_first: dict[tuple[str, int], int | float]) -> None:
+    """Returns when what the last outage has put into doubt is written again, by each writer.
+
+    Only the next request shows that outage; and those who were flushed before learn of it by one of another writer.
+    """
+    key, value = next(iter(of_first.items()))
+    writers[0].put([DataPoint(*key, value)])
+    for writer in writers:
+        writer.flush()
+
+
 @contextmanager
 def _load(
     url: str, folder: Path, seed: int
 ) -> Iterator[tuple[Callable[[], int], Callable[[], dict[tuple[str, int], object]]]]:
-    """Writers under load, each with totals that grow; ends once all is flushed, with not one dead letter.
+    """Writers under load, each with totals that grow; ends once all is settled, with not one dead letter.
 
     Gives the number of points accepted so far, and the last value of each point.
     """
     settings: WriterSettings = replace(AT_ONCE, points_max=100, backoff_max_s=0.1)
     stats, outages, over = WriterStats(), Outages(), threading.Event()
-    last: list[dict[tuple[str, int], object]] = [{} for _ in range(WRITERS)]
+    last: list[dict[tuple[str, int], int | float]] = [{} for _ in range(WRITERS)]
     counted = {"points_written": 0, "dead_letters": 0}
 
     def accepted() -> int:
@@ -271,5 +332,6 @@ def _load(
             for thread in threads:
                 thread.join(REAL_S)
         assert not any(thread.is_alive() for thread in threads)
+        _settle(writers, last[0])
         accepted()
         assert counted["dead_letters"] == 0

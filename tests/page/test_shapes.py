@@ -101,9 +101,20 @@ def test_nothing_is_cut_or_too_wide(page: Page, address: str, path: str) -> None
     """Whatever the names and numbers are, at every width; light and dark are the same in this."""
     shown(page, address + path)
     for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
+        resize(page, width, 900)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(OUTSIDE) == [], width
+
+
+def test_a_chart_that_is_drawn_again_late_makes_no_page_wider(page: Page, address: str) -> None:
+    """A script fits charts to a screen that was turned, some time after everything else."""
+    page.add_init_script("""const Now = ResizeObserver; window.ResizeObserver = class extends Now {
+        constructor(call) { super((...seen) => window.isLate || call(...seen)); } }""")
+    shown(page, address + CHECKOUT)
+    page.evaluate("window.isLate = true")
+    page.set_viewport_size({"width": min(WIDTHS), "height": 900})
+    assert page.evaluate("document.querySelector('.plot svg').clientWidth") > min(WIDTHS)
+    assert page.evaluate("document.documentElement.scrollWidth") <= min(WIDTHS)
 
 
 def test_the_description_of_the_api_is_not_too_wide(page: Page, address: str) -> None:
@@ -135,7 +146,7 @@ OUTSIDE = f"""() => [...document.querySelectorAll(".monitor :is({BOXES})")]
 def test_a_page_on_paper(page: Page, address: str, path: str) -> None:
     """Its range has a date with the year; charts are as wide as the paper; what can only be clicked is not printed."""
     shown(page, address + path)
-    page.set_viewport_size({"width": PAPER_PX, "height": 1_000})
+    resize(page, PAPER_PX, 1_000)
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     expect(page.get_by_text(re.compile(r"From \d+ \w+ \d{4} \d\d:\d\d"))).to_be_visible()
@@ -259,6 +270,17 @@ def test_a_page_by_ear(page: Page, address: str) -> None:
 def verdict(page: Page, question: str) -> Locator:
     """The card that answers a question."""
     return page.locator(".verdict").filter(has_text=question)
+
+
+def resize(page: Page, width: int, height: int) -> None:
+    """Gives the screen another size, and waits until each chart is as wide as its place: a script draws it again."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function(FITTING)
+
+
+FITTING = """() => [...document.querySelectorAll(".plot")]
+  .filter((plot) => plot.clientWidth)
+  .every((plot) => plot.querySelector("svg").clientWidth === plot.clientWidth)"""
 
 
 def shown(page: Page, address: str) -> None:

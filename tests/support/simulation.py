@@ -23,6 +23,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from monitor.runtime.signals import RESTART_STATUS
 from tests.support import oracle, shifted_clock
 from tests.support.driver import Key, tags_of
 from tests.support.faulty_server import ACCEPT, Answer, FaultyServer, Received, Stored
@@ -48,6 +49,7 @@ LONG_END = 2**63
 """What KairosDB can hold is below it; a larger total is given up unsent."""
 NO_KAIROSDB = "KairosDB must answer GET"
 BEGUN = '"job_started"'
+SET_BACK = '"clock_set_back"'
 PEER_GONE = "Send thread panic"
 """What the engine says where a process of a cluster ends while another is still connecting to it."""
 
@@ -262,6 +264,10 @@ class Simulation:
             return
         if one.processes > 1 and one.ending != "end" and any(PEER_GONE in text for text in said):
             self._happened[-1] += " (while its processes were still connecting to each other)"
+            return
+        if any(SET_BACK in text for text in said):
+            self._happened[-1] += " (its clock was set back)"
+            assert RESTART_STATUS in statuses
             return
         in_order = all(status == 0 for status in statuses)
         if not in_order or any("Traceback" in text or "panicked" in text for text in said):

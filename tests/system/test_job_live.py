@@ -2,6 +2,9 @@
 
 import itertools
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -14,9 +17,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from monitor.runtime.signals import RESTART_STATUS
 from tests.support import golden, oracle
 from tests.support.golden import CORRECTIONS, LOG_APPEND_TIME
 from tests.support.job import (
+    ROOT,
     RUN_S,
     SLOW,
     Job,
@@ -29,7 +34,8 @@ from tests.support.job import (
     messages_counted,
 )
 from tests.support.oracle import Event, Message, classify
-from tests.support.servers import Kafka, KairosDB, Record
+from tests.support.servers import Kafka, KairosDB, Record, free_ports
+from tests.support.shifted_clock import ShiftedClock, unavailable
 from tests.support.strategies import Config, encode
 
 LATENESS_S, IDLE_S = 8, 1
@@ -42,6 +48,12 @@ PAUSED_S = 3
 LOAD_EVERY_S = 0.02
 OUTAGE_MESSAGES = 100
 """That come in while a server is down, or before and after."""
+_MEETING = """
+import pathlib, sys
+from monitor.flow.recovery_meeting import Seat
+Seat(pathlib.Path(sys.argv[1]), "0").meet(2)
+sys.stdin.read()
+"""
 
 SHOP: Config = {
     "time": {"session_gap_s": 20, "allowed_lateness_s": LATENESS_S, "future_tolerance_s": 60},
@@ -179,6 +191,56 @@ def test_an_outage_of_kafka_is_waited_for(own_kafka: Kafka, real_kairosdb: str, 
         run.awaits(lambda: "kafka_recovered" in run.said(), "word of its end")
         run.awaits(lambda: _watermark_s(real_kairosdb, job.dc) > back_s, "later watermark")
         _stop_and_judge(run, job, own_kafka, "restarted", real_kairosdb)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_its_cluster_can_be_stopped(
+    number: signal.Signals, real_kafka: Kafka, real_kairosdb: str, tmp_path: Path
+) -> None:
+    """The other one was there when the job began, and ended before the engine had connected the two."""
+    job = _job(real_kafka, f"unconnected-{number.name.lower()}", 1, LOG_APPEND_TIME, real_kairosdb, tmp_path)
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    with job.running("-i", "1", "-a", addresses) as run, _other_process(job):
+        run.awaits(lambda: "error connecting to worker 0" in run.said(), "word of the connection")
+        run.stop(number)
+        assert '"job_stopped"' in run.said()
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+def test_a_job_whose_clock_is_set_back_is_started_again(
+    real_kafka: Kafka, real_kairosdb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine waits by the clock: it would stand still for an hour. Steps forward, and small ones, do nothing."""
+    clock = ShiftedClock(tmp_path / "clock")
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    job = _job(real_kafka, "set-back", 3, LOG_APPEND_TIME, real_kairosdb, tmp_path)
+    with _load(real_kafka, "set-back"):
+        with job.running() as run:
+            run.awaits(lambda: messages_counted(real_kairosdb, job.dc) > FIRST_MESSAGES, "messages")
+            for shift_ms in (3_600_000, 3_595_000):
+                clock.set(shift_ms)
+                before = job.position()
+                run.awaits(lambda before=before: job.position() > before, "progress")  # type: ignore[misc]
+            clock.set(0)
+            assert run.status() == RESTART_STATUS
+            assert '"clock_set_back"' in run.said()
+        with job.running() as run:
+            before = job.position()
+            run.awaits(lambda: job.position() > before, "progress")
+            run.stop()
+    job.run()
+    assert_stored(real_kairosdb, job.config, oracle.answer(job.config, log_of(real_kafka, ["set-back"])))
+
+
+@contextmanager
+def _other_process(job: Job) -> Iterator[None]:
+    """Process 0 of two as far as their meeting, and no further."""
+    command = [sys.executable, "-c", _MEETING, str(job.recovery)]
+    job.recovery.mkdir(exist_ok=True)
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
+        yield
+        process.communicate()
 
 
 def test_an_outage_of_kairosdb_is_waited_for(real_kafka: Kafka, own_kairosdb: KairosDB, tmp_path: Path) -> None:
