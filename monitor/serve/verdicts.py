@@ -27,7 +27,14 @@ from monitor.serve.states import Tables, first_visits_ms
 from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.traffic_checks import traffic_checks
 from monitor.serve.verdict_inputs import Inputs, Judged
-from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
+from monitor.serve.verdict_models import (
+    CheckAnswer,
+    EffectAnswer,
+    PhaseAnswer,
+    SliceAnswer,
+    TenantVerdictsAnswer,
+    VerdictsAnswer,
+)
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
 from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Question, State, Verdict
@@ -35,6 +42,8 @@ from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
+SLICES_TOLD = 10
+"""The slices of an alarm that are told, those with the most evidence."""
 LOST_MS = DAY_MS
 """So long before the end of its ttl, the first minute that the store holds may not be an experiment's first one."""
 _ORDER = (
@@ -232,7 +241,7 @@ def _check(verdict: Verdict, table: ExperimentTable, limits: Thresholds) -> Chec
         point=verdict.point,
         variation=verdict.variation,
         state=verdict.state,
-        ln_e=max(-LN_E_MAX, min(LN_E_MAX, verdict.ln_e)),
+        ln_e=_bounded(verdict.ln_e),
         note_from=ln_threshold(limits.note, verdict.share),
         since=None if verdict.since_ms is None else moment(verdict.since_ms),
         place=dict(verdict.place),
@@ -240,7 +249,12 @@ def _check(verdict: Verdict, table: ExperimentTable, limits: Thresholds) -> Chec
         counts=_named(verdict.kind, verdict.counts, table),
         counts_since=_named(verdict.kind, verdict.counts_since, table),
         words=words(verdict, table.control, limits),
+        slices=[SliceAnswer(place=dict(at), ln_e=_bounded(ln_e)) for at, ln_e in verdict.slices[:SLICES_TOLD]],
     )
+
+
+def _bounded(ln_e: float) -> float:
+    return max(-LN_E_MAX, min(LN_E_MAX, ln_e))
 
 
 def _effect(verdict: Verdict) -> EffectAnswer | None:
