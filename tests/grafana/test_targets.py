@@ -107,6 +107,8 @@ def health_cells(start_ms: int, end_ms: int) -> list[Cell]:
         "kind": ("variation",),
         "name": ("fc_maybe", "fc_never"),
         "notice": ("create_time",),
+        "tag": ("device",),
+        "value": ("mobile", "other"),
     }
     cells = []
     for number, (name, tags) in enumerate(documented_health().items()):

@@ -32,6 +32,7 @@ def answer(*dcs: DcHealth, answer_ms: float = 20.0, **changes: Any) -> HealthAns
         "failovers": [],
         "divergences": [],
         "compared_experiments": 0,
+        "live_aa": [],
     }
     return HealthAnswer(**values | changes)
 
