@@ -307,5 +307,5 @@ def test_what_the_verdict_says_already_is_no_issue_beside_it() -> None:
     found = [
         issues.Issue(words, "It is so.", "Look.") for words in ("no traffic now", "traffic dropped", "late events")
     ]
-    assert [issue.short for issue in issues.beside(judged, found)] == ["no traffic now", "late visits"]
+    assert [issue.short for issue in issues.beside(judged, found)] == ["no traffic now", "late events"]
     assert issues.beside(None, found) == found
