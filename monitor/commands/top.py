@@ -18,15 +18,8 @@ from rich.text import Text
 
 from monitor.commands.verdict_table import verdict_table
 from monitor.runtime.errors import MonitorError
-from monitor.serve.models import (
-    DcHealth,
-    ExperimentAnswer,
-    ExperimentsAnswer,
-    ExperimentState,
-    HealthAnswer,
-    TenantsAnswer,
-    VariationResult,
-)
+from monitor.serve.health_models import DcHealth, HealthAnswer
+from monitor.serve.models import ExperimentAnswer, ExperimentsAnswer, ExperimentState, TenantsAnswer, VariationResult
 from monitor.serve.verdict_models import TenantVerdictsAnswer, VerdictsAnswer
 
 EXPERIMENTS_SHOWN = 6

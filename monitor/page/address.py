@@ -10,11 +10,14 @@ from enum import StrEnum
 from typing import NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
+from monitor.serve.anytime import Intervals
 from monitor.serve.models import Scope
 
 E = TypeVar("E", bound=StrEnum)
 TAG = "tag."
 """The prefix of the name of a tag: `tag.device=mobile`."""
+ATTENTION = "attention"
+"""The value of `only` for what needs attention; links of before have `issues`."""
 QUERY_CHARACTERS_MAX = 4_096
 """A longer query part is not read."""
 
@@ -22,6 +25,8 @@ QUERY_CHARACTERS_MAX = 4_096
 class Range(StrEnum):
     """The ranges up to the present that can be chosen."""
 
+    PHASE = "phase"
+    """Since the phase of the experiment began; the last 6 hours until that is known."""
     HOUR = "1h"
     SIX_HOURS = "6h"
     DAY = "24h"
@@ -29,13 +34,19 @@ class Range(StrEnum):
 
     @property
     def hours(self) -> int:
-        """Its length."""
-        return {"1h": 1, "6h": 6, "24h": 24, "7d": 168}[self.value]
+        """Its length; that of the phase until it is known."""
+        return {"phase": 6, "1h": 1, "6h": 6, "24h": 24, "7d": 168}[self.value]
 
     @property
     def words(self) -> str:
         """Words to begin a sentence with."""
-        return {"1h": "Last hour", "6h": "Last 6 hours", "24h": "Last 24 hours", "7d": "Last 7 days"}[self.value]
+        return {
+            "phase": "Since the phase began",
+            "1h": "Last hour",
+            "6h": "Last 6 hours",
+            "24h": "Last 24 hours",
+            "7d": "Last 7 days",
+        }[self.value]
 
 
 class By(StrEnum):
@@ -56,7 +67,7 @@ class Charted(StrEnum):
 class View(NamedTuple):
     """The choices on an experiment's page."""
 
-    last: Range = Range.SIX_HOURS
+    last: Range = Range.PHASE
     start: str | None = None
     end: str | None = None
     scope: Scope = Scope.QUALIFIED
@@ -65,6 +76,7 @@ class View(NamedTuple):
     goal: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     dc: str | None = None
+    intervals: Intervals = Intervals.ANYTIME
 
     @classmethod
     def read(cls, query: str) -> Self:
@@ -82,6 +94,7 @@ class View(NamedTuple):
             goal=plain.get("goal"),
             tags=tuple(dict.fromkeys((key.removeprefix(TAG), value) for key, value in pairs if key.startswith(TAG))),
             dc=plain.get("dc"),
+            intervals=_one_of(Intervals, plain.get("intervals"), default.intervals),
         )
 
     def query(self) -> str:
@@ -97,6 +110,7 @@ class View(NamedTuple):
             ("goal", self.goal),
             *((TAG + tag, value) for tag, value in self.tags),
             ("dc", self.dc),
+            ("intervals", None if self.intervals == default.intervals else self.intervals),
         ]
         return "?" + urlencode([(key, str(value)) for key, value in pairs if value is not None])
 
@@ -146,17 +160,17 @@ class Search(NamedTuple):
     """The choices on the overview."""
 
     text: str = ""
-    only_issues: bool = False
+    only_attention: bool = False
 
     @classmethod
     def read(cls, query: str) -> Self:
         """From the query part of an address."""
         plain = dict(_pairs(query))
-        return cls(plain.get("q", ""), plain.get("only") == "issues")
+        return cls(plain.get("q", ""), plain.get("only") in (ATTENTION, "issues"))
 
     def query(self) -> str:
         """The query part, with its question mark."""
-        pairs = [("q", self.text), ("only", "issues" if self.only_issues else "")]
+        pairs = [("q", self.text), ("only", ATTENTION if self.only_attention else "")]
         return "?" + urlencode([pair for pair in pairs if pair[1]])
 
     def finds(self, tenant: str, experiment: str, *more: str) -> bool:

@@ -5,17 +5,20 @@ as long as the number of lines stays, an update keeps the reader's zoom. A datum
 the functions named under a key that begins with a colon are in `page.js`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from monitor.page import colours as colour_marks
 from monitor.page.address import By, Charted
+from monitor.page.checks import Mark
 from monitor.serve.models import Line, SeriesAnswer, Step
 
 POINTS_DOTTED_MAX = 3
 """Up to this many steps are all marked, since a line would hardly be visible."""
+MARKED_TOP = 30
+"""The pixels above a chart with marked moments, for their words."""
 MARKS = 6
 """The shapes along a longer line."""
 HOUR_S = 3_600
@@ -25,6 +28,9 @@ LABELS = {"year": "{yyyy}", "month": "{d} {MMM}", "day": "{d} {MMM}", "hour": "{
 """ECharts' formats of times at the axis."""
 
 Option = dict[str, Any]
+
+GREY: Option = {"color": "var(--muted)", "fontFamily": FONT, "fontSize": 12}
+"""The style of the labels of axes."""
 
 
 class Spot(NamedTuple):
@@ -46,16 +52,56 @@ def step_of(by: By, length_s: float) -> Step:
     return Step.FIVE_MINUTES if hours <= 24 else Step.HOUR if hours > 72 else Step.QUARTER
 
 
-def of_point(visits: SeriesAnswer, base: SeriesAnswer, by: By, charted: Charted, colours: Mapping[str, str]) -> Option:
-    """Visits with a metric, or their share of all visits in scope (`base`), by variation."""
+def of_point(
+    visits: SeriesAnswer,
+    base: SeriesAnswer,
+    by: By,
+    charted: Charted,
+    colours: Mapping[str, str],
+    marks: Sequence[Mark] = (),
+) -> Option:
+    """Visits with a metric, or their share of all visits in scope (`base`), by variation; with moments marked."""
     lines = {line.variation: _spots(line, _line_of(base, line.variation), by is By.CUMULATIVE) for line in visits.lines}
-    return _option(_trimmed(lines), colours, is_rate=charted is Charted.RATE, is_cumulative=by is By.CUMULATIVE)
+    option = _option(_trimmed(lines), colours, is_rate=charted is Charted.RATE, is_cumulative=by is By.CUMULATIVE)
+    return marked(option, marks)
 
 
-def of_visits(base: SeriesAnswer, by: By, colours: Mapping[str, str]) -> Option:
-    """Visits in scope, by variation."""
+def of_visits(base: SeriesAnswer, by: By, colours: Mapping[str, str], marks: Sequence[Mark] = ()) -> Option:
+    """Visits in scope, by variation; with moments marked."""
     lines = {line.variation: _spots(line, line, by is By.CUMULATIVE) for line in base.lines}
-    return _option(_trimmed(lines), colours, is_rate=False, is_cumulative=by is By.CUMULATIVE)
+    option = _option(_trimmed(lines), colours, is_rate=False, is_cumulative=by is By.CUMULATIVE)
+    return marked(option, marks)
+
+
+def marked(option: Option, marks: Sequence[Mark]) -> Option:
+    """The option with a vertical line at each moment, and its words above it.
+
+    Of a chart without data nothing is marked. The line is there without marks too: an update must take old ones away.
+    """
+    times = [datum[0] for line in option["series"] for datum in line["data"]]
+    middle = (min(times) + max(times)) / 2 if times else 0.0
+    lines = [
+        {
+            "xAxis": mark.at.timestamp() * 1_000,
+            "name": mark.words,
+            "label": {"align": "left" if mark.at.timestamp() * 1_000 < middle else "right"},
+        }
+        for mark in marks
+    ]
+    grid = {**option["grid"], "top": MARKED_TOP} if marks else option["grid"]
+    first, *others = option["series"]
+    return {**option, "grid": grid, "series": [{**first, "markLine": _mark_line(lines)}, *others]}
+
+
+def _mark_line(lines: Sequence[Option]) -> Option:
+    return {
+        "silent": True,
+        "animation": False,
+        "symbol": "none",
+        "lineStyle": {"color": "var(--bad)", "width": 1.5, "type": "solid"},
+        "label": {"position": "end", ":formatter": "monitorPage.began", "color": "var(--bad)", "fontFamily": FONT},
+        "data": list(lines),
+    }
 
 
 def _line_of(answer: SeriesAnswer, variation: str) -> Line:
@@ -79,13 +125,13 @@ def _trimmed(lines: Mapping[str, list[Spot]]) -> dict[str, list[Spot]]:
 
 
 def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate: bool, is_cumulative: bool) -> Option:
-    grey = {"color": "var(--muted)", "fontFamily": FONT, "fontSize": 12}
+    grey = GREY
     shapes = colour_marks.shapes(colours)
     return {
         "animation": False,
         "aria": {"enabled": False},
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 44, "containLabel": True},
-        "xAxis": _time_axis(grey),
+        "xAxis": time_axis(grey),
         "yAxis": {
             "type": "value",
             "min": None if is_rate and is_cumulative else 0,
@@ -95,15 +141,7 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
             "splitLine": {"lineStyle": {"color": "var(--line)"}},
             "axisLabel": {**grey, ":formatter": "monitorPage.axisRate" if is_rate else "monitorPage.axisCount"},
         },
-        "tooltip": {
-            "trigger": "axis",
-            "confine": True,
-            "backgroundColor": "var(--raised)",
-            "borderColor": "var(--line)",
-            "textStyle": {"color": "var(--text)", "fontFamily": FONT, "fontSize": 13},
-            "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
-            ":formatter": "monitorPage.tipRate" if is_rate else "monitorPage.tipCount",
-        },
+        "tooltip": tooltip("monitorPage.tipRate" if is_rate else "monitorPage.tipCount"),
         # No start and end here: the reader's choice stays. The wheel without Ctrl scrolls the page.
         "dataZoom": [
             {"type": "inside", "filterMode": "none", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False},
@@ -117,7 +155,20 @@ def _option(lines: Mapping[str, list[Spot]], colours: Mapping[str, str], is_rate
     }
 
 
-def _time_axis(text: Option) -> Option:
+def tooltip(formatter: str) -> Option:
+    """What is told of the moment under the pointer; `formatter`: the function of `page.js` that tells it."""
+    return {
+        "trigger": "axis",
+        "confine": True,
+        "backgroundColor": "var(--raised)",
+        "borderColor": "var(--line)",
+        "textStyle": {"color": "var(--text)", "fontFamily": FONT, "fontSize": 13},
+        "axisPointer": {"type": "line", "lineStyle": {"color": "var(--muted)"}},
+        ":formatter": formatter,
+    }
+
+
+def time_axis(text: Option) -> Option:
     """The axis of time; `text`: the style of its labels."""
     return {
         "type": "time",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from monitor.page import address
+from monitor.page import address, interval_words
 from monitor.page.address import By, Charted, Range, View
 from monitor.page.experiment import ExperimentContext
 from monitor.page.markup import Html, element, joined
@@ -23,6 +23,10 @@ def controls(context: ExperimentContext, tags: Mapping[str, Sequence[str]], dcs:
         _choices(context, "Visits", ("scope",), scopes),
     ]
     groups += [_choices(context, "Primary metric", ("goal",), goals)] if goals else []
+    kinds = [
+        (words, view._replace(intervals=kind), kind is view.intervals) for kind, words in interval_words.CHOICES.items()
+    ]
+    groups.append(_choices(context, "Intervals", ("intervals",), kinds))
     groups += [_tag_choices(context, tag, values) for tag, values in tags.items()]
     if len(dcs) > 1:
         named = [("automatic", None), *((dc, dc) for dc in dcs)]

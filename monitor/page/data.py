@@ -10,8 +10,10 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from monitor.page import charts, colours
-from monitor.page.address import View
-from monitor.page.experiment import ExperimentContext, goal_of
+from monitor.page.address import Range, View
+from monitor.page.courses import GuardCourses, SharedCourses
+from monitor.page.experiment import ExperimentContext
+from monitor.page.goals import goal_of
 from monitor.page.issues import (
     Issue,
     distinct,
@@ -23,23 +25,20 @@ from monitor.page.issues import (
     unknown_experiments,
 )
 from monitor.page.overview import Overview, gather
+from monitor.page.overview_rows import Judged
 from monitor.page.store_watch import StoreWatch
-from monitor.page.verdict_watch import VerdictWatch
+from monitor.page.verdict_watch import History, VerdictWatch
 from monitor.runtime.shared_answers import Shared
 from monitor.serve import answers, spans
+from monitor.serve.budgets import smallest_effect
 from monitor.serve.evidence import current_evidence, refuse_long
+from monitor.serve.goal_lift import clearest, lifts
 from monitor.serve.health import health
+from monitor.serve.health_models import HealthAnswer
+from monitor.serve.levels import Levels, levels
 from monitor.serve.messages import messages
-from monitor.serve.models import (
-    BreakdownAnswer,
-    ExperimentAnswer,
-    ExperimentState,
-    HealthAnswer,
-    Measure,
-    Scope,
-    SeriesAnswer,
-    Step,
-)
+from monitor.serve.models import BreakdownAnswer, ExperimentAnswer, ExperimentState, Measure, Scope, SeriesAnswer, Step
+from monitor.serve.outlook import Outlook, outlook
 from monitor.serve.plans import Plan, together
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, Span, moment
@@ -67,6 +66,9 @@ class OfExperiment(NamedTuple):
     visits: Mapping[str, SeriesAnswer]
     breakdowns: Mapping[str, BreakdownAnswer]
     verdicts: VerdictsAnswer | None
+    courses: GuardCourses
+    outlook: Outlook | None
+    levels: Levels
 
 
 class OfOverview(NamedTuple):
@@ -74,6 +76,7 @@ class OfOverview(NamedTuple):
 
     overview: Overview
     health: HealthAnswer
+    history: History
 
 
 class Asking:
@@ -90,6 +93,7 @@ class Asking:
         self._lock = threading.Lock()
         self.store_watch = StoreWatch(service.store)
         self.verdict_watch = VerdictWatch(service)
+        self._courses = SharedCourses(service, self.verdict_watch.latest)
 
     def close(self) -> None:
         """Waits for the requests in progress."""
@@ -110,7 +114,9 @@ class Asking:
         current_evidence(self.service, self.service.now_ms() - DAY_MS, FRESH_MS)
         state = self._pool.submit(self._health.get)
         experiments = list(self._pool.map(Shared.get, self._tenants.values()))
-        return OfOverview(gather(experiments, state.result(), self.verdict_watch.latest), state.result())
+        return OfOverview(
+            gather(experiments, state.result(), self._judged), state.result(), self.verdict_watch.history()
+        )
 
     def cached_overview(self) -> OfOverview | None:
         """The last answer for the overview, if it is not too old; asks nothing."""
@@ -118,7 +124,14 @@ class Asking:
         experiments = [answer for shared in self._tenants.values() if (answer := shared.cached(CACHED_S)) is not None]
         if state is None or len(experiments) < len(self._tenants):
             return None
-        return OfOverview(gather(experiments, state, self.verdict_watch.latest), state)
+        return OfOverview(gather(experiments, state, self._judged), state, self.verdict_watch.history())
+
+    def _judged(self, tenant: str, name: str) -> Judged:
+        """The verdicts of an experiment, and the goal beside them."""
+        answer, table = self.verdict_watch.latest(tenant, name), self.service.experiment(tenant, name)
+        goal = goal_of(self.service.tenant(tenant).points, table.goal)
+        lift = None if answer is None or goal is None else clearest(lifts(answer, goal, table.control))
+        return Judged(answer, goal, lift)
 
     def experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         """One experiment, with the choices of a view; computed once for all readers who have made the same."""
@@ -133,12 +146,14 @@ class Asking:
 
     def _experiment(self, tenant: str, name: str, view: View) -> OfExperiment:
         service = self.service
-        span, of_tenant = self.span(view), service.tenant(tenant)
+        judged = self.verdict_watch.latest(tenant, name)
+        span, of_tenant = self.span(view, judged), service.tenant(tenant)
         refuse_long(service, span)
         evidence = current_evidence(service, min(span.start_ms, service.now_ms() - DAY_MS), FRESH_MS)
         of_health = self._pool.submit(self._health.get)
         definition = service.experiment(tenant, name)
-        goal = goal_of(of_tenant.points, view, definition.goal)
+        goal = goal_of(of_tenant.points, view.goal, definition.goal)
+        of_courses = self._pool.submit(self._courses.get, tenant, name, goal)
         step = charts.step_of(view.by, (span.end_ms - span.start_ms) / 1_000)
         tags = answers.tag_values(service, tenant)
         plans = _Plans(service, tenant, name, span, view)
@@ -160,15 +175,15 @@ class Asking:
         )
         apart = [] if is_late else together(service, tenant, name, [of_state], view.dc, evidence)
         state: ExperimentState = (apart or others).pop()
-        health = of_health.result()
+        health, smallest = of_health.result(), smallest_effect(service.settings.guard, definition)
         context = ExperimentContext(
             answer,
             definition.compiled(name),
             {point.name: point for point in of_tenant.compiled(tenant).points},
             view,
             colours.of_variations(definition.control, definition.variations),
+            goal,
         )
-        judged = self.verdict_watch.latest(tenant, name)
         return OfExperiment(
             context,
             state,
@@ -178,6 +193,9 @@ class Asking:
             dict(zip(of_tenant.points, others, strict=False)),
             dict(zip(tags, others[len(of_tenant.points) :], strict=True)),
             judged,
+            of_courses.result(),
+            outlook(judged, goal, definition.control, smallest) if judged and goal else None,
+            levels(service.settings.guard, definition),
         )
 
     def known(self, tenant: str, view: View) -> View:
@@ -186,12 +204,16 @@ class Asking:
         tags = tuple((tag, value) for tag, value in view.tags if value in values.get(tag, ()))
         return view._replace(tags=tags, dc=view.dc if view.dc in self.service.dcs else None)
 
-    def span(self, view: View) -> Span:
-        """The range of a view."""
+    def span(self, view: View, judged: VerdictsAnswer | None = None) -> Span:
+        """The range of a view; that of the phase only with verdicts that have one, and at most serve.range_days."""
         now_ms = self.service.now_ms()
         if view.start is not None or view.end is not None:
             return spans.parse(view.start, view.end, now_ms)
-        return spans.last(now_ms, view.last.hours)
+        present = spans.last(now_ms, view.last.hours)
+        if view.last is not Range.PHASE or judged is None or judged.phase is None:
+            return present
+        first_ms = present.end_ms - round(self.service.settings.serve.range_days * DAY_MS)
+        return present._replace(start_ms=max(first_ms, round(judged.phase.visits_from.timestamp() * 1_000)))
 
 
 def _issues(
@@ -216,7 +238,7 @@ class _Plans(NamedTuple):
 
     def experiment(self) -> Plan[ExperimentAnswer]:
         v = self.view
-        return answers.experiment_plan(*self[:4], tags=v.filter(), scope=v.scope)
+        return answers.experiment_plan(*self[:4], tags=v.filter(), scope=v.scope, intervals=v.intervals)
 
     def series(self, measure: Measure, step: Step, point: str | None = None) -> Plan[SeriesAnswer]:
         v = self.view
@@ -224,4 +246,5 @@ class _Plans(NamedTuple):
 
     def breakdown(self, tag: str, points: Sequence[str]) -> Plan[BreakdownAnswer]:
         v = self.view
-        return answers.breakdown_plan(*self[:4], [tag], tags=v.filter(), scope=v.scope, only=points)
+        tags = v.filter()
+        return answers.breakdown_plan(*self[:4], [tag], tags=tags, scope=v.scope, only=points, intervals=v.intervals)

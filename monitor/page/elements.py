@@ -79,10 +79,10 @@ class Address(Element, component="address.js"):
 
 
 class Plot:
-    """A chart under a heading; an update leaves the reader's zoom alone."""
+    """A chart under a heading; an update leaves the reader's zoom alone. `kind`: the class of its section."""
 
-    def __init__(self, title: str) -> None:
-        with ui.element("section").classes("chart") as self._section:
+    def __init__(self, title: str, kind: str = "chart") -> None:
+        with ui.element("section").classes(kind) as self._section:
             self._title = Fragment(element("h3", title))
             self._chart = (
                 ui.echart({}, renderer="svg").classes("plot").props(f'role="img" aria-label="{title} over time"')

@@ -1,31 +1,17 @@
 """The tables of an experiment's page. Pure: HTML from answers."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from monitor.core import definitions, wording
-from monitor.page import address, colours, figures, plots
+from monitor.page import address, colours, figures, interval_words, plots
 from monitor.page.address import View
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.models import Difference, Estimate, ExperimentAnswer, PointResult, Scope, VariationResult
 
-INTERVAL_NOTE = (
-    "95 % intervals (of rates Newcombe's, of means the normal approximation; none for few visits), for a fixed "
-    "horizon: they are valid for one look at a moment that was chosen beforehand, not if you peek. A difference that "
-    "becomes significant while you watch may turn back."
-)
-
 RATE, MEAN = "Conversion rate", "Mean per visit"
 LARGE_SHARE = 0.05
 """Groups below this share of the visits do not widen the scale: their intervals may reach beyond it."""
-
-
-def goal_of(points: Collection[str], view: View, configured: str | None) -> str | None:
-    """The primary metric: the reader's choice, else the experiment's goal, else `order`, else the last point."""
-    for goal in (view.goal, configured):
-        if goal in points:
-            return goal
-    return "order" if "order" in points else next(reversed(list(points)), None)
 
 
 class ExperimentContext(NamedTuple):
@@ -36,11 +22,8 @@ class ExperimentContext(NamedTuple):
     points: Mapping[str, definitions.MeasurementPoint]
     view: View
     colours: Mapping[str, str]
-
-    @property
-    def goal(self) -> str | None:
-        """The primary metric."""
-        return goal_of(self.points, self.view, self.answer.about.goal)
+    goal: str | None
+    """The primary metric."""
 
     def visits(self, variation: VariationResult) -> int:
         """The visits in scope."""
@@ -111,9 +94,9 @@ def points_tables(context: ExperimentContext) -> Html:
         if point.value is not None:
             means.append(_means(context, name, results))
     return joined(
-        element("p", INTERVAL_NOTE, class_="note"),
-        _points_table("Visits", RATE, rates),
-        _points_table("Sum", MEAN, means) if means else None,
+        element("p", interval_words.NOTES[context.view.intervals], class_="note"),
+        _points_table(context, "Visits", RATE, rates),
+        _points_table(context, "Sum", MEAN, means) if means else None,
         _absent(context, absent) if absent else None,
     )
 
@@ -131,8 +114,9 @@ def _absent(context: ExperimentContext, absent: frozenset[str]) -> Html:
     )
 
 
-def _points_table(counted: str, estimate: str, bodies: Sequence[Html]) -> Html:
-    titles = ("Variation", counted, estimate, "Difference from control", "95 % interval", "Result")
+def _points_table(context: ExperimentContext, counted: str, estimate: str, bodies: Sequence[Html]) -> Html:
+    interval = interval_words.NAMES[context.view.intervals]
+    titles = ("Variation", counted, estimate, "Difference from control", interval, "Result")
     head = element("tr", *(element("th", text, scope="col") for text in titles))
     caption = element("caption", estimate, class_="unseen")
     return element("table", caption, element("thead", head), bodies, class_="cards points", data_rove=True)
@@ -303,13 +287,19 @@ def _result_row(
             figures.estimate(estimate, is_rate),
             class_="figure",
         ),
-        *_difference_cells(difference, context.colours[name], reach, note, is_rate, _baseline(context, variation)),
+        *_difference_cells(context, variation, difference, reach, note, is_rate),
     )
 
 
 def _difference_cells(
-    difference: Difference | None, colour: str, reach: float, note: str | None, is_rate: bool, baseline: str | None
+    context: ExperimentContext,
+    variation: VariationResult,
+    difference: Difference | None,
+    reach: float,
+    note: str | None,
+    is_rate: bool,
 ) -> list[Html]:
+    baseline = _baseline(context, variation)
     if baseline is not None:
         return [element("td", baseline, colspan=3, class_="faint")]
     if difference is None:
@@ -320,11 +310,11 @@ def _difference_cells(
     if difference.low is None or difference.high is None:
         return [first, element("td", note or "too few visits for an interval", colspan=2, class_="faint")]
     limits = figures.interval(difference.low, difference.high, is_rate)
-    drawn = plots.interval(difference.low, absolute, difference.high, reach, colour)
+    drawn = plots.interval(difference.low, absolute, difference.high, reach, context.colours[variation.variation])
     return [
         first,
-        _cell("95 % interval", drawn, element("small", limits), class_="drawn"),
-        element("td", _verdict(difference), data_label="Result", class_="so"),
+        _cell(interval_words.NAMES[context.view.intervals], drawn, element("small", limits), class_="drawn"),
+        element("td", interval_words.result(context.view.intervals, difference), data_label="Result", class_="so"),
     ]
 
 
@@ -333,14 +323,6 @@ def _baseline(context: ExperimentContext, variation: VariationResult) -> str | N
     if not variation.is_control:
         return None
     return "baseline of the comparison" if len(context.answer.variations) > 1 else "the only variation"
-
-
-def _verdict(difference: Difference) -> Html:
-    if not difference.is_significant:
-        return element("span", "inconclusive", class_="tag")
-    return element(
-        "span", f"significantly {'higher' if difference.absolute > 0 else 'lower'}", class_="tag significant"
-    )
 
 
 def _panel(
@@ -374,20 +356,16 @@ def _panel_row(
     if rate is None:
         return element("div", name, element("span", "no visits", class_="faint"), class_="estimate")
     low, high = (rate.value if end is None else end for end in (rate.low, rate.high))
-    text = f"95 % interval {figures.rate(low)} to {figures.rate(high)}"
+    text = f"{interval_words.NAMES[context.view.intervals]} {figures.rate(low)} to {figures.rate(high)}"
     difference = result.rate_difference
     return element(
         "div",
         name,
         element("span", figures.rate(rate.value), class_="figure"),
         plots.estimate(low, rate.value, high, span, colour, text),
-        element("small", "" if difference is None else _short(difference)),
+        element("small", "" if difference is None else interval_words.short(context.view.intervals, difference)),
         class_="estimate",
     )
-
-
-def _short(difference: Difference) -> str:
-    return f"{figures.points(difference.absolute)}{', significant' if difference.is_significant else ''}"
 
 
 def final(context: ExperimentContext) -> Html:

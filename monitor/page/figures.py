@@ -3,12 +3,19 @@
 The package humanize has no percentage points, narrow spaces or real minus signs, and would replace three functions.
 """
 
+import math
+
 from monitor.serve.health_ranges import HealthRange, Unit
 from monitor.serve.models import Difference, Estimate
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
+EVIDENCE_WRITTEN = 5
+"""Evidence from this power of ten on is written as one."""
+EVIDENCE_LN_TOP = 700.0
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def count(number: int | None) -> str:
@@ -55,6 +62,22 @@ def points(difference: float) -> str:
 def relative(difference: Difference) -> str:
     """+5.1 % of the control's value; nothing where that is 0."""
     return "" if difference.relative is None else signed(difference.relative, percent(abs(difference.relative)))
+
+
+def lift(share: float | None) -> str:
+    """A relative difference with its sign: +5.1 %; no bound where there is none."""
+    return "no bound" if share is None else signed(share, percent(abs(share)))
+
+
+def evidence(ln_e: float) -> str:
+    """E from its logarithm: 0.13, 512, or 3.2 and a power of ten; e^700 stands for anything larger."""
+    power = ln_e / math.log(10)
+    if power < EVIDENCE_WRITTEN:
+        number = math.exp(ln_e)
+        return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
+    exponent = math.floor(power)
+    size = "" if ln_e < EVIDENCE_LN_TOP else "over "
+    return f"{size}{10 ** (power - exponent):.1f} {TIMES} 10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
 def interval(low: float | None, high: float | None, of_rates: bool) -> str:

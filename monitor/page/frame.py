@@ -12,7 +12,7 @@ from monitor.page import address, figures
 from monitor.page.elements import Fragment
 from monitor.page.health import STATUS
 from monitor.page.markup import Html, element, joined
-from monitor.serve.models import HealthAnswer, Status
+from monitor.serve.health_models import HealthAnswer, Status
 from monitor.serve.problems import Problem
 
 SERVER_ERRORS = 500

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from monitor.page import figures, plots
 from monitor.page.markup import Html, element, joined, moment
 from monitor.serve.health_figures import Figure, of_dc, of_store
+from monitor.serve.health_models import Count, DcHealth, Divergence, Failover, HealthAnswer, Status
 from monitor.serve.health_ranges import HealthRange
 from monitor.serve.live_aa_models import IntervalAnswer, LiveAaAnswer
-from monitor.serve.models import Count, DcHealth, DcState, Divergence, Failover, HealthAnswer, ServingReason, Status
+from monitor.serve.models import DcState, ServingReason
 
 REASONS = {
     ServingReason.PREFERRED: "it is the preferred one, and healthy",

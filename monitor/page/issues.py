@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from math import log, sqrt
 from typing import NamedTuple
 
-from monitor.page import figures
+from monitor.page import figures, judgements
 from monitor.serve.findings import LargeVisit
+from monitor.serve.health_models import DcHealth
 from monitor.serve.messages import MESSAGES_MIN, MESSAGES_S, Messages, largest
-from monitor.serve.models import Basis, DcHealth, ExperimentState, Running
+from monitor.serve.models import Basis, ExperimentState, Running
 from monitor.serve.verdict_models import CheckAnswer, VerdictsAnswer
-from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.judge import Kind
 from monitor.verdicts.traffic import TrafficKind
 
 JUDGED_MINUTES = 2
@@ -145,11 +146,17 @@ def of_verdicts(verdicts: VerdictsAnswer | None) -> list[Issue]:
     """The checks that warn, hold or stop, the worst first; a split of assigned and of qualified visits is one issue."""
     found: dict[str, Issue] = {}
     for check in verdicts.checks if verdicts is not None else ():
-        if check.state in (State.WARN, State.HOLD, State.STOP):
+        if check.state in judgements.ALARMING:
             late = f" {check.late.words}" if check.late is not None else ""
-            issue = Issue(_short(check), f"{check.words}{_since(check)}{late}", _FIXES[check.kind])
+            issue = Issue(judgements.short(check), f"{check.words}{_since(check)}{late}", _FIXES[check.kind])
             found.setdefault(issue.short, issue)
     return list(found.values())
+
+
+def beside(verdicts: VerdictsAnswer | None, issues: Sequence[Issue]) -> list[Issue]:
+    """The issues but those that the worst check, which is shown beside them, says in the same words."""
+    said = [judgements.short(check) for check in judgements.notable(verdicts)[:1]]
+    return [issue for issue in issues if issue.short not in said]
 
 
 def distinct(issues: Sequence[Issue]) -> list[Issue]:
@@ -171,28 +178,6 @@ _FIXES: dict[Kind | TrafficKind, str] = {
     TrafficKind.TRAFFIC_DROPPED: "Is the site up, and do its events arrive? See the Health page.",
     TrafficKind.VARIATION_WITHOUT_VISITS: "Check the assignment service, and the pages of that variation.",
 }
-
-
-def _short(check: CheckAnswer) -> str:
-    match check.kind:
-        case Kind.GUARDRAIL:
-            is_fewer = check.effect is None or check.effect.estimate < 0
-            return f"{'fewer' if is_fewer else 'more'} {check.point} in {check.variation}"
-        case Kind.MEAN:
-            change = "worse" if check.effect is None else "lower" if check.effect.estimate < 0 else "higher"
-            return f"{change} mean of {check.point} in {check.variation}"
-        case Kind.CROSSED:
-            return "many crossovers"
-        case Kind.LATENESS:
-            return f"tardy events in {check.variation}"
-        case TrafficKind.NO_TRAFFIC:
-            return "no traffic now"
-        case TrafficKind.TRAFFIC_DROPPED:
-            return "traffic dropped"
-        case TrafficKind.VARIATION_WITHOUT_VISITS:
-            return f"{check.variation}: no traffic"
-        case _:
-            return "sample ratio mismatch"
 
 
 def _since(check: CheckAnswer) -> str:

@@ -286,6 +286,9 @@
     const percent = 100 * value;
     return `${percent.toFixed(percent >= 10 ? 1 : percent >= 0.1 || percent === 0 ? 2 : 3)} %`;
   };
+  const signed = (value) => (Number(value) > 0 ? `+${Number(value)}` : `${Number(value)}`.replace("-", "−"));
+  const points = (value) => `${signed((100 * value).toFixed(2))} pp`;
+  const evidence = (ln) => (ln < 11 ? Number(Math.exp(ln).toPrecision(2)).toLocaleString("en-US") : `10^${(ln / Math.LN10).toFixed(1)}`);
   const count = (value) => Number(value).toLocaleString("en-US");
   const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
@@ -331,7 +334,21 @@
       nameTheme();
       say();
     },
+    began: ({ name, value }) => `${name}, ${clock.format(new Date(value))}`,
     mark: (shape, every, shift) => (_, { dataIndex }) => (dataIndex % every === shift ? SYMBOLS[shape] : "none"),
+    axisPower: (value) => (value < 0 ? `1/${10 ** -value}` : count(10 ** value)),
+    axisPoints: (value) => `${signed((100 * value).toPrecision(2))} pp`,
+    tipEvidence: (parameters) =>
+      tip(
+        parameters.filter(({ data }) => data?.length === 3),
+        ([, , ln]) => `<td>E ${evidence(ln)}</td>`,
+      ),
+    tipDifference: (parameters) =>
+      tip(
+        parameters.filter(({ data }) => data?.length === 4),
+        ([, value, low, high]) =>
+          `<td>${points(value)}</td><td>${points(low)} to ${points(high)}</td>`,
+      ),
     axisRate: (value) => `${Number((100 * value).toPrecision(3))} %`,
     axisCount: (value) => count(value),
     tipRate: (parameters) =>

@@ -11,6 +11,8 @@ from monitor.page.markup import Html, element, joined
 SPARK_WIDTH, SPARK_HEIGHT = 120.0, 28.0
 INTERVAL_WIDTH, INTERVAL_HEIGHT = 150.0, 18.0
 EDGE = 3.0
+EVIDENCE_MARGIN = 0.12
+"""The part of the scale of evidence beyond the last threshold."""
 
 
 def spark(values: Sequence[int], label: str) -> Html:
@@ -91,7 +93,26 @@ def gauge(value: float, normal: tuple[float, float], reach: float, label: str) -
     )
 
 
-def _svg(width: float, height: float, class_: str, label: str | None, *parts: Html) -> Html:
+def evidence(ln_e: float, thresholds: Sequence[float], label: str) -> Html:
+    """ln E as a bar from 0 on, with a mark at each threshold; what is above the last is drawn at the end."""
+    reach = thresholds[-1] * (1 + EVIDENCE_MARGIN)
+
+    def x(at: float) -> float:
+        return EDGE + max(0.0, min(1.0, at / reach)) * (INTERVAL_WIDTH - 2 * EDGE)
+
+    middle, reached = INTERVAL_HEIGHT / 2, sum(ln_e >= threshold for threshold in thresholds)
+    return _svg(
+        INTERVAL_WIDTH,
+        INTERVAL_HEIGHT,
+        f"interval evidence reached-{reached}",
+        label,
+        _line(EDGE, middle, INTERVAL_WIDTH - EDGE, middle, "track"),
+        _line(EDGE, middle, x(ln_e), middle, "grown"),
+        [_line(x(threshold), 2, x(threshold), INTERVAL_HEIGHT - 2, "threshold") for threshold in thresholds],
+    )
+
+
+def _svg(width: float, height: float, class_: str, label: str | None, *parts: Html | Sequence[Html]) -> Html:
     """A drawing; without a label it is hidden from those who hear the page."""
     return element(
         "svg",

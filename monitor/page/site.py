@@ -8,16 +8,29 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, context, ui
 from nicegui import app as elements
 
-from monitor.page import charts, chosen, controls, experiment, frame, health, overview, queries, summary
-from monitor.page.address import Charted, Search, View
+from monitor.page import (
+    alarm_list,
+    charts,
+    checks,
+    chosen,
+    controls,
+    experiment,
+    frame,
+    health,
+    overview,
+    queries,
+    summary,
+)
+from monitor.page.address import Charted, Range, Search, View
 from monitor.page.assets import CachedAssets
 from monitor.page.chosen import Chosen
 from monitor.page.data import Asking, OfExperiment, OfOverview
 from monitor.page.elements import Fragment, Living, Plot
+from monitor.page.guard_plots import GuardPlots
 from monitor.page.markup import Html, element, joined
 from monitor.serve import answers, health_ranges
+from monitor.serve.health_models import HealthAnswer
 from monitor.serve.health_ranges import HealthRange
-from monitor.serve.models import HealthAnswer
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 
@@ -28,6 +41,8 @@ ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0072b2"/>'
     '<path d="M6 22l6-8 5 4 9-11" stroke="#fff" stroke-width="3" fill="none"/></svg>'
 )
+WITHOUT_SCRIPTS_S = 3
+"""The time until a browser without scripts asks again: less than that for which an answer is shared."""
 RECONNECT_S = 10.0
 """The time for which a reader's page outlives a broken connection; after that it is built again."""
 
@@ -65,7 +80,8 @@ def _living(
 
 def _add_style() -> None:
     style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
-    ui.add_head_html(f"<style>{style}</style><script>{script}</script>", shared=True)
+    again = f'<noscript><meta http-equiv="refresh" content="{WITHOUT_SCRIPTS_S}"></noscript>'
+    ui.add_head_html(f"<style>{style}</style><script>{script}</script>{again}", shared=True)
 
 
 def _add_overview(asking: Asking) -> None:
@@ -80,13 +96,15 @@ def _add_overview(asking: Asking) -> None:
             summary_place, strangers = Fragment(classes="found"), Fragment()
             with ui.element("div").classes("body"):
                 tenants = Fragment(frame.waiting())
+                past = Fragment(classes="part")
 
             def show(answer: tuple[Search, OfOverview]) -> None:
-                search, (experiments, state) = answer
+                search, (experiments, state, history) = answer
                 top.show(state, asking.now())
                 summary_place.show(overview.summary(experiments, search))
                 strangers.show(overview.strangers(experiments))
                 tenants.show(overview.tenants(experiments, search))
+                past.show(alarm_list.table(alarm_list.newest(history.alarms), history.since, with_names=True))
 
             def ask(query: str) -> tuple[Search, OfOverview]:
                 return Search.read(query), asking.overview()
@@ -142,6 +160,8 @@ class _ExperimentPage:
         with ui.element("div").classes("body"):
             self._judgement = Fragment()
             self._verdicts = Fragment()
+            self._checks = Fragment(classes="part")
+            self._over_time = GuardPlots()
             self._controls = Fragment()
             self._visits = Fragment(classes="part")
             self._points = Fragment(classes="part")
@@ -159,27 +179,34 @@ class _ExperimentPage:
         """Updates all elements."""
         answer, context, view = shown.content, shown.content.context, shown.content.context.view
         self._notes.show(summary.notes(context, shown.left_out, shown.refused))
-        words = "Chosen range" if view.start or view.end else view.last.words
+        is_known = view.last is not Range.PHASE or (answer.verdicts is not None and answer.verdicts.phase is not None)
+        words = "Chosen range" if view.start or view.end else (view.last if is_known else Range.SIX_HOURS).words
         self._top.show(answer.health, self._asking.now())
         self._title.show(summary.title(context))
         self._lead.show(joined(summary.lead(context, answer.state, words), summary.printed(context)))
-        self._judgement.show(summary.judgement(answer.verdicts))
+        self._judgement.show(checks.judgement(answer.verdicts))
         cards = summary.verdicts(context, answer.state, answer.issues, answer.health, answer.verdicts)
         self._verdicts.show(cards)
+        self._checks.show(checks.table(answer.verdicts, answer.levels))
+        self._over_time.show(answer)
         self._controls.show(controls.controls(context, self._tags, self._asking.service.dcs))
         self._visits.show(joined(element("h2", "Variations"), experiment.table(context)))
         self._points.show(joined(element("h2", "Results"), experiment.points_tables(context)))
         self._charts_top.show(
             joined(
-                element("h2", "Over time"), controls.chart_controls(context), summary.legend(context, answer.base.step)
+                element("h2", "Over time"),
+                controls.chart_controls(context),
+                summary.legend(context, answer.base.step, bool(checks.marks(answer.verdicts, None))),
             )
         )
         self._charts.set_visibility(True)
         self._base.show(
-            charts.of_visits(answer.base, view.by, context.colours), f"{context.scope_words} visits".capitalize()
+            charts.of_visits(answer.base, view.by, context.colours, checks.marks(answer.verdicts, None)),
+            f"{context.scope_words} visits".capitalize(),
         )
         for point, plot in self._plots.items():
-            option = charts.of_point(answer.visits[point], answer.base, view.by, view.charted, context.colours)
+            marks = checks.marks(answer.verdicts, point)
+            option = charts.of_point(answer.visits[point], answer.base, view.by, view.charted, context.colours, marks)
             plot.show(option, f"{point}, {'conversion rate' if view.charted is Charted.RATE else 'visits'}")
             plot.set_visible(point not in context.absent)
         self._breakdowns.show(_breakdowns(answer, self._tags))
@@ -192,7 +219,8 @@ def _breakdowns(of_experiment: OfExperiment, tags: Mapping[str, Sequence[str]]) 
     parts = []
     for tag, answer in of_experiment.breakdowns.items():
         groups = {group.tags[tag]: group.variations for group in answer.groups}
-        panels = experiment.breakdown_panels(context, tag, tags[tag], groups)
+        values = checks.by_evidence(of_experiment.verdicts, context.goal, tag, tags[tag])
+        panels = experiment.breakdown_panels(context, tag, values, groups)
         parts.append(element("section", element("h3", f"by {tag}"), panels, class_="breakdown"))
     if not parts:
         return joined()

@@ -4,22 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from monitor.page import address, figures
+from monitor.page import address, figures, interval_words, judgements
 from monitor.page.about import about
 from monitor.page.address import By, Charted
 from monitor.page.experiment import ExperimentContext, final, mark
 from monitor.page.health import REASONS
 from monitor.page.issues import Issue
 from monitor.page.markup import Html, element, joined, moment
-from monitor.serve.models import (
-    ExperimentState,
-    HealthAnswer,
-    Running,
-    ServingReason,
-    Status,
-    Step,
-    VariationResult,
-)
+from monitor.serve.health_models import HealthAnswer, Status
+from monitor.serve.models import ExperimentState, Running, ServingReason, Step, VariationResult
 from monitor.serve.problems import Problem
 from monitor.serve.verdict_models import VerdictsAnswer
 from monitor.verdicts.judge import SPLITS, State
@@ -33,7 +26,6 @@ STEPS = {
 }
 
 
-ALARMING = (State.WARN, State.HOLD, State.STOP)
 NAMES_SHOWN = 3
 """More variations than these are counted in a sentence, not named."""
 
@@ -63,7 +55,7 @@ def notes(context: ExperimentContext, left_out: Sequence[str], refused: Problem 
     """What the address asks for and the page cannot show, and what it shows instead."""
     said = []
     if refused is not None:
-        instead = f"Below: the {context.view.last.words.lower()}."
+        instead = f"Below: {context.view.last.words.lower()}."
         said.append(f"The range in the address cannot be shown. {refused.detail}. {refused.fix} {instead}")
     if left_out:
         said.append(f"The address asks for what is not configured, and it is left out: {', '.join(left_out)}.")
@@ -97,16 +89,6 @@ def lead(context: ExperimentContext, state: ExperimentState, range_words: str) -
     )
 
 
-def judgement(judged: VerdictsAnswer | None) -> Html:
-    """The worst verdict of the phase in words, with the moment at which it began."""
-    if judged is None or judged.state not in (State.NOTE, *ALARMING):
-        return joined()
-    worst = judged.checks[0]
-    since = joined(" It began at about ", moment(worst.since, "day"), ".") if worst.since else joined()
-    kind = "notice bad" if worst.state in ALARMING else "notice"
-    return element("p", element("strong", f"{worst.state.value.capitalize()}. "), worst.words, since, class_=kind)
-
-
 def verdicts(
     context: ExperimentContext,
     state: ExperimentState,
@@ -134,8 +116,11 @@ def verdicts(
     return element("div", cards, class_="verdicts")
 
 
-def legend(context: ExperimentContext, step: Step) -> Html:
-    """The colours of the variations, the meaning of dashed lines and of rates, and the length of a step."""
+def legend(context: ExperimentContext, step: Step, began: bool) -> Html:
+    """The colours of the variations, the meaning of lines and of rates, and the length of a step.
+
+    `began`: the charts have marks at the moments at which alarms began.
+    """
     is_of_steps = context.view.charted is Charted.RATE and context.view.by is not By.CUMULATIVE
     rate = (
         f"visits with the metric in a step / visits {context.scope_words} in it: may exceed 100 %"
@@ -143,11 +128,13 @@ def legend(context: ExperimentContext, step: Step) -> Html:
         else None
     )
     names = [element("li", mark(context, v.variation), " ", v.variation) for v in context.answer.variations]
+    line = joined(element("span", class_="began"), " when it began, as far as the evidence says")
     return element(
         "ul",
         names,
         element("li", element("span", class_="dash"), " provisional"),
         element("li", f"steps of {STEPS[step]}"),
+        element("li", line) if began else None,
         element("li", rate, class_="faint") if is_of_steps else None,
         class_="legend",
     )
@@ -163,6 +150,7 @@ def links(context: ExperimentContext) -> Html:
         "scope": str(answer.scope),
         "tag": [f"{tag}:{value}" for tag, value in view.tags],
         "dc": view.dc,
+        "intervals": str(view.intervals),
     }
     return element(
         "p",
@@ -290,16 +278,22 @@ def _which_is_better(context: ExperimentContext, judged: VerdictsAnswer | None) 
     variation, difference = best
     amount = f"{figures.points(difference.absolute)} {_in_brackets(figures.relative(difference))}".strip()
     within = figures.interval(difference.low, difference.high, True)
+    kind = context.view.intervals
+    compared_to = f"{variation.variation} vs. {context.answer.control}"
     reason = joined(
-        f"{variation.variation} vs. {context.answer.control}: {amount}, 95 % interval {within}, not valid if you peek."
+        f"{compared_to}: {amount}, {_lower(interval_words.NAMES[kind])} {within}, {interval_words.PROMISES[kind]}."
     )
-    if any(check.kind in SPLITS and check.state in ALARMING for check in (judged.checks if judged else ())):
+    if any(check.kind in SPLITS and check.state in judgements.ALARMING for check in (judged.checks if judged else ())):
         return Card(question, "warning", "Unknown", joined("A sample ratio mismatch may explain all of it. ", reason))
     if not significant:
         return Card(question, "none", "Inconclusive", reason)
     if difference.absolute > 0:
         return Card(question, "good", f"{variation.variation} is ahead", reason)
     return Card(question, "warning", _behind(context, significant), reason)
+
+
+def _lower(words: str) -> str:
+    return words[0].lower() + words[1:]
 
 
 def _behind(context: ExperimentContext, significant: Sequence[tuple[VariationResult, object]]) -> str:

@@ -11,6 +11,7 @@ from monitor.config.settings import ExperimentTable, PointTable
 from monitor.config.stored_names import stored_experiments, stored_metrics
 from monitor.serve import large_visits, statistics
 from monitor.serve.abouts import about_experiment, about_experiments
+from monitor.serve.anytime import Intervals
 from monitor.serve.evidence import basis, by_health, current_evidence
 from monitor.serve.failover import Evidence, Stretch
 from monitor.serve.findings import LargeVisit
@@ -73,9 +74,10 @@ def experiment(
     tags: Tags | None = None,
     scope: Scope = Scope.QUALIFIED,
     dc: str | None = None,
+    intervals: Intervals = Intervals.FIXED,
 ) -> ExperimentAnswer:
     """One experiment over a range: each variation's visits, share and points, with uncertainty."""
-    plan = experiment_plan(service, tenant, experiment, span, tags=tags, scope=scope)
+    plan = experiment_plan(service, tenant, experiment, span, tags=tags, scope=scope, intervals=intervals)
     answer: ExperimentAnswer = together(service, tenant, experiment, [plan], dc)[0]
     return answer
 
@@ -90,9 +92,10 @@ def breakdown(
     tags: Tags | None = None,
     scope: Scope = Scope.QUALIFIED,
     dc: str | None = None,
+    intervals: Intervals = Intervals.FIXED,
 ) -> BreakdownAnswer:
     """One experiment over a range, for each combination of the tags `by` that there is, the largest first."""
-    plan = breakdown_plan(service, tenant, experiment, span, by, tags=tags, scope=scope)
+    plan = breakdown_plan(service, tenant, experiment, span, by, tags=tags, scope=scope, intervals=intervals)
     answer: BreakdownAnswer = together(service, tenant, experiment, [plan], dc)[0]
     return answer
 
@@ -118,10 +121,17 @@ def series(
 
 
 def experiment_plan(
-    service: Service, tenant: str, experiment: str, span: Span, *, tags: Tags | None, scope: Scope
+    service: Service,
+    tenant: str,
+    experiment: str,
+    span: Span,
+    *,
+    tags: Tags | None,
+    scope: Scope,
+    intervals: Intervals = Intervals.FIXED,
 ) -> Plan[ExperimentAnswer]:
     """The plan of `experiment`. Raises ProblemError."""
-    plan = breakdown_plan(service, tenant, experiment, span, [], tags=tags, scope=scope)
+    plan = breakdown_plan(service, tenant, experiment, span, [], tags=tags, scope=scope, intervals=intervals)
     table, points = service.experiment(tenant, experiment), service.tenant(tenant).points
     is_whole = not any((tags or {}).values())  # the size of a visit is reported without its tags
 
@@ -169,6 +179,7 @@ def breakdown_plan(
     tags: Tags | None,
     scope: Scope,
     only: Collection[str] | None = None,
+    intervals: Intervals = Intervals.FIXED,
 ) -> Plan[BreakdownAnswer]:
     """The plan of `breakdown`; `only`: the points, if not all of them. Raises ProblemError."""
     table, metrics = service.experiment(tenant, experiment), Metrics(tenant, experiment)
@@ -190,7 +201,7 @@ def breakdown_plan(
         groups = [
             Group(
                 tags=dict(zip(by, group, strict=True)),
-                variations=variation_results(metrics, table, points, scope, of_group),
+                variations=variation_results(metrics, table, points, scope, of_group, intervals),
                 split=statistics.split(*assigned_by_weight(metrics, table, of_group)),
             )
             for group, of_group in sorted(totals.items())

@@ -14,16 +14,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from monitor.serve import answers, spans, states, stored_verdicts
+from monitor.serve.anytime import Intervals
 from monitor.serve.docs_page import docs_page
 from monitor.serve.findings import Answer
 from monitor.serve.health import health
+from monitor.serve.health_models import HealthAnswer
 from monitor.serve.history_models import EvidenceAnswer, HistoryAnswer
 from monitor.serve.models import (
     Basis,
     BreakdownAnswer,
     ExperimentAnswer,
     ExperimentsAnswer,
-    HealthAnswer,
     Measure,
     Scope,
     SeriesAnswer,
@@ -66,6 +67,7 @@ TagFilter = Annotated[
 By = Annotated[list[str] | None, Query(description="a tag to split by; may be repeated")]
 Dc = Annotated[str | None, Query(description="force this data center")]
 Check = Annotated[str | None, Query(description="only this check, by its name")]
+Kind = Annotated[Intervals, Query(description="fixed: for one look; anytime: valid at every look since a fixed start")]
 InScope = Annotated[Scope, Query(description="the visits that points are counted for")]
 Point = Annotated[str | None, Query(description="the point, for total, visits, rate, sum and mean")]
 
@@ -142,10 +144,12 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         tag: TagFilter = None,
         scope: InScope = Scope.QUALIFIED,
         dc: Dc = None,
+        intervals: Kind = Intervals.FIXED,
     ) -> Response:
         """One experiment over a range: each variation's visits, share and points, against the control."""
+        span, tags = _span(service, start, to), _tags(tag)
         answer = answers.experiment(
-            service, tenant, experiment, _span(service, start, to), tags=_tags(tag), scope=scope, dc=dc
+            service, tenant, experiment, span, tags=tags, scope=scope, dc=dc, intervals=intervals
         )
         return _dated(request, answer, answer.basis)
 
@@ -160,10 +164,12 @@ def _add_experiment(app: FastAPI, service: Service) -> None:
         tag: TagFilter = None,
         scope: InScope = Scope.QUALIFIED,
         dc: Dc = None,
+        intervals: Kind = Intervals.FIXED,
     ) -> Response:
         """One experiment over a range, split by tags."""
+        span, tags = _span(service, start, to), _tags(tag)
         answer = answers.breakdown(
-            service, tenant, experiment, _span(service, start, to), by or [], tags=_tags(tag), scope=scope, dc=dc
+            service, tenant, experiment, span, by or [], tags=tags, scope=scope, dc=dc, intervals=intervals
         )
         return _dated(request, answer, answer.basis)
 

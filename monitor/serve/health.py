@@ -13,21 +13,20 @@ from monitor.serve.evidence import current_evidence
 from monitor.serve.failover import Evidence
 from monitor.serve.findings import BadValueCount, FutureCount, LateCount, UnknownNameCount
 from monitor.serve.health_figures import advice
-from monitor.serve.health_ranges import UNREAD, ranges
-from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
-from monitor.serve.live_aa import live_aa
-from monitor.serve.models import (
+from monitor.serve.health_models import (
     Count,
     DcHealth,
-    DcState,
     Divergence,
     Failover,
     HealthAnswer,
-    ServingReason,
     Status,
     StoreHealth,
     TenantFlow,
 )
+from monitor.serve.health_ranges import UNREAD, ranges
+from monitor.serve.health_reports import DIVERGENCE, FAILOVER, RATE_MS, Reports, reports
+from monitor.serve.live_aa import live_aa
+from monitor.serve.models import DcState, ServingReason
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
 from monitor.serve.spans import DAY_MS, moment

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from monitor.serve.health_figures import Ranges, is_apart, of_divergence, text, troubles
+from monitor.serve.health_models import DcHealth, HealthAnswer
 from monitor.serve.health_ranges import REJECTS, Unit
 from monitor.serve.messages import DUPLICATE, MESSAGES_MIN, STRANGERS, Messages, messages, together
-from monitor.serve.models import DcHealth, DcState, HealthAnswer
+from monitor.serve.models import DcState
 
 FUTURE = "future"
 PREFIX = "health/"

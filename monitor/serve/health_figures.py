@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from monitor.serve.health_models import DcHealth, Divergence, StoreHealth
 from monitor.serve.health_ranges import HealthRange, Unit
 from monitor.serve.messages import MESSAGES_MIN, STRANGERS, largest, messages, strangers_share, together
-from monitor.serve.models import DcHealth, DcState, Divergence, StoreHealth
+from monitor.serve.models import DcState
 from monitor.serve.spans import iso
 
 WATERMARK = "watermark delay"

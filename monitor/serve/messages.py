@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from monitor.serve.health_models import Count, DcHealth
 from monitor.serve.health_ranges import DUPLICATES, REJECTS, WARNINGS
-from monitor.serve.models import Count, DcHealth
 
 MESSAGES_S = 300
 """The seconds of which messages are judged: a high rejection rate must be seen soon after it begins."""

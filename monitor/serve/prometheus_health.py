@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from prometheus_client.core import GaugeMetricFamily
 
 from monitor.serve.health_figures import Ranges, of_dc, of_store
+from monitor.serve.health_models import DcHealth, HealthAnswer, Status
 from monitor.serve.health_reports import COUNTERS, GAUGES, Reports
 from monitor.serve.messages import messages
-from monitor.serve.models import DcHealth, DcState, HealthAnswer, Status
+from monitor.serve.models import DcState
 
 _STATUS = (Status.OK, Status.DEGRADED, Status.DOWN)
 """`monitor_status` is the place in this order."""

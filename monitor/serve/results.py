@@ -1,12 +1,12 @@
 """The results of variations, from sums of metrics. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from monitor.config.settings import ExperimentTable, PointTable
 from monitor.core.codes import MetricKey
 from monitor.core.metrics import metric_name
-from monitor.serve import statistics
+from monitor.serve import anytime, statistics
+from monitor.serve.anytime import Intervals, PointSums
 from monitor.serve.models import Estimate, PointResult, Scope, VariationResult
 
 SCOPES = {Scope.ASSIGNED: "assigned", Scope.QUALIFIED: "fm"}
@@ -46,13 +46,28 @@ class Metrics:
 
 
 def variation_results(
-    metrics: Metrics, table: ExperimentTable, points: Mapping[str, PointTable], scope: Scope, totals: Totals
+    metrics: Metrics,
+    table: ExperimentTable,
+    points: Mapping[str, PointTable],
+    scope: Scope,
+    totals: Totals,
+    intervals: Intervals = Intervals.FIXED,
 ) -> list[VariationResult]:
-    """The results of all variations, the control's first."""
+    """The results of all variations, the control's first, with intervals of this kind."""
     ordered = sorted(table.variations, key=lambda variation: variation != table.control)
     assigned = {v: totals.get(metrics.visits("assigned", v), 0) for v in ordered}
     all_assigned, all_weights = sum(assigned.values()), sum(table.variations.values())
     control = {name: _sums(metrics, table.control, name, scope, totals) for name in points}
+
+    def result(variation: str, name: str, point: PointTable) -> PointResult:
+        own, of_control = _sums(metrics, variation, name, scope, totals), control[name]
+        compared_with = None if variation == table.control else of_control
+        fixed = _point(name, point, own, compared_with)
+        if intervals is Intervals.FIXED:
+            return fixed
+        scale = None if point.value is None else point.value.scale
+        return anytime.of_point(fixed, own, compared_with, scale, len(ordered) - 1)
+
     return [
         VariationResult(
             variation=v,
@@ -63,15 +78,7 @@ def variation_results(
             crossed=totals.get(metrics.visits(CROSSED, v), 0),
             share=assigned[v] / all_assigned if all_assigned > 0 else None,
             planned_share=table.variations[v] / all_weights,
-            points=[
-                _point(
-                    name,
-                    point,
-                    _sums(metrics, v, name, scope, totals),
-                    None if v == table.control else control[name],
-                )
-                for name, point in points.items()
-            ],
+            points=[result(v, name, point) for name, point in points.items()],
         )
         for v in ordered
     ]
@@ -85,43 +92,34 @@ def assigned_by_weight(
     return counts, list(table.variations.values())
 
 
-class _Sums(NamedTuple):
-    """What the store holds about one point of one variation."""
-
-    in_scope: int
-    total: int
-    visits: int
-    sum: int
-    squares: int
-
-    @property
-    def sample(self) -> statistics.Sample:
-        """The visits with the point, of those in scope."""
-        return statistics.Sample(self.visits, self.in_scope)
-
-    def mean(self, scale: float) -> Estimate | None:
-        """The mean of the value per visit in scope."""
-        return statistics.mean(self.sum, self.squares, self.in_scope, scale)
-
-
-def _sums(metrics: Metrics, variation: str, point: str, scope: Scope, totals: Totals) -> _Sums:
+def _sums(metrics: Metrics, variation: str, point: str, scope: Scope, totals: Totals) -> PointSums:
     parts = (totals.get(metrics.point(scope, variation, point, part), 0) for part in (None, "beta", "sum", "sumsq"))
-    return _Sums(totals.get(metrics.visits(SCOPES[scope], variation), 0), *parts)
+    return PointSums(totals.get(metrics.visits(SCOPES[scope], variation), 0), *parts)
 
 
-def _point(name: str, point: PointTable, own: _Sums, control: _Sums | None) -> PointResult:
+def _sample(of: PointSums) -> statistics.Sample:
+    """The visits with the point, of those in scope."""
+    return statistics.Sample(of.visits, of.in_scope)
+
+
+def _mean(of: PointSums, scale: float) -> Estimate | None:
+    """The mean of the value per visit in scope."""
+    return statistics.mean(of.sum, of.squares, of.in_scope, scale)
+
+
+def _point(name: str, point: PointTable, own: PointSums, control: PointSums | None) -> PointResult:
     """The result of a point; `control` is None for the control itself."""
-    mean = None if point.value is None else own.mean(point.value.scale)
+    mean = None if point.value is None else _mean(own, point.value.scale)
     mean_difference = None
     if point.value is not None and control is not None:
-        of_control = control.mean(point.value.scale)
+        of_control = _mean(control, point.value.scale)
         mean_difference = statistics.mean_difference(mean, of_control, own.visits, control.visits)
     return PointResult(
         point=name,
         total=own.total,
         visits=own.visits,
-        rate=statistics.rate(*own.sample),
-        rate_difference=None if control is None else statistics.rate_difference(own.sample, control.sample),
+        rate=statistics.rate(*_sample(own)),
+        rate_difference=None if control is None else statistics.rate_difference(_sample(own), _sample(control)),
         sum=None if point.value is None else own.sum / point.value.scale,
         mean=mean,
         mean_difference=mean_difference,

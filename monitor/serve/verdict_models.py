@@ -28,6 +28,13 @@ class LateAnswer(Answer):
     words: str
 
 
+class SliceAnswer(Answer):
+    """The evidence of a check within a slice."""
+
+    place: dict[str, str] = Field(description="tag to value")
+    ln_e: float
+
+
 class CheckAnswer(Answer):
     """What one check says."""
 
@@ -50,6 +57,7 @@ class CheckAnswer(Answer):
     counts_since: dict[str, int] = Field(description="since then")
     late: LateAnswer | None = Field(None, description="beside alarms of splits and guardrails; null: no visit was late")
     words: str = Field(description="all of it in a sentence")
+    slices: list[SliceAnswer] = Field([], description="of an alarm: at most 10, the most evidence first")
 
 
 class PhaseAnswer(Answer):

@@ -32,7 +32,14 @@ from monitor.serve.sums import Job, SumQuery, Sums, sums
 from monitor.serve.tallying import Counting, brought_up, tally_of
 from monitor.serve.traffic_checks import traffic_checks
 from monitor.serve.verdict_inputs import Inputs, Judged
-from monitor.serve.verdict_models import CheckAnswer, EffectAnswer, PhaseAnswer, TenantVerdictsAnswer, VerdictsAnswer
+from monitor.serve.verdict_models import (
+    CheckAnswer,
+    EffectAnswer,
+    PhaseAnswer,
+    SliceAnswer,
+    TenantVerdictsAnswer,
+    VerdictsAnswer,
+)
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
 from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Known, Question, State, Verdict
@@ -40,6 +47,8 @@ from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
+SLICES_TOLD = 10
+"""The slices of an alarm that are told, those with the most evidence."""
 _ORDER = (
     State.STOP,
     State.HOLD,
@@ -290,7 +299,7 @@ def _check(verdict: Verdict, table: ExperimentTable, limits: Thresholds) -> Chec
         point=verdict.point,
         variation=verdict.variation,
         state=verdict.state,
-        ln_e=max(-LN_E_MAX, min(LN_E_MAX, verdict.ln_e)),
+        ln_e=_bounded(verdict.ln_e),
         note_from=ln_threshold(limits.note, verdict.share),
         since=None if verdict.since_ms is None else moment(verdict.since_ms),
         place=dict(verdict.place),
@@ -298,7 +307,12 @@ def _check(verdict: Verdict, table: ExperimentTable, limits: Thresholds) -> Chec
         counts=_named(verdict.kind, verdict.counts, table),
         counts_since=_named(verdict.kind, verdict.counts_since, table),
         words=words(verdict, table.control, limits),
+        slices=[SliceAnswer(place=dict(at), ln_e=_bounded(ln_e)) for at, ln_e in verdict.slices[:SLICES_TOLD]],
     )
+
+
+def _bounded(ln_e: float) -> float:
+    return max(-LN_E_MAX, min(LN_E_MAX, ln_e))
 
 
 def _effect(verdict: Verdict) -> EffectAnswer | None:

@@ -138,7 +138,7 @@ class Verdict(NamedTuple):
     split that alarms the one that lacks the most visits, of tardy visits the one with the most. `effect`: its log rate
     ratio to the control, or of a split and of tardy visits to its weight, since then, with its confidence sequence of
     95 %. `counts` are by variation (of crossed visits: those that did not and that did; of means: as `Phase.values`):
-    of the phase, and since then.
+    of the phase, and since then. `slices`: of an alarm, ln E of each, the most first.
     """
 
     kind: Kind
@@ -152,6 +152,7 @@ class Verdict(NamedTuple):
     effect: shares.Interval | None
     counts: tuple[float, ...]
     counts_since: tuple[float, ...]
+    slices: tuple[tuple[Place, float], ...] = ()
 
 
 class _Check(NamedTuple):
@@ -287,6 +288,7 @@ def _verdict(question: Question, check: _Check, budget: Shares, limits: Threshol
         place=place,
         effect=effect,
         counts_since=clearest.counts,
+        slices=tuple(sorted(((at, of.ln_e) for at, of in by_slice.items()), key=lambda pair: -pair[1])),
     )
 
 

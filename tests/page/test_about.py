@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from monitor.config.settings import PointTable
 from monitor.page.about import about
-from monitor.page.address import View
-from monitor.page.experiment import goal_of
+from monitor.page.goals import goal_of
 from monitor.serve.abouts import About, ExperimentAbout
 
 NOTHING = ExperimentAbout(description=None, owner=None, unit=None, link=None, goal=None, points={})
@@ -54,5 +54,9 @@ def test_nothing_is_shown_of_nothing() -> None:
 )
 def test_the_primary_metric(chosen: str | None, configured: str | None, goal: str) -> None:
     """The reader's choice, else the experiment's goal, else orders."""
-    assert goal_of(["a", "order", "b"], View(goal=chosen), configured) == goal
-    assert goal_of(["a", "b"], View(), None) == "b"
+    table = PointTable(event="x")
+    assert goal_of(dict.fromkeys(("a", "order", "b"), table), chosen, configured) == goal
+    unguarded = PointTable(event="y", better="none")
+    assert goal_of({"a": unguarded, "b": table}, None) == "b"
+    assert goal_of({"a": unguarded}) == "a"
+    assert goal_of({}) is None

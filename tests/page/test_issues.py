@@ -298,3 +298,14 @@ def test_issues_of_the_checks_of_traffic() -> None:
     found = issues.of_verdicts(verdicts_answer([check(kind, State.WARN) for kind in kinds]))
     assert [issue.short for issue in found] == ["no traffic now", "traffic dropped", "red: no traffic"]
     assert issues.distinct([*found, found[1]._replace(text="Visits have fallen.")]) == found
+
+
+def test_what_the_verdict_says_already_is_no_issue_beside_it() -> None:
+    """Only what is beside the worst check on the overview, which says its words."""
+    kinds = (TrafficKind.TRAFFIC_DROPPED, TrafficKind.NO_TRAFFIC)
+    judged = verdicts_answer([check(kind, State.WARN) for kind in kinds])
+    found = [
+        issues.Issue(words, "It is so.", "Look.") for words in ("no traffic now", "traffic dropped", "late events")
+    ]
+    assert [issue.short for issue in issues.beside(judged, found)] == ["no traffic now", "late events"]
+    assert issues.beside(None, found) == found

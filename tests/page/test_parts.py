@@ -213,8 +213,8 @@ def test_a_search_finds_all_words() -> None:
     assert Search("USWM red").finds("uswm", "button_color", "blue", "red")
     assert not Search("uswm green").finds("uswm", "button_color", "blue", "red")
     assert Search("").finds("uswm", "x")
-    assert Search.read("?q=a+b&only=issues") == Search("a b", True)
-    assert Search("a b", True).query() == "?q=a+b&only=issues"
+    assert Search.read("?q=a+b&only=issues") == Search.read("?q=a+b&only=attention") == Search("a b", True)
+    assert Search("a b", True).query() == "?q=a+b&only=attention"
 
 
 # Colours and plots

@@ -10,7 +10,7 @@ from monitor import devstore
 from monitor.config.reader import load
 from monitor.serve import health_ranges
 from monitor.serve.health_figures import advice, of_dc, of_store
-from monitor.serve.models import Count, StoreHealth, TenantFlow
+from monitor.serve.health_models import Count, StoreHealth, TenantFlow
 from tests.support import served
 from tests.support.health_case import dc_health
 from tests.support.served import DCS, HOUR_MS, TENANT, Client, Served, serving

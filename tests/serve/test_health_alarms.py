@@ -10,7 +10,8 @@ from monitor.config.reader import load
 from monitor.serve import health_ranges
 from monitor.serve.findings import FutureCount
 from monitor.serve.health_alarms import alarms
-from monitor.serve.models import Count, DcHealth, DcState, Divergence, HealthAnswer, Status, StoreHealth
+from monitor.serve.health_models import Count, DcHealth, Divergence, HealthAnswer, Status, StoreHealth
+from monitor.serve.models import DcState
 from tests.support.health_case import dc_health
 
 ROOT = Path(__file__).parents[2]

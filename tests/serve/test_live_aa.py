@@ -10,7 +10,7 @@ import pytest
 
 from monitor import devstore
 from monitor.page import health
-from monitor.serve.models import HealthAnswer
+from monitor.serve.health_models import HealthAnswer
 from monitor.verdicts import aa
 from tests.support.aa_case import (
     BEGINS_MS,

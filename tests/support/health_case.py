@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from monitor.serve.models import DcHealth, DcState, TenantFlow
+from monitor.serve.health_models import DcHealth, TenantFlow
+from monitor.serve.models import DcState
 
 AT = datetime(2026, 11, 25, 14, 30, 30, tzinfo=UTC)
 

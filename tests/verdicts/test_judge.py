@@ -100,6 +100,9 @@ def test_harm_is_found_where_and_since_when(begins: int, left: float) -> None:
     assert (harm.state, harm.place, harm.variation) == (State.STOP, MOBILE, "on")
     assert harm.since_ms is not None
     assert abs(harm.since_ms - begins) <= HOUR_MS
+    (first, most), (second, less) = harm.slices
+    assert (first, second) == (MOBILE, DESKTOP)
+    assert most > 7 > less
     assert harm.effect is not None
     assert harm.effect.low <= math.log(left or 1e-9) <= harm.effect.high < 0 or left == 0
     assert of(found, Kind.SPLIT_OF_ASSIGNED).state is State.HEALTHY
