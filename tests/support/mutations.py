@@ -186,8 +186,8 @@ MUTATIONS = (
     Mutation(
         "snapshot that does not wait",
         "monitor/flow/sink.py",
-        "self._writer.flush()",
-        "pass",
+        "self._writer.flush()\n        except",
+        "pass\n        except",
         "an epoch is committed before its points are safe",
         "job",
         (1, 2),
