@@ -190,7 +190,7 @@ MUTATIONS = (
         "pass\n        except",
         "an epoch is committed before its points are safe",
         "job",
-        (1, 2),
+        (21, 20, 12, 25),
     ),
     Mutation(
         "key groups of one process",
