@@ -4,23 +4,12 @@ from collections.abc import Sequence
 
 from monitor.page.markup import Html, element
 from monitor.serve.verdict_models import CheckAnswer, SliceAnswer, VerdictsAnswer
-from monitor.verdicts.judge import Kind, State
+from monitor.verdicts.judge import WORST_FIRST, Kind, State
 from monitor.verdicts.traffic import TrafficKind
 
 ALARMING = (State.WARN, State.HOLD, State.STOP)
 NOTABLE = (State.NOTE, *ALARMING)
 """The states in which a check asks for attention."""
-ORDER = (
-    State.STOP,
-    State.HOLD,
-    State.WARN,
-    State.NOTE,
-    State.WITHHELD,
-    State.HEALTHY,
-    State.TOO_EARLY,
-    State.NO_DATA,
-)
-"""The worst first."""
 WORDS = {State.TOO_EARLY: "too early", State.NO_DATA: "no data"}
 """The words for a state, if they are not its name."""
 COLOURS = {State.STOP: "bad", State.HOLD: "bad", State.WARN: "warning", State.NOTE: "noted", State.HEALTHY: "good"}
@@ -29,7 +18,7 @@ COLOURS = {State.STOP: "bad", State.HOLD: "bad", State.WARN: "warning", State.NO
 
 def rank(verdicts: VerdictsAnswer | None) -> int:
     """The place of an experiment in a list with the worst first; without verdicts that of one without data."""
-    return ORDER.index(State.NO_DATA if verdicts is None else verdicts.state)
+    return WORST_FIRST.index(State.NO_DATA if verdicts is None else verdicts.state)
 
 
 def notable(verdicts: VerdictsAnswer | None) -> Sequence[CheckAnswer]:

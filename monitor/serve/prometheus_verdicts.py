@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from monitor.kairosdb.reader import Ask
 from monitor.serve.service import Service
 from monitor.serve.spans import HOUR_MS
+from monitor.serve.stored_verdicts import LN_E, LN_E_MAX, STATE
 
 READ_MS = 2 * HOUR_MS
 """Verdicts stand at the end of the last final minute; older ones are of no use to a rule."""
@@ -16,10 +17,9 @@ KEPT_MS = 15 * 60_000
 is gone. Guards of all data centers judge the same minutes."""
 LABELS = ("dc", "tenant", "experiment", "check")
 HELP = {
-    "monitor.verdict.state": "State of a check: 0 too early, 1 healthy, 2 note, 3 warn, 4 hold, 5 stop, 6 withheld, "
-    "7 no data.",
-    "monitor.verdict.ln_e": "The logarithm of the evidence now; 700 stands for anything larger.",
-    "monitor.verdict.ln_e_max": "The largest of the phase so far.",
+    STATE: "State of a check: 0 too early, 1 healthy, 2 note, 3 warn, 4 hold, 5 stop, 6 withheld, 7 no data.",
+    LN_E: "The logarithm of the evidence now; 700 stands for anything larger.",
+    LN_E_MAX: "The largest of the phase so far.",
 }
 
 

@@ -31,6 +31,16 @@ Values = dict[int, Any]
 """Time in ms -> value."""
 
 
+def tag_of(check: str) -> str:
+    """The tag `check` of a check's points: its name, in which KairosDB allows no spaces."""
+    return check.replace(" ", "/")
+
+
+def check_of(tag: str) -> str:
+    """The name of a check, from the tag of its points."""
+    return tag.replace("/", " ")
+
+
 def history(
     service: Service, tenant: str, experiment: str, span: Span, check: str | None = None, dc: str | None = None
 ) -> HistoryAnswer:
@@ -104,7 +114,7 @@ def _read(
     tags: Mapping[str, Sequence[str]] = {
         "tenant": (tenant,),
         "experiment": stored_experiments(experiment, table),
-        **({} if check is None else {"check": (check.replace(" ", "/"),)}),
+        **({} if check is None else {"check": (tag_of(check),)}),
         **({} if dc is None else {"dc": (dc,)}),
     }
     asks = [Ask((name,), *span, tags, ("check", "dc"), aggregator, STEP_MS[step]) for name in metrics]
@@ -118,7 +128,7 @@ def _by_check(rows: Sequence[Row], dcs: Sequence[str], step_ms: int) -> dict[str
     for row in rows:
         name, dc = row.group
         place = preference.get(dc, len(dcs))
-        steps, step = of_steps[name.replace("/", " ")], row.at_ms // step_ms
+        steps, step = of_steps[check_of(name)], row.at_ms // step_ms
         if step not in steps or place < steps[step][0]:
             steps[step] = place, row.at_ms, row.value
     return {name: {at_ms: value for _, at_ms, value in steps.values()} for name, steps in of_steps.items()}

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from monitor.kairosdb.reader import Ask, Row
 from monitor.serve.service import Service
 from monitor.serve.spans import HOUR_MS, Span
+from monitor.serve.stored_verdicts import LN_E, check_of
 from monitor.serve.sums import Key
 
-LN_E = "monitor.verdict.ln_e"
 SETTLED_MS = 2 * HOUR_MS
 """Nothing is written any more of an hour that ended so long ago: a watcher writes the last final minute only."""
 
@@ -61,5 +61,5 @@ def _by_check(rows: Sequence[Row], span: Span) -> Evidence:
     for row in sorted(rows, key=lambda row: row.at_ms):
         if span.start_ms <= row.at_ms <= span.end_ms:
             tenant, experiment, check = row.group
-            by_check[tenant, experiment, check.replace("/", " ")].append((row.at_ms, float(row.value)))
+            by_check[tenant, experiment, check_of(check)].append((row.at_ms, float(row.value)))
     return by_check

@@ -42,24 +42,13 @@ from monitor.serve.verdict_models import (
 )
 from monitor.serve.verdict_words import words
 from monitor.verdicts.families import Thresholds, ln_threshold
-from monitor.verdicts.judge import ALARMS, SPLITS, Guarded, Kind, Known, Question, State, Verdict
+from monitor.verdicts.judge import ALARMS, SPLITS, WORST_FIRST, Guarded, Kind, Known, Question, State, Verdict
 from monitor.verdicts.means import Valued
 
 LN_E_MAX = 700.0
 """The logarithm of the evidence that is told for anything larger, infinite evidence included: e^700 fits a double."""
 SLICES_TOLD = 10
 """The slices of an alarm that are told, those with the most evidence."""
-_ORDER = (
-    State.STOP,
-    State.HOLD,
-    State.WARN,
-    State.NOTE,
-    State.WITHHELD,
-    State.HEALTHY,
-    State.TOO_EARLY,
-    State.NO_DATA,
-)
-
 
 Tags = Mapping[str, Sequence[str]]
 """A tag to its values."""
@@ -117,7 +106,7 @@ def tenant_verdicts(service: Service, tenant: str, dc: str | None = None) -> Ten
 
 def rank(answer: VerdictsAnswer) -> tuple[int, float]:
     """Sorts experiments by their verdicts: the worst first, of equals the one with the most evidence."""
-    return _ORDER.index(answer.state), -max(
+    return WORST_FIRST.index(answer.state), -max(
         (check.ln_e - check.note_from for check in answer.checks), default=-math.inf
     )
 
@@ -252,7 +241,7 @@ def of_phase(
     all_said = judged_effective(*inputs, known=found.known)
     said = [_check(verdict, table, limits) for verdict in all_said if phase.is_split_judged or not _is_split(verdict)]
     said += found.traffic
-    said.sort(key=lambda check: (_ORDER.index(check.state), -check.ln_e))
+    said.sort(key=lambda check: (WORST_FIRST.index(check.state), -check.ln_e))
     answer = VerdictsAnswer(
         tenant=tenant,
         experiment=experiment,

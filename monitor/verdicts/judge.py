@@ -52,6 +52,17 @@ class State(StrEnum):
 
 ALARMS = (State.HEALTHY, State.NOTE, State.WARN, State.HOLD, State.STOP)
 """The states by the number of thresholds that are reached."""
+WORST_FIRST = (
+    State.STOP,
+    State.HOLD,
+    State.WARN,
+    State.NOTE,
+    State.WITHHELD,
+    State.HEALTHY,
+    State.TOO_EARLY,
+    State.NO_DATA,
+)
+"""The states in the order in which they are shown."""
 
 
 class Kind(StrEnum):

@@ -15,7 +15,7 @@ from monitor.core.metrics import DataPoint, health_series
 from monitor.serve.past_phases import provenance
 from monitor.serve.problems import ProblemError
 from monitor.serve.service import Service
-from monitor.serve.stored_verdicts import STATES
+from monitor.serve.stored_verdicts import STATES, tag_of
 from monitor.serve.verdict_inputs import Inputs
 from monitor.serve.verdict_models import CheckAnswer, PhaseAnswer, VerdictsAnswer
 from monitor.serve.verdicts import judged_of_tenant
@@ -141,7 +141,7 @@ def looked(watcher: Watcher) -> bool:
 def _points(answer: VerdictsAnswer, latest: Sequence[tuple[str, Latest]], sealed_ms: int) -> Iterator[DataPoint]:
     """The state of each check and its evidence, now and at most, at the end of the last final minute."""
     for check, (_, of) in zip(answer.checks, latest, strict=True):
-        tags = {"tenant": answer.tenant, "experiment": answer.experiment, "check": check.check.replace(" ", "/")}
+        tags = {"tenant": answer.tenant, "experiment": answer.experiment, "check": tag_of(check.check)}
         yield DataPoint(health_series("verdict.state", **tags), sealed_ms, STATES.index(check.state))
         yield DataPoint(health_series("verdict.ln_e", **tags), sealed_ms, float(check.ln_e))
         yield DataPoint(health_series("verdict.ln_e_max", **tags), sealed_ms, float(of.ln_e_max))
