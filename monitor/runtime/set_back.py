@@ -4,14 +4,12 @@ The engine keeps by the wall clock when a partition is to be read again, a windo
 until the clock has come to where it was, a job would stand still, and not even stop when it is asked to.
 """
 
-import os
-import sys
 import threading
 import time
 
 import structlog
 
-from monitor.runtime.signals import RESTART_STATUS
+from monitor.runtime.signals import RESTART_STATUS, leave
 
 LOOK_S = 1.0
 SET_BACK_S = 10.0
@@ -35,9 +33,7 @@ def _watch() -> None:
         before_s, ahead_s = ahead_s, _ahead_s()
         if before_s - ahead_s > SET_BACK_S:
             log.error("clock_set_back", seconds=round(before_s - ahead_s))
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(RESTART_STATUS)
+            leave(RESTART_STATUS)
 
 
 def _ahead_s() -> float:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 stopping = threading.Event()
 """Set when the job was asked to stop: sources then end, and the engine takes a last snapshot."""
@@ -64,9 +65,7 @@ def _end_unconnected(heard: socket.socket, stopped: Callable[[], None]) -> None:
         heard.recv(1)
     if not _connected.wait(CONNECT_S):
         stopped()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        leave(0)
 
 
 def restart() -> None:
@@ -80,9 +79,14 @@ def _exit() -> None:
     """Ends the process with RESTART_STATUS after a stop for a restart: the engine has no status of its own."""
     failed = getattr(sys, "last_value", None) is not None  # set by the interpreter for an error that nobody caught
     if _restart.is_set() and not _signalled.is_set() and not failed:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(RESTART_STATUS)
+        leave(RESTART_STATUS)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once, without anything that is registered for its end; what was logged is written."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
